@@ -1,0 +1,1 @@
+"""Stage 3: two rewards, adaptive weights (POPO), and GRPO."""

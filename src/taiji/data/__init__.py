@@ -1,0 +1,1 @@
+"""Stage 1: logs become tables, histories, targets and text."""

@@ -1,0 +1,1 @@
+"""Stage 4: the ranking model, and the features that the language model gives it."""

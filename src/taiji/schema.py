@@ -1,0 +1,168 @@
+"""The columns of every table that one stage writes and another reads.
+
+Ids are strings, times are UTC microseconds, null is null. Money is in the currency of the
+source; a price is the paid price of one unit.
+"""
+
+import pyarrow as pa
+
+TIME = pa.timestamp("us", tz="UTC")
+
+USERS = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("age", pa.string()),
+        pa.field("income", pa.string()),
+        pa.field("home_ownership", pa.string()),
+        pa.field("marital_status", pa.string()),
+        pa.field("household_size", pa.string()),
+        pa.field("household_composition", pa.string()),
+        pa.field("kids_count", pa.string()),
+        pa.field("holdout", pa.bool_(), nullable=False),  # never seen by SFT, RL or a reward
+    ]
+)
+
+ITEMS = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("title", pa.string(), nullable=False),
+        pa.field("category_l1", pa.string()),
+        pa.field("category_l2", pa.string()),
+        pa.field("category_l3", pa.string()),
+        pa.field("brand", pa.string()),
+    ]
+)
+
+INTERACTIONS = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("ts", TIME, nullable=False),
+        pa.field("order_id", pa.string(), nullable=False),  # one order = one simultaneous set
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("quantity", pa.int32(), nullable=False),
+        pa.field("price", pa.float64()),
+    ]
+)
+
+EXPOSURES = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("ts", TIME, nullable=False),  # first moment of the visit
+        pa.field("window", pa.string(), nullable=False),  # reward | rl | ranker | test
+        pa.field("week", pa.int16(), nullable=False),
+        pa.field("placement", pa.string(), nullable=False),
+        pa.field("click", pa.int8(), nullable=False),
+        pa.field("conversion", pa.int8(), nullable=False),
+    ]
+)
+
+HISTORY_ITEM = pa.struct(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("ts", TIME, nullable=False),
+        pa.field("price", pa.float64()),
+        pa.field("text", pa.string(), nullable=False),  # the line that a prompt shows
+    ]
+)
+
+EXAMPLES = pa.schema(
+    [
+        pa.field("example_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        # sft | rl | test have targets; rank_train | rank_test only ask for features.
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("cutoff", TIME, nullable=False),  # everything below lies strictly before it
+        pa.field("profile", pa.string(), nullable=False),
+        pa.field("history", pa.list_(HISTORY_ITEM), nullable=False),  # newest first
+        pa.field("history_length", pa.int32(), nullable=False),  # all interactions before cutoff
+        pa.field("long_tail", pa.bool_(), nullable=False),
+        pa.field("holdout", pa.bool_(), nullable=False),
+        pa.field("target_item_id", pa.string()),
+        pa.field("novel_target_item_id", pa.string()),  # a title new to the user, if there is one
+        pa.field("basket_item_ids", pa.list_(pa.string())),
+    ]
+)
+
+CANDIDATES = pa.schema(
+    [
+        pa.field("example_id", pa.string(), nullable=False),
+        pa.field("candidate", pa.int8(), nullable=False),  # 0 .. k-1
+        pa.field("teacher", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("cot", pa.string(), nullable=False),
+        pa.field("answer", pa.string(), nullable=False),  # the true item's text
+        pa.field("leak", pa.string()),  # which rule of the leakage guard fired, else null
+    ]
+)
+
+SCORED = pa.schema(
+    [
+        *CANDIDATES,
+        pa.field("perplexity", pa.float64()),  # null where the status is not ok
+        pa.field("num_answer_tokens", pa.int32()),
+        pa.field("kept", pa.bool_(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),  # why kept or not
+    ]
+)
+
+POOL = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("ctcvr", pa.float64(), nullable=False),
+    ]
+)
+
+ROLLOUTS = pa.schema(
+    [
+        pa.field("step", pa.int32(), nullable=False),
+        pa.field("example_id", pa.string(), nullable=False),
+        pa.field("completion", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("answer", pa.string(), nullable=False),
+        pa.field("grounded_item_id", pa.string()),
+        pa.field("rung", pa.string(), nullable=False),  # which rung of the ladder served
+        pa.field("semantic", pa.float64(), nullable=False),
+        pa.field("preference", pa.float64(), nullable=False),
+    ]
+)
+
+TEXTS = pa.schema(
+    [
+        pa.field("example_id", pa.string(), nullable=False),
+        pa.field("model", pa.string(), nullable=False),  # untuned | sft | policy
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("completion", pa.string(), nullable=False),
+        pa.field("cot", pa.string(), nullable=False),
+        pa.field("answer", pa.string(), nullable=False),
+    ]
+)
+
+USER_FEATURES = pa.schema(
+    [
+        pa.field("example_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),  # rank_train | rank_test
+        pa.field("codes", pa.list_(pa.int32()), nullable=False),  # intra-user: M sparse ids
+        pa.field("neighbour_user_id", pa.string(), nullable=False),  # cross-user: top-1
+        pa.field("similarity", pa.float32(), nullable=False),
+        pa.field("neighbour_item_ids", pa.list_(pa.string()), nullable=False),  # newest first
+    ]
+)
+
+PREDICTIONS = pa.schema(
+    [
+        pa.field("arm", pa.string(), nullable=False),  # base | intra | cross | both
+        pa.field("seed", pa.int32(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("ts", TIME, nullable=False),
+        pa.field("covered", pa.bool_(), nullable=False),  # the user has language features
+        pa.field("click", pa.int8(), nullable=False),
+        pa.field("conversion", pa.int8(), nullable=False),
+        pa.field("ctr", pa.float32(), nullable=False),
+        pa.field("ctcvr", pa.float32(), nullable=False),
+    ]
+)
