@@ -7,7 +7,7 @@ fixes say so; the paper's own numbers stand in `recipes/paper.yaml`. How a YAML 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -25,24 +25,35 @@ class DataSection(Section):
 
     source: Literal["complete_journey"] = "complete_journey"
     history_items: Count = Field(50, description="most recent interactions in a prompt (paper: 50)")
-    neighbour_items: Count = Field(100, description="borrowed interactions of the neighbour (paper: 100)")
+    neighbour_items: Count = Field(
+        100, description="borrowed interactions of the neighbour (paper: 100)"
+    )
     target: Literal["any", "novel"] = Field(
-        "any", description="SFT and RL targets: any line of the next basket, or a title new to the user"
+        "any",
+        description="SFT and RL targets: any line of the next basket, or a title new to the user",
     )
     num_sft: Count = Field(1000, description="examples for distillation and SFT")
     num_rl: Count = Field(200, description="examples for alignment")
     num_test: Count = Field(500, description="examples that judge the language model")
     num_rank_users: Count = Field(500, description="users whose text becomes ranking features")
-    exposure_share: Share = Field(0.25, gt=0, description="share of exposures kept, by a hash that ignores labels")
-    holdout_share: Share = Field(0.1, description="users that SFT, RL and the reward never see, by hash")
+    exposure_share: Share = Field(
+        0.25, gt=0, description="share of exposures kept, by a hash that ignores labels"
+    )
+    holdout_share: Share = Field(
+        0.1, description="users that SFT, RL and the reward never see, by hash"
+    )
 
 
 class StudentSection(Section):
     """The language model that is tuned: a folder, a Hub name, or `smollm2-135m-instruct`."""
 
     model: str = "smollm2-135m-instruct"
-    max_prompt_tokens: Count = Field(1024, description="the oldest history is dropped beyond this (paper: 13,000)")
-    max_completion_tokens: Count = Field(128, description="chain of thought plus answer (paper: 2,048)")
+    max_prompt_tokens: Count = Field(
+        1024, description="the oldest history is dropped beyond this (paper: 13,000)"
+    )
+    max_completion_tokens: Count = Field(
+        128, description="chain of thought plus answer (paper: 2,048)"
+    )
 
 
 class EncoderSection(Section):
@@ -98,10 +109,16 @@ class RefineSection(Section):
     """ORFT's selection: keep a chain iff the true answer's perplexity is below R (Eq. 1)."""
 
     scorer: str | None = Field(None, description="model that scores; null = the student before SFT")
-    quantile: Share = Field(0.5, description="R as a quantile of sampled perplexities (paper: the median)")
+    quantile: Share = Field(
+        0.5, description="R as a quantile of sampled perplexities (paper: the median)"
+    )
     threshold_sample: Count = Field(2300, description="candidates sampled for R")
-    max_perplexity: float | None = Field(None, gt=1, description="a fixed R instead of the quantile")
-    drop_leaks: bool = Field(True, description="reject chains that give away that the answer was known")
+    max_perplexity: float | None = Field(
+        None, gt=1, description="a fixed R instead of the quantile"
+    )
+    drop_leaks: bool = Field(
+        True, description="reject chains that give away that the answer was known"
+    )
 
 
 class SftSection(Section):
@@ -111,9 +128,15 @@ class SftSection(Section):
     epochs: float = Field(1.0, gt=0)
     learning_rate: float = Field(2e-5, gt=0)
     batch_size: Count = 8
-    trainable_layers: Count | None = Field(None, description="tune only the last n blocks; null = all weights")
-    checkpoint_steps: Count = Field(100, description="a killed run resumes from the last checkpoint")
-    trainer: dict[str, Any] = Field(default_factory=dict, description="further fields of TRL's SFTConfig")
+    trainable_layers: Count | None = Field(
+        None, description="tune only the last n blocks; null = all weights"
+    )
+    checkpoint_steps: Count = Field(
+        100, description="a killed run resumes from the last checkpoint"
+    )
+    trainer: dict[str, Any] = Field(
+        default_factory=dict, description="further fields of TRL's SFTConfig"
+    )
 
 
 class RankerSection(Section):
@@ -130,7 +153,9 @@ class RankerSection(Section):
 class SimulateSection(Section):
     """The offline simulation of Eq. 4: a reward ranker, its score pool, a frozen normaliser."""
 
-    pool_pairs: Count = Field(20_000, ge=100, description="user-item pairs whose scores fit the normaliser")
+    pool_pairs: Count = Field(
+        20_000, ge=100, description="user-item pairs whose scores fit the normaliser"
+    )
     normaliser: Literal["minmax", "quantile"] = Field(
         "minmax", description="minmax as in the paper, or bounds [0, 99.9 % quantile]"
     )
@@ -142,16 +167,29 @@ class AlignSection(Section):
     rule: Literal["popo", "popo_light", "fixed"] = "popo"
     eta: float = Field(0.1, gt=0, description="eta of Eq. 5 (ours; the paper gives none)")
     mu: float = Field(1.0, gt=0, description="mu of Eq. 5 (ours; the paper gives none)")
-    initial_weights: tuple[float, ...] = Field((0.5, 0.5), strict=False, description="semantic, preference")
+    initial_weights: tuple[float, ...] = Field(
+        (0.5, 0.5), strict=False, description="semantic, preference"
+    )
     steps: Count = 100
     prompts_per_step: Count = 8
     num_generations: int = Field(4, ge=2, description="rollouts per prompt (paper: G = 4)")
     learning_rate: float = Field(1e-5, gt=0)
     beta: float = Field(0.0, ge=0, description="KL weight of Eq. 8 (ours; the paper gives none)")
     temperature: float = Field(1.0, gt=0, le=2)
-    trainable_layers: Count | None = Field(None, description="tune only the last n blocks; null = all weights")
+    trainable_layers: Count | None = Field(
+        None, description="tune only the last n blocks; null = all weights"
+    )
     checkpoint_steps: Count = Field(50, description="a killed run resumes from the last checkpoint")
-    trainer: dict[str, Any] = Field(default_factory=dict, description="further fields of TRL's GRPOConfig")
+    trainer: dict[str, Any] = Field(
+        default_factory=dict, description="further fields of TRL's GRPOConfig"
+    )
+
+    @field_validator("initial_weights")
+    @classmethod
+    def _on_the_simplex(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
+        if len(weights) != 2 or min(weights) <= 0 or abs(sum(weights) - 1) > 1e-6:
+            raise ValueError("needs two positive weights, semantic and preference, that sum to 1")
+        return weights
 
 
 class InferSection(Section):

@@ -1,0 +1,64 @@
+"""How the rewards' gradients relate: the Gram matrix, alignment scores (Eq. 6), cosines.
+
+Shape suffixes: K rewards. A gradient is a tuple of tensors, one for each trainable parameter,
+so that nothing is ever flattened into one K x (all parameters) matrix.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from taiji.errors import DivergenceError
+
+Array = NDArray[np.float64]
+Gradient = Sequence[torch.Tensor]
+
+_CHUNK = 1 << 16
+
+
+def gram(gradients: Sequence[Gradient]) -> Array:
+    """All inner products <g_i, g_j> of K gradients.
+
+    Products are taken in fp32 over short chunks and summed in fp64: a single fp32 sum over a
+    hundred million parameters loses three digits, fp64 copies of the gradients cost memory.
+
+    Args:
+        gradients: K gradients with tensors of equal shapes, in the same order.
+
+    Returns:
+        Symmetric matrix, K x K.
+
+    Raises:
+        DivergenceError: A product is NaN or infinite; names the first reward concerned.
+    """
+    sums_KK = torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
+    for tensors in zip(*gradients, strict=True):
+        block_KN = torch.stack([tensor.detach().reshape(-1).float() for tensor in tensors])
+        sums_KK = sums_KK.to(block_KN.device)  # no copy after the first: nothing waits in the loop
+        for start in range(0, block_KN.shape[1], _CHUNK):
+            chunk_KC = block_KN[:, start : start + _CHUNK]
+            sums_KK += chunk_KC @ chunk_KC.T
+    total_KK: Array = sums_KK.cpu().numpy()
+    bad = np.flatnonzero(~np.isfinite(np.diag(total_KK)))
+    if bad.size:
+        raise DivergenceError(f"POPO: the gradient of reward {bad[0]} is NaN or infinite")
+    return total_KK
+
+
+def alignment_scores(gram_KK: Array) -> Array:
+    """I_i = <g_i, sum_k g_k>, the self term included (Eq. 6).
+
+    With K = 2 the cross terms cancel in the difference: I_1 - I_2 = |g_1|^2 - |g_2|^2. Two
+    rewards therefore compete by gradient length alone, which is why the cosine is logged too.
+    """
+    return np.asarray(gram_KK.sum(axis=1), dtype=np.float64)
+
+
+def cosines(gram_KK: Array) -> Array:
+    """cos(g_i, g_j) for all pairs, K x K; 0 where a gradient vanishes."""
+    norm_K = np.sqrt(np.diag(gram_KK))
+    scale_KK = np.outer(norm_K, norm_K)
+    out_KK: Array = np.zeros_like(gram_KK)
+    return np.divide(gram_KK, scale_KK, out=out_KK, where=scale_KK > 0)

@@ -1,0 +1,187 @@
+"""Files that are whole or absent: Parquet, JSON, JSON lines, digests and resumable shards.
+
+Every write goes to a temporary file in the same folder, is synced, then renamed, so a kill at
+any moment leaves the old content or the new. Parquet carries page checksums, because without
+them about half of all single-bit flips read back as wrong data in silence.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from taiji.errors import DataError, MissingArtifactError
+
+_CHUNK_BYTES = 1 << 20
+
+
+def write_parquet(table: pa.Table, path: Path, schema: pa.Schema) -> None:
+    """Write `table` as zstd Parquet with page checksums, cast to `schema`.
+
+    Raises:
+        DataError: A column is missing, cannot be cast, or holds a null where none is allowed.
+    """
+    checked = conform(table, schema, where=str(path))
+    with replacing(path) as temporary:
+        pq.write_table(checked, temporary, compression="zstd", write_page_checksum=True)
+
+
+def read_parquet(path: Path, schema: pa.Schema | None = None) -> pa.Table:
+    """Read a Parquet file, verifying its page checksums.
+
+    Raises:
+        MissingArtifactError: There is no such file.
+        DataError: The file is damaged, or its columns are not those of `schema`.
+    """
+    if not path.is_file():
+        raise MissingArtifactError(f"{path}: not there: run the stage that writes it")
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: damaged Parquet ({error}): rerun the stage") from error
+    return table if schema is None else conform(table, schema, where=str(path))
+
+
+def conform(table: pa.Table, schema: pa.Schema, *, where: str) -> pa.Table:
+    """Return the columns of `schema`, in its order and types."""
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise DataError(f"{where}: no column {', '.join(missing)}: found {table.column_names}")
+    try:
+        checked = table.select(schema.names).cast(schema)
+    except (pa.ArrowException, ValueError) as error:
+        raise DataError(f"{where}: a column has the wrong type: {error}") from error
+    for field in schema:
+        if not field.nullable and checked[field.name].null_count:
+            rows = checked[field.name].null_count
+            raise DataError(f"{where}: column {field.name}: {rows} null values where none may be")
+    return checked
+
+
+def write_json(value: object, path: Path) -> None:
+    """Write JSON with sorted keys.
+
+    Raises:
+        ValueError: A number is NaN or infinite.
+    """
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        MissingArtifactError: There is no such file.
+        DataError: It is not JSON.
+    """
+    if not path.is_file():
+        raise MissingArtifactError(f"{path}: not there: run the stage that writes it")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not valid JSON ({error}): rerun the stage") from error
+
+
+def append_jsonl(row: Mapping[str, object], path: Path) -> None:
+    """Append one row; a kill can at most leave a cut last line, which `read_jsonl` drops."""
+    line = json.dumps(row, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(line + "\n")
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read the complete lines of a JSON-lines file; an absent file has none.
+
+    Raises:
+        DataError: A line that is not the cut last one is no JSON.
+    """
+    if not path.is_file():
+        return []
+    *lines, _cut = path.read_text(encoding="utf-8").split("\n")
+    try:
+        return [json.loads(line) for line in lines]
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: a line is not JSON ({error}): rerun the stage") from error
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file, as `sha256:<hex>`."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def digest_value(value: object) -> str:
+    """SHA-256 of a JSON value with sorted keys, as `sha256:<hex>`."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary sibling of `path` to write to; on success it takes the place of `path`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Shards:
+    """Numbered Parquet parts of one table, so that a killed stage repeats only the part in flight.
+
+    Args:
+        folder: Where the parts lie until they are merged.
+        schema: The columns of every part.
+    """
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self._folder = folder
+        self._schema = schema
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def done(self, index: int) -> bool:
+        """Whether part `index` is whole on disk."""
+        return self._path(index).is_file()
+
+    def write(self, index: int, table: pa.Table) -> None:
+        """Write part `index`; a part that exists is replaced."""
+        write_parquet(table, self._path(index), self._schema)
+
+    def merge(self, num_shards: int, path: Path) -> int:
+        """Write parts 0 .. num_shards-1 in order into one file, drop the parts, return the rows.
+
+        Raises:
+            MissingArtifactError: A part is not there.
+        """
+        parts = [read_parquet(self._path(i), self._schema) for i in range(num_shards)]
+        table = pa.concat_tables(parts) if parts else self._schema.empty_table()
+        write_parquet(table, path, self._schema)
+        shutil.rmtree(self._folder)
+        return int(table.num_rows)
+
+    def _path(self, index: int) -> Path:
+        return self._folder / f"{index:06d}.parquet"

@@ -1,0 +1,252 @@
+"""The command line: the only place that prints.
+
+Exit codes: 0 fine, 1 a bug, 2 configuration, 3 run-directory conflict, 4 data, 5 engine,
+6 memory or disk, 75 locked, 130 and 143 stopped by a signal.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from taiji import __version__
+from taiji.errors import ConfigError, TaijiError
+from taiji.pipeline import STAGES
+
+if TYPE_CHECKING:
+    from taiji.config import Recipe
+
+app = typer.Typer(
+    name="taiji",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Make a recommender better with a language model (Taiji, arXiv 2606.03866).\n\n"
+        "A language model reads a user's profile and history, reasons, and names the next item; "
+        "its text becomes features of the ranking model.\n\n"
+        "[bold]Start here:[/]  taiji run recipes/demo.yaml"
+    ),
+    epilog=(
+        "Change any setting as section.key=value, as in: "
+        "taiji run recipes/demo.yaml align.rule=popo_light name=light"
+    ),
+)
+config_app = typer.Typer(no_args_is_help=True, help="Look at the settings of a recipe.")
+show_app = typer.Typer(no_args_is_help=True, help="Look inside a finished run.")
+app.add_typer(config_app, name="config")
+app.add_typer(show_app, name="show")
+
+RecipePath = Annotated[
+    Path, typer.Argument(help="A recipe, such as recipes/demo.yaml.", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Settings that replace the recipe's."),
+]
+RunsFolder = Annotated[Path, typer.Option("--runs", help="The folder that holds all runs.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; write nothing.")]
+
+_out = Console()
+_err = Console(stderr=True)
+
+
+def main() -> None:
+    """Run the command line and exit with the documented code."""
+    _prepare_process()
+    try:
+        app()
+    except TaijiError as error:
+        for line in str(error).splitlines():
+            _err.print(f"[red]error:[/] {_plain(line)}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    until: Annotated[str, typer.Option(help="The last stage to run.")] = "report",
+    runs: RunsFolder = Path("runs"),
+    dry_run: DryRun = False,
+) -> None:
+    """Run all stages of a recipe that are not up to date.
+
+    Example:  taiji run recipes/demo.yaml sft.epochs=2 name=longer
+
+    A killed run goes on with the same command.
+    """
+    _run(recipe, overrides or [], runs, until=until, dry_run=dry_run)
+
+
+@app.command()
+def status(
+    recipe: RecipePath, overrides: Overrides = None, runs: RunsFolder = Path("runs")
+) -> None:
+    """Show how every stage of a run stands, and its figures.
+
+    Example:  taiji status recipes/demo.yaml
+    """
+    from taiji import runner
+    from taiji.run_directory import RunDirectory
+    from taiji.terminal import status_table
+
+    loaded = _load(recipe, overrides or [])
+    directory = RunDirectory(runs / loaded.name)
+    states = runner.status(loaded, directory)
+    _out.print(status_table((s, state, directory.manifest(s.name)) for s, state in states))
+
+
+@config_app.command("show")
+def config_show(recipe: RecipePath, overrides: Overrides = None) -> None:
+    """Print every setting of a recipe and where its value came from.
+
+    Example:  taiji config show recipes/demo.yaml align.rule=fixed
+    """
+    from rich.table import Table
+
+    from taiji.recipes import leaves, load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    table = Table("setting", "value", "from", header_style="bold")
+    for dotted, value in leaves(loaded.recipe):
+        table.add_row(dotted, _plain(json.dumps(value)), _plain(loaded.origin(dotted)))
+    _out.print(table)
+
+
+@show_app.command("user")
+def show_user(
+    user: Annotated[str, typer.Argument(help="A user id, as in users.parquet.")],
+    run_folder: Annotated[
+        Path | None,
+        typer.Option("--run", help="A run directory; default: the newest in runs/."),
+    ] = None,
+) -> None:
+    """Show what a run holds of one user: prompt, chains with PPL, answers, rewards, neighbour.
+
+    Example:  taiji show user 900 --run runs/demo
+    """
+    from taiji.user_card import print_user
+
+    print_user(user, run_folder or _newest_run(Path("runs")), _out)
+
+
+@app.command()
+def doctor(
+    recipe: Annotated[
+        Path | None, typer.Argument(help="Also check what this recipe needs.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check this machine: versions, memory, disk, data and weights found, engines reachable.
+
+    Example:  taiji doctor recipes/demo.yaml
+    """
+    from taiji.doctor import examine, print_findings
+
+    findings = examine(None if recipe is None else _load(recipe, []))
+    print_findings(findings, _out, as_json=as_json)
+    if any(finding.verdict == "fail" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    _out.print(__version__)
+
+
+def _stage_command(name: str, does: str) -> None:
+    def command(
+        recipe: RecipePath,
+        overrides: Overrides = None,
+        runs: RunsFolder = Path("runs"),
+        dry_run: DryRun = False,
+    ) -> None:
+        _run(recipe, overrides or [], runs, until=name, dry_run=dry_run)
+
+    command.__doc__ = (
+        f"{does}\n\nRuns the stages before it too, where they are not up to date.\n\n"
+        f"Example:  taiji {name} recipes/demo.yaml"
+    )
+    app.command(name, rich_help_panel="One stage at a time")(command)
+
+
+for _stage in STAGES:
+    _stage_command(_stage.name, _stage.does)
+
+
+def _run(recipe_path: Path, overrides: list[str], runs: Path, *, until: str, dry_run: bool) -> None:
+    from taiji import runner
+    from taiji.run_directory import RunDirectory
+    from taiji.terminal import RunView, print_ending, print_plan
+
+    recipe = _load(recipe_path, overrides)
+    if until not in {stage.name for stage in STAGES}:
+        names = ", ".join(stage.name for stage in STAGES)
+        raise ConfigError(f"--until {until}: no such stage: one of {names}")
+    directory = RunDirectory(runs / recipe.name)
+    print_plan(recipe, directory, until, _out)
+    if dry_run:
+        return
+    view = RunView(_out)
+    try:
+        runner.run(recipe, directory, view, until)
+    except KeyboardInterrupt as interrupt:
+        _err.print("\nstopped: the same command goes on from here", highlight=False)
+        raise typer.Exit(130) from interrupt
+    finally:
+        view.close()
+    print_ending(directory, until, recipe_path, _out)
+
+
+def _load(path: Path, overrides: list[str]) -> "Recipe":
+    from taiji.recipes import load_recipe
+
+    return load_recipe(path, overrides).recipe
+
+
+def _newest_run(runs: Path) -> Path:
+    folders = [path.parent for path in runs.glob("*/recipe.resolved.yaml")]
+    if not folders:
+        raise ConfigError(f"{runs}: no run here: give one with --run")
+    return max(folders, key=lambda folder: (folder / "recipe.resolved.yaml").stat().st_mtime)
+
+
+def _plain(text: str) -> str:
+    """Text that comes from outside, without terminal control or Rich markup."""
+    from rich.markup import escape
+
+    return escape("".join(c if c.isprintable() else "?" for c in text))
+
+
+def _prepare_process() -> None:
+    """Set what must be set before PyTorch is loaded, and answer signals."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads halve a small machine
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    handler = RichHandler(console=_err, show_path=False, show_time=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("taiji").setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    warnings.simplefilter("once")
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

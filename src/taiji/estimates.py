@@ -1,0 +1,126 @@
+"""How much a recipe asks for, and about how long it takes on this machine.
+
+The arithmetic counts floating-point operations of the bundled student and divides them by the
+speed of a matrix product timed here. `_SHARE_OF_PEAK` was measured once per stage with
+`recipes/demo.yaml` on two idle cores; for any other student there is no estimate.
+"""
+
+import time
+
+import numpy as np
+
+from taiji.config import Recipe
+
+KNOWN_MODEL = "smollm2-135m-instruct"
+
+_BODY = 106.2e6  # parameters in the blocks
+_HEAD = 28.3e6  # parameters of the tied embedding and head
+_LAYERS = 30
+_ANSWER_TOKENS = 32
+_COT_TOKENS = 64
+
+# Share of the speed of a large matrix product that a stage reaches, data handling included.
+_SHARE_OF_PEAK = {"refine": 0.6, "sft": 0.6, "align": 0.4, "infer": 0.3}
+_FIXED_SECONDS = {
+    "construct": 20.0,
+    "distill": 3.0,
+    "refine": 8.0,
+    "sft": 12.0,
+    "simulate": 30.0,
+    "align": 40.0,
+    "infer": 10.0,
+    "features": 8.0,
+    "rank": 40.0,
+    "evaluate": 40.0,
+    "report": 5.0,
+}
+
+
+def stage_size(name: str, recipe: Recipe) -> str:
+    """In a few words, how much a stage has to do."""
+    data, align = recipe.data, recipe.align
+    sizes = {
+        "construct": f"{data.num_sft + data.num_rl + data.num_test} targets",
+        "distill": f"{data.num_sft} x {recipe.distill.candidates} chains",
+        "refine": f"{data.num_sft * recipe.distill.candidates} chains",
+        "sft": f"{_sft_examples(recipe)} examples",
+        "simulate": f"{data.exposure_share:.0%} of exposures",
+        "align": f"{align.steps} steps of {align.prompts_per_step} x {align.num_generations}",
+        "infer": f"{_num_texts(recipe)} texts",
+        "features": f"{2 * data.num_rank_users} texts",
+        "rank": f"{len(recipe.rank.arms)} arms x {recipe.rank.seeds} seeds",
+    }
+    return sizes.get(name, "")
+
+
+def estimate_seconds(recipe: Recipe) -> dict[str, float]:
+    """Seconds for each stage; empty when the student is not the bundled one."""
+    if recipe.student.model != KNOWN_MODEL or recipe.distill.teacher.kind != "evidence":
+        return {}
+    speed = _matmul_speed()
+    operations = {
+        "refine": _refine(recipe),
+        "sft": _sft(recipe),
+        "align": _align(recipe),
+        "infer": _infer(recipe),
+    }
+    return {
+        name: fixed + operations.get(name, 0.0) / (speed * _SHARE_OF_PEAK.get(name, 1.0))
+        for name, fixed in _FIXED_SECONDS.items()
+    }
+
+
+def _refine(recipe: Recipe) -> float:
+    branches = recipe.distill.candidates * (_COT_TOKENS + _ANSWER_TOKENS)
+    return 2 * _BODY * recipe.data.num_sft * (_prompt_tokens(recipe) + branches)
+
+
+def _sft(recipe: Recipe) -> float:
+    tokens = _prompt_tokens(recipe) + _COT_TOKENS + _ANSWER_TOKENS
+    trained = min(1.0, (recipe.sft.trainable_layers or _LAYERS) / _LAYERS)
+    return _sft_examples(recipe) * recipe.sft.epochs * tokens * _training(trained)
+
+
+def _align(recipe: Recipe) -> float:
+    """Generation, one probe per reward for POPO, and the update."""
+    align = recipe.align
+    tokens = _prompt_tokens(recipe) + recipe.student.max_completion_tokens
+    trained = min(1.0, (align.trainable_layers or _LAYERS) / _LAYERS)
+    passes = 2 if align.rule == "popo" else 1
+    rollouts = align.steps * align.prompts_per_step * align.num_generations
+    return rollouts * tokens * (2 * _BODY + passes * _training(trained))
+
+
+def _infer(recipe: Recipe) -> float:
+    tokens = _prompt_tokens(recipe) + recipe.student.max_completion_tokens
+    return 2 * (_BODY + _HEAD) * _num_texts(recipe) * tokens
+
+
+def _training(trained: float) -> float:
+    """Operations per token: forward, then backward through the trained share of the blocks."""
+    return 2 * (_BODY + _HEAD) + 4 * _BODY * trained + 2 * _HEAD
+
+
+def _prompt_tokens(recipe: Recipe) -> int:
+    return min(recipe.student.max_prompt_tokens, 110 + 30 * recipe.data.history_items)
+
+
+def _sft_examples(recipe: Recipe) -> int:
+    kept = recipe.data.num_sft * recipe.distill.candidates * recipe.refine.quantile
+    return min(recipe.sft.num_examples, max(1, round(kept)))
+
+
+def _num_texts(recipe: Recipe) -> int:
+    return recipe.data.num_test * len(recipe.infer.models) + 2 * recipe.data.num_rank_users
+
+
+def _matmul_speed(size: int = 1024, repeats: int = 5) -> float:
+    """Floating-point operations a second of a square fp32 product, the best of a few."""
+    a = np.ones((size, size), dtype=np.float32)
+    a @ a
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - began)
+    return float(2 * size**3 / min(seconds))

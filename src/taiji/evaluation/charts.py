@@ -1,0 +1,177 @@
+"""Charts as inline SVG: rendered here, so that the page needs no script and no network.
+
+Colours are CSS variables of the page, so a chart follows light and dark.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import vl_convert
+
+
+Rows = Sequence[Mapping[str, Any]]
+Spec = dict[str, Any]
+
+_WIDTH, _HEIGHT = 372, 190
+_SEMANTIC, _PREFERENCE = "var(--semantic)", "var(--preference)"
+_SCATTER_POINTS = 600  # more would only cover each other
+
+_CONFIG: Spec = {
+    "background": None,
+    "font": "system-ui, sans-serif",
+    "padding": 2,
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "var(--muted)",
+        "titleColor": "var(--muted)",
+        "titleFontWeight": "normal",
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "gridColor": "var(--line)",
+        "domainColor": "var(--line)",
+        "tickColor": "var(--line)",
+    },
+    "legend": {
+        "labelColor": "var(--ink)",
+        "title": None,
+        "orient": "top",
+        "labelFontSize": 11,
+        "symbolStrokeWidth": 2,
+    },
+}
+
+
+def perplexity_histogram(perplexities: Sequence[float], threshold: float | None) -> str:
+    """Perplexities on a log axis, kept and rejected in two colours, with R as a line."""
+    bins = {"bin": {"maxbins": 40}, "field": "log10", "type": "quantitative"}
+    values = [_bar_row(value, threshold) for value in perplexities if value > 0]
+    bars: Spec = {
+        "mark": {"type": "bar", "binSpacing": 1},
+        "encoding": {
+            "x": {**bins, "title": "perplexity of the true answer", "axis": _powers_of_ten()},
+            "y": {"aggregate": "count", "title": "chains"},
+            "color": {
+                "field": "side",
+                "type": "nominal",
+                "scale": {
+                    "domain": ["below R", "at or above R"],
+                    "range": ["var(--kept)", "var(--rejected)"],
+                },
+            },
+        },
+    }
+    layers = [bars] if threshold is None else [bars, *_threshold(threshold)]
+    return _svg({"data": {"values": values}, "layer": layers}, "ppl")
+
+
+def reasons_chart(counts: Mapping[str, int]) -> str:
+    """How many chains each rule kept or rejected."""
+    values = [{"reason": reason, "chains": chains} for reason, chains in counts.items()]
+    y = {"field": "reason", "type": "nominal", "sort": "-x", "title": None}
+    x = {"field": "chains", "type": "quantitative", "title": "chains"}
+    bar = {"mark": {"type": "bar", "color": "var(--accent)"}, "encoding": {"x": x, "y": y}}
+    text = {
+        "mark": {"type": "text", "align": "left", "dx": 4, "fontSize": 11, "color": "var(--ink)"},
+        "encoding": {"x": x, "y": y, "text": {"field": "chains", "format": ","}},
+    }
+    height = 30 * max(1, len(values))
+    return _svg({"data": {"values": values}, "layer": [bar, text], "height": height}, "reasons")
+
+
+def lines_chart(steps: Rows, columns: Mapping[str, str], title: str, name: str) -> str:
+    """One line per column over training steps, semantic and preference in their colours."""
+    values = [
+        {"step": row["step"], "value": row[column], "series": series}
+        for row in steps
+        for column, series in columns.items()
+        if row.get(column) is not None
+    ]
+    encoding = {
+        "x": {"field": "step", "type": "quantitative", "title": "step", "axis": {"tickMinStep": 1}},
+        "y": {
+            "field": "value",
+            "type": "quantitative",
+            "title": title,
+            "scale": {"zero": False, "nice": True},
+            "axis": {"tickCount": 5},
+        },
+        "color": _series_colour(list(columns.values())),
+    }
+    point = len(steps) <= 40
+    mark = {"type": "line", "strokeWidth": 2, "point": {"size": 18} if point else False}
+    return _svg({"data": {"values": values}, "mark": mark, "encoding": encoding}, name)
+
+
+def reward_scatter(rollouts: Rows) -> str:
+    """Semantic against preference reward of rollouts, first and last third in two colours."""
+    shown = rollouts[:: max(1, -(-len(rollouts) // _SCATTER_POINTS))]
+    last = max((row["step"] for row in rollouts), default=0)
+    first = min((row["step"] for row in rollouts), default=0)
+    thirds = ("first third", "middle third", "last third")
+    values = [
+        {
+            "semantic": row["semantic"],
+            "preference": row["preference"],
+            "when": thirds[min(2, 3 * (row["step"] - first) // max(1, last - first + 1))],
+        }
+        for row in shown
+    ]
+    encoding = {
+        "x": {"field": "semantic", "type": "quantitative", "title": "semantic reward (Eq. 3)"},
+        "y": {"field": "preference", "type": "quantitative", "title": "preference reward (Eq. 4)"},
+        "color": {
+            "field": "when",
+            "type": "nominal",
+            "scale": {
+                "domain": list(thirds),
+                "range": ["var(--faint)", "var(--semantic)", "var(--preference)"],
+            },
+        },
+    }
+    mark = {"type": "point", "filled": True, "size": 22, "opacity": 0.65, "aria": False}
+    return _svg({"data": {"values": values}, "mark": mark, "encoding": encoding}, "scatter")
+
+
+def _bar_row(perplexity: float, threshold: float | None) -> Spec:
+    below = threshold is not None and perplexity < threshold
+    # Vega-Lite bins a log scale unevenly, so the logarithm is taken here and labelled back.
+    return {"log10": math.log10(perplexity), "side": "below R" if below else "at or above R"}
+
+
+def _powers_of_ten() -> Spec:
+    return {"labelExpr": "format(pow(10, datum.value), '.3~g')", "tickCount": 6}
+
+
+def _threshold(threshold: float) -> list[Spec]:
+    x = {"datum": math.log10(threshold), "type": "quantitative"}
+    rule = {"type": "rule", "color": "var(--ink)", "strokeDash": [4, 3], "strokeWidth": 1.5}
+    text = {
+        "type": "text",
+        "text": f"R = {threshold:.4g}",
+        "align": "left",
+        "dx": 5,
+        "y": 8,
+        "fontSize": 12,
+        "color": "var(--ink)",
+    }
+    return [{"mark": rule, "encoding": {"x": x}}, {"mark": text, "encoding": {"x": x}}]
+
+
+def _series_colour(series: list[str]) -> Spec:
+    colours = [_PREFERENCE if "preference" in name else _SEMANTIC for name in series]
+    return {
+        "field": "series",
+        "type": "nominal",
+        "scale": {"domain": series, "range": colours},
+        "legend": None if len(series) == 1 else {},
+    }
+
+
+def _svg(spec: Spec, name: str) -> str:
+    """Render, with ids that are unique in the page and no namespace that looks like a link."""
+    whole = {"width": _WIDTH, "height": _HEIGHT, "config": _CONFIG, **spec}
+    svg = vl_convert.vegalite_to_svg(whole)
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)
+    return re.sub(r'(id="|url\(#)', rf"\g<1>{name}-", svg)

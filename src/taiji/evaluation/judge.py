@@ -1,0 +1,209 @@
+"""Judges answers against the true next item: one row per writer, example and track.
+
+A writer is a language model or a trivial baseline; both are judged by the same measures. The
+track says which truth counts: any line of the next basket, or a title new to the user.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from taiji.alignment.grounding import Grounded
+from taiji.data.text import item_text
+from taiji.evaluation.metrics import category_hits, tag_rates, title_ranks
+from taiji.language.encode import TextEncoder
+from taiji.reasoning.completions import split_answer
+
+TRACKS = {"any": "target_item_id", "novel": "novel_target_item_id"}
+OUTSIDE = np.iinfo(np.int32).max
+"""Rank of a true title that the catalogue does not hold: a miss at any K."""
+
+JUDGEMENTS = pa.schema(
+    [
+        pa.field("track", pa.string(), nullable=False),  # any | novel
+        pa.field("writer", pa.string(), nullable=False),  # a model or a baseline
+        pa.field("example_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("target_item_id", pa.string(), nullable=False),
+        pa.field("true_l1", pa.string()),
+        pa.field("answer", pa.string(), nullable=False),
+        pa.field("think_tag_presence", pa.float64()),  # null: no model wrote this
+        pa.field("think_non_empty", pa.float64()),
+        pa.field("answer_non_empty", pa.float64()),
+        pa.field("category_l1", pa.float64()),  # null: the truth has no such level
+        pa.field("category_l2", pa.float64()),
+        pa.field("category_l3", pa.float64()),
+        pa.field("title_exact", pa.float64(), nullable=False),
+        pa.field("title_rank", pa.int32(), nullable=False),
+        pa.field("semantic", pa.float64(), nullable=False),  # Eq. 3
+        pa.field("grounded_item_id", pa.string()),
+        pa.field("rung", pa.string(), nullable=False),
+        pa.field("ctcvr", pa.float64(), nullable=False),  # by the reward ranker; 0 if ungrounded
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """What one writer says to the examples, in their order.
+
+    Attributes:
+        answers: In the form `title; L1; L2; L3`; empty where there is none.
+        completions: The whole text of a model; None for a baseline.
+        cots: The chain of thought of a model; None for a baseline.
+    """
+
+    name: str
+    answers: Sequence[str]
+    completions: Sequence[str] | None = None
+    cots: Sequence[str] | None = None
+
+
+class Grounding(Protocol):
+    """Finds the catalogue item that an answer names."""
+
+    def ground(self, answers: Sequence[str]) -> list[Grounded]:
+        """One verdict per answer."""
+        ...
+
+
+class CtcvrJudge(Protocol):
+    """Scores items for examples."""
+
+    def score(self, context_ids: Sequence[str], item_ids: Sequence[str]) -> NDArray[np.float64]:
+        """CTCVR of each pair."""
+        ...
+
+
+class Judge:
+    """Compares answers with truths through one encoder, one grounder and one ranker.
+
+    Args:
+        items: All items; truths and categories come from here.
+        catalogue: The items among which a title hit is looked for, one row per title.
+    """
+
+    def __init__(
+        self,
+        items: pa.Table,
+        catalogue: pa.Table,
+        encoder: TextEncoder,
+        grounder: Grounding,
+        ctcvr: CtcvrJudge,
+    ) -> None:
+        self._items = {row["item_id"]: row for row in items.to_pylist()}
+        self._titles = [_plain(title) for title in catalogue["title"].to_pylist()]
+        self._encoder = encoder
+        self._catalogue_CD = encoder.encode([_text(row) for row in catalogue.to_pylist()])
+        self._grounder = grounder
+        self._ctcvr = ctcvr
+
+    def judge(self, writer: Writer, examples: pa.Table) -> pa.Table:
+        """Rows of `JUDGEMENTS` for every track, for examples that have that truth."""
+        rows = examples.to_pylist()
+        own = self._own_figures(writer, rows)
+        answers_ND = self._encoder.encode(list(writer.answers))
+        tables = []
+        for track, column in TRACKS.items():
+            kept = [n for n, row in enumerate(rows) if row[column] is not None]
+            truths = [self._items[rows[n][column]] for n in kept]
+            figures = self._against(
+                [writer.answers[n] for n in kept], answers_ND[np.array(kept, dtype=int)], truths
+            )
+            columns = {
+                "track": [track] * len(kept),
+                "writer": [writer.name] * len(kept),
+                "target_item_id": [truth["item_id"] for truth in truths],
+                "true_l1": [truth["category_l1"] for truth in truths],
+                **{name: [values[n] for n in kept] for name, values in own.items()},
+                **figures,
+            }
+            tables.append(pa.table({name: columns[name] for name in JUDGEMENTS.names}, JUDGEMENTS))
+        return pa.concat_tables(tables)
+
+    def _own_figures(self, writer: Writer, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+        """What does not depend on the truth."""
+        grounded = self._grounder.ground(writer.answers)
+        example_ids = [row["example_id"] for row in rows]
+        return {
+            "example_id": example_ids,
+            "user_id": [row["user_id"] for row in rows],
+            "answer": list(writer.answers),
+            **_tag_figures(writer),
+            "grounded_item_id": [verdict.item_id for verdict in grounded],
+            "rung": [verdict.rung for verdict in grounded],
+            "ctcvr": self._scores(example_ids, [verdict.item_id for verdict in grounded]),
+        }
+
+    def _scores(self, example_ids: Sequence[str], item_ids: Sequence[str | None]) -> list[float]:
+        pairs = [(e, i) for e, i in zip(example_ids, item_ids, strict=True) if i is not None]
+        if not pairs:
+            return [0.0] * len(item_ids)
+        scores = iter(self._ctcvr.score([e for e, _ in pairs], [i for _, i in pairs]).tolist())
+        return [0.0 if item is None else next(scores) for item in item_ids]
+
+    def _against(
+        self,
+        answers: Sequence[str],
+        answers_ND: NDArray[np.float32],
+        truths: Sequence[Mapping[str, Any]],
+    ) -> dict[str, list[Any]]:
+        """What compares each answer with its truth."""
+        parts = [split_answer(answer) for answer in answers]
+        guessed = [tuple(_plain(level) for level in part[1:]) for part in parts]
+        true = [tuple(_plain(t[f"category_l{n}"]) for n in (1, 2, 3)) for t in truths]
+        hits_NL = category_hits(guessed, true).reshape(-1, 3)
+        titles = [_plain(truth["title"]) for truth in truths]
+        truths_ND = self._encoder.encode([_text(truth) for truth in truths])
+        return {
+            **{f"category_l{n + 1}": _nullable(hits_NL[:, n]) for n in range(3)},
+            "title_exact": [
+                float(_plain(part[0]) == title) for part, title in zip(parts, titles, strict=True)
+            ],
+            "title_rank": self._ranks(answers_ND, titles),
+            "semantic": (answers_ND * truths_ND).sum(axis=1).astype(float).tolist(),
+        }
+
+    def _ranks(self, answers_ND: NDArray[np.float32], titles: Sequence[str | None]) -> list[int]:
+        known = set(self._titles)
+        inside = np.array([title in known for title in titles], dtype=bool)
+        ranks_N = np.full(len(titles), OUTSIDE, dtype=np.int64)
+        ranks_N[inside] = title_ranks(
+            answers_ND[inside],
+            self._catalogue_CD,
+            [str(title) for title in self._titles],
+            [str(title) for title, there in zip(titles, inside, strict=True) if there],
+        )
+        return [int(rank) for rank in ranks_N]
+
+
+def _tag_figures(writer: Writer) -> dict[str, list[Any]]:
+    if writer.completions is None or writer.cots is None:
+        nothing = [None] * len(writer.answers)
+        names = ("think_tag_presence", "think_non_empty", "answer_non_empty")
+        return dict.fromkeys(names, nothing)
+    rates = [tag_rates([completion]) for completion in writer.completions]
+    return {
+        "think_tag_presence": [rate["think"] for rate in rates],
+        "think_non_empty": [float(bool(cot.strip())) for cot in writer.cots],
+        "answer_non_empty": [rate["answer"] for rate in rates],
+    }
+
+
+def _text(item: Mapping[str, Any]) -> str:
+    return item_text(
+        item["title"], item["category_l1"], item["category_l2"], item["category_l3"]
+    )
+
+
+def _plain(text: str | None) -> str | None:
+    """A name without regard to the case of letters and to spaces at its ends."""
+    return None if text is None else text.strip().casefold()
+
+
+def _nullable(values_N: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values_N]

@@ -1,0 +1,291 @@
+"""The measures of the paper's tables, with intervals over users. Pure NumPy.
+
+Shape suffixes: N rows (impressions or answers), U users, C catalogue rows, L category levels,
+D dimensions.
+
+Measures that are judged by a bootstrap come as a *statistic*: a function of one weight a row,
+prepared once, so that a thousand resamples cost a thousand cheap sums and no sorting.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+Statistic = Callable[[Array], float]
+
+_CHUNK_ROWS = 256
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A measure and its percentile interval; NaN where a measure is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+
+def auc(labels_N: ArrayLike, scores_N: ArrayLike) -> float:
+    """Area under the ROC curve, ties counted half; NaN if one class is missing."""
+    statistic = auc_statistic(labels_N, scores_N)
+    return statistic(np.ones(np.asarray(labels_N).size))
+
+
+def auc_statistic(labels_N: ArrayLike, scores_N: ArrayLike) -> Statistic:
+    """AUC as a function of row weights: P(score+ > score-) + P(score+ = score-) / 2."""
+    labels, scores = _labels_and_scores(labels_N, scores_N)
+    order = np.argsort(scores, kind="stable")
+    positive = labels[order]
+    first = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # where a new score begins
+
+    def statistic(weights_N: Array) -> float:
+        weights = weights_N[order]
+        if not first.size:
+            return float("nan")
+        up = np.add.reduceat(weights * positive, first)
+        down = np.add.reduceat(weights * (1 - positive), first)
+        pairs = up.sum() * down.sum()
+        below = np.cumsum(down) - down / 2
+        return float((up * below).sum() / pairs) if pairs > 0 else float("nan")
+
+    return statistic
+
+
+def gauc(labels_N: ArrayLike, scores_N: ArrayLike, users_N: ArrayLike) -> float:
+    """AUC inside each user, averaged by impressions; users with one class are left out."""
+    statistic = gauc_statistic(labels_N, scores_N, users_N)
+    return statistic(np.ones(np.asarray(labels_N).size))
+
+
+def gauc_statistic(labels_N: ArrayLike, scores_N: ArrayLike, users_N: ArrayLike) -> Statistic:
+    """GAUC as a function of row weights that are equal within a user."""
+    labels, scores = _labels_and_scores(labels_N, scores_N)
+    _, user = np.unique(np.asarray(users_N), return_inverse=True)
+    order = np.argsort(user, kind="stable")
+    starts = np.flatnonzero(np.diff(user[order], prepend=-1))
+    value_U = np.array(
+        [auc(labels[rows], scores[rows]) for rows in np.split(order, starts[1:]) if rows.size]
+    )
+    defined = ~np.isnan(value_U)
+
+    def statistic(weights_N: Array) -> float:
+        weight_U = np.bincount(user, weights=weights_N, minlength=value_U.size)[defined]
+        if not weight_U.sum() > 0:
+            return float("nan")
+        return float(np.average(value_U[defined], weights=weight_U))
+
+    return statistic
+
+
+def log_loss(labels_N: ArrayLike, probabilities_N: ArrayLike) -> float:
+    """Mean binary cross-entropy in nats."""
+    return float(log_losses(labels_N, probabilities_N).mean())
+
+
+def log_losses(labels_N: ArrayLike, probabilities_N: ArrayLike) -> Array:
+    """Binary cross-entropy of each row, the probability kept off 0 and 1 by float32's epsilon."""
+    labels, p = _labels_and_scores(labels_N, probabilities_N)
+    epsilon = float(np.finfo(np.float32).eps)
+    p = np.clip(p, epsilon, 1 - epsilon)
+    return -(labels * np.log(p) + (1 - labels) * np.log1p(-p))
+
+
+def normalised_entropy(labels_N: ArrayLike, probabilities_N: ArrayLike) -> float:
+    """Log loss over that of the constant base rate; below 1 is better than the constant."""
+    labels = np.asarray(labels_N, dtype=np.float64)
+    constant = log_loss(labels, np.full(labels.size, labels.mean()))
+    return log_loss(labels, probabilities_N) / constant
+
+
+def ece(labels_N: ArrayLike, probabilities_N: ArrayLike, *, bins: int = 20) -> float:
+    """Expected calibration error over bins of equal count: mean |predicted - actual|.
+
+    Bins of equal width would put nearly all conversions into the first one.
+    """
+    labels, p = _labels_and_scores(labels_N, probabilities_N)
+    order = np.argsort(p, kind="stable")
+    parts = [rows for rows in np.array_split(order, bins) if rows.size]
+    return float(sum(abs(float((p[rows] - labels[rows]).sum())) for rows in parts) / labels.size)
+
+
+def calibration_ratio(labels_N: ArrayLike, probabilities_N: ArrayLike) -> float:
+    """Predicted over actual events; 1 is calibrated in the large, NaN without an event."""
+    actual = float(np.sum(np.asarray(labels_N, dtype=np.float64)))
+    return (
+        float(np.sum(np.asarray(probabilities_N, dtype=np.float64))) / actual if actual else np.nan
+    )
+
+
+def tag_rates(completions: Sequence[str]) -> dict[str, float]:
+    """Shares of completions that close a chain, that hold one filled answer, and that do both.
+
+    The opening `<think>` may stand in the prompt, so only its end is asked for; the answer must
+    come after the last `</think>`.
+    """
+    think = np.array([text.count("</think>") == 1 for text in completions], dtype=bool)
+    answer = np.array([_has_one_answer(text) for text in completions], dtype=bool)
+    return {
+        "think": _share(think),
+        "answer": _share(answer),
+        "both": _share(think & answer),
+    }
+
+
+def _has_one_answer(text: str) -> bool:
+    tail = text.rpartition("</think>")[2]
+    answers = _ANSWER.findall(tail)
+    return len(answers) == 1 and tail.count("<answer>") == 1 and bool(answers[0].strip())
+
+
+def category_hits(
+    predicted_NL: Sequence[Sequence[str | None]], true_NL: Sequence[Sequence[str | None]]
+) -> Array:
+    """1 where a path agrees down to a level, else 0; NaN where the truth has no such level.
+
+    One name may stand under two parents, so a level counts only if all above it agree too.
+    """
+    if len(predicted_NL) != len(true_NL):
+        raise ValueError(f"{len(predicted_NL)} predictions for {len(true_NL)} true paths")
+    rows = []
+    for predicted, true in zip(predicted_NL, true_NL, strict=True):
+        agree, row = True, []
+        for guess, truth in zip(predicted, true, strict=True):
+            agree = agree and guess == truth
+            row.append(float("nan") if truth is None else float(agree))
+        rows.append(row)
+    return np.array(rows, dtype=np.float64)
+
+
+def category_accuracy(
+    predicted_NL: Sequence[Sequence[str | None]], true_NL: Sequence[Sequence[str | None]]
+) -> list[float]:
+    """Accuracy at each level, over the rows whose truth has that level."""
+    hits_NL = category_hits(predicted_NL, true_NL)
+    return [_mean_of_defined(column) for column in hits_NL.T]
+
+
+def macro_accuracy(hits_N: ArrayLike, classes_N: Sequence[str | None]) -> float:
+    """Mean over the true classes of the hit rate inside the class; rows with NaN are left out.
+
+    Where one class holds 64 % of all rows, plain accuracy rewards a constant; this does not.
+    """
+    hits = np.asarray(hits_N, dtype=np.float64)
+    known = ~np.isnan(hits)
+    names = np.array([str(name) for name in classes_N], dtype=object)[known]
+    if not names.size:
+        return float("nan")
+    _, which = np.unique(names.astype(str), return_inverse=True)
+    return float((np.bincount(which, weights=hits[known]) / np.bincount(which)).mean())
+
+
+def title_ranks(
+    answers_ND: NDArray[np.float32],
+    catalogue_CD: NDArray[np.float32],
+    titles_C: Sequence[str],
+    true_titles_N: Sequence[str],
+) -> NDArray[np.int64]:
+    """Rank, from 1, of the true title among the distinct titles by cosine to the answer.
+
+    Rows are unit vectors; a title counts with its nearest row. Ties rank behind, so that an
+    empty answer (a zero vector, equally far from everything) hits nothing.
+
+    Raises:
+        ValueError: A true title is not in the catalogue.
+    """
+    distinct, title_of_row = np.unique(np.array(titles_C, dtype=str), return_inverse=True)
+    place = {title: index for index, title in enumerate(distinct.tolist())}
+    missing = [title for title in true_titles_N if title not in place]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} true titles are not in the catalogue, e.g. {missing[0]!r}"
+        )
+    true_N = np.array([place[title] for title in true_titles_N], dtype=np.int64)
+    order = np.argsort(title_of_row, kind="stable")
+    starts = np.flatnonzero(np.diff(title_of_row[order], prepend=-1))
+    ranks_N = np.empty(len(true_titles_N), dtype=np.int64)
+    for begin in range(0, ranks_N.size, _CHUNK_ROWS):
+        rows = slice(begin, begin + _CHUNK_ROWS)
+        cosines = np.maximum.reduceat((answers_ND[rows] @ catalogue_CD.T)[:, order], starts, axis=1)
+        own = np.take_along_axis(cosines, true_N[rows, None], axis=1)
+        ranks_N[rows] = (cosines >= own).sum(axis=1)
+    return ranks_N
+
+
+def title_hit_rate(ranks_N: ArrayLike, k: int) -> float:
+    """Title_Hit-Rate@K: the true title is among the first K distinct titles (our reading)."""
+    return _share(np.asarray(ranks_N) <= k)
+
+
+def mean_statistic(values_N: ArrayLike) -> Statistic:
+    """The mean as a function of row weights, over the rows that are not NaN."""
+    values = np.asarray(values_N, dtype=np.float64)
+    defined = ~np.isnan(values)
+
+    def statistic(weights_N: Array) -> float:
+        total = weights_N[defined].sum()
+        return float((weights_N[defined] * values[defined]).sum() / total) if total > 0 else np.nan
+
+    return statistic
+
+
+def bootstrap_interval(
+    statistic: Statistic, users_N: ArrayLike, *, resamples: int, seed: int, level: float = 0.95
+) -> Interval:
+    """Percentile interval of a statistic when whole users are drawn with replacement.
+
+    Rows of one user are not independent, so users are the unit. Resamples in which the
+    statistic is not defined are left out.
+    """
+    names, user = np.unique(np.asarray(users_N), return_inverse=True)
+    value = statistic(np.ones(user.size))
+    random = np.random.default_rng(seed)
+    draws = np.empty(resamples)
+    for index in range(resamples):
+        count_U = np.bincount(random.integers(names.size, size=names.size), minlength=names.size)
+        draws[index] = statistic(count_U[user].astype(np.float64))
+    draws = draws[~np.isnan(draws)]
+    if not draws.size:
+        return Interval(value, np.nan, np.nan)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def bootstrap_difference(
+    treatment: Statistic,
+    control: Statistic,
+    users_N: ArrayLike,
+    *,
+    resamples: int,
+    seed: int,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of treatment - control on the same draws of users (paired)."""
+
+    def difference(weights_N: Array) -> float:
+        return treatment(weights_N) - control(weights_N)
+
+    return bootstrap_interval(difference, users_N, resamples=resamples, seed=seed, level=level)
+
+
+def _labels_and_scores(labels_N: ArrayLike, scores_N: ArrayLike) -> tuple[Array, Array]:
+    labels = np.asarray(labels_N, dtype=np.float64)
+    scores = np.asarray(scores_N, dtype=np.float64)
+    if labels.shape != scores.shape or labels.ndim != 1:
+        raise ValueError(f"labels {labels.shape} and scores {scores.shape} must be equal and flat")
+    if not np.isfinite(scores).all():
+        raise ValueError("a score is NaN or infinite")
+    return labels, scores
+
+
+def _mean_of_defined(values_N: Array) -> float:
+    defined = values_N[~np.isnan(values_N)]
+    return float(defined.mean()) if defined.size else float("nan")
+
+
+def _share(hits_N: NDArray[np.bool_]) -> float:
+    return float(hits_N.mean()) if hits_N.size else float("nan")

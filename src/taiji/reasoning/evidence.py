@@ -1,0 +1,187 @@
+"""The evidence teacher's pen: chains of thought out of facts that the prompt shows.
+
+Deterministic, and no language model. Chains of one example go from the strongest evidence to
+the weakest and end in a conclusion that is never more than one category level bolder than
+their evidence. The only words about the target that need no support in the prompt are the
+names of its categories in that conclusion; its title is quoted only where the history holds it.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from taiji.reasoning.facts import Fact, Kind, Levels, find_facts, levels_of
+
+MIN_WORDS, MAX_WORDS = 30, 60
+
+_SAYINGS: dict[Kind, tuple[str, ...]] = {
+    "repeat": (
+        "The list already holds {items}, so this is something the shopper comes back to.",
+        "{items}: a purchase that this shopper makes again.",
+        "One item stands out because it has been chosen before, {items}.",
+        "A habit shows in the list, namely {items}.",
+    ),
+    "kind": (
+        "From {category} came {items}.",
+        "The shopper buys {category}: the list names {items}.",
+        "There is a taste for {category}, seen in {items}.",
+        "{items} both belong with {category}.",
+        "Looking at {category}, the list shows {items}.",
+    ),
+    "shelf": (
+        "Nearby on the same shelf, {category}, the shopper took {items}.",
+        "{category} is familiar ground, with {items} in the list.",
+        "The basket has reached into {category} before, for {items}.",
+        "In {category} there was {items}.",
+    ),
+    "together": (
+        "On {day} {category} shared the basket with {companion}, and {companion} was back on {again}.",
+        "{companion} came along with {category} on {day} and returned on {again}, alone so far.",
+        "Since {companion} was bought again on {again}, its partner of {day}, {category}, may follow.",
+    ),
+    "price": (
+        "What was paid for {category} so far, {prices}, suggests a similar price band.",
+        "Prices of {prices} in {category} point to an item that costs about as much.",
+        "The budget for {category} can be read from {prices}.",
+    ),
+    "recency": (
+        "{category} was last bought on {day}, while the newest trip is of {newest}, so stock may be low.",
+        "Nothing from {category} follows {day}, although there was a trip on {newest}.",
+        "Between {day} and {newest} no other {category} was added, which leaves room for it.",
+    ),
+    "brand": (
+        "Most lines read {brand}, so the choice of brand is rather settled.",
+        "As for brand, {brand} prevails in the list.",
+        "The shopper mostly stays with {brand}.",
+    ),
+    "department": (
+        "The wider department, {category}, is well known to this shopper, for example {items}.",
+        "{items} show that {category} belongs to the usual round.",
+        "Trips lead through {category}, as {items} tell.",
+        "Much of the list is {category}, such as {items}.",
+    ),
+    "household": (
+        "The profile says {clause}, which shapes how much and what is needed.",
+        "With {clause} in the profile, shopping is done for that household.",
+        "Needs follow from the profile, {clause}.",
+    ),
+    "profile": (
+        "The profile adds {clause}.",
+        "It also helps to know from the profile: {clause}.",
+        "Another hint of the profile is {clause}.",
+    ),
+    "latest": (
+        "The newest line is {items}.",
+        "Most recently the shopper took {items}.",
+        "The last trip brought {items}.",
+    ),
+    "nothing": (
+        "No earlier purchase in the list points to one kind of item.",
+        "The list gives no direct evidence, so the guess has to stay broad.",
+        "Nothing bought so far settles what comes next.",
+        "The purchases shown do not lead to one product by themselves.",
+    ),
+}
+
+_CONCLUSIONS: dict[int, tuple[str, ...]] = {
+    3: (
+        "The next item is therefore likely to be {third}, found under {second}.",
+        "So {third} from {second} is a natural next purchase.",
+        "All this leads to {second}, and there to {third}.",
+        "I expect {third} next, which belongs to {second}.",
+        "Hence something of the kind {third} within {second} should follow.",
+    ),
+    2: (
+        "So the next item probably comes from {second} in {first}.",
+        "That makes {second}, a part of {first}, a sensible next step.",
+        "I would look in {second}, within {first}, for the next item.",
+        "Hence {second} under {first} seems a fair guess.",
+    ),
+    1: (
+        "So the safest expectation is an everyday item from {first}.",
+        "The next item is most plausibly something from {first}.",
+        "I would expect a product of {first}, without being sure which.",
+        "Hence a broad guess, {first}, fits best.",
+    ),
+    0: (
+        "So the next item stays open, and an everyday product is the fairest guess.",
+        "I would expect an ordinary item, without being sure which.",
+        "Hence only a broad guess is fair, namely some everyday product.",
+    ),
+}
+
+_CAUTION = (
+    "The evidence is thin, yet it is the best guide that the list offers.",
+    "This is a hint rather than a rule, but it fits the shopper.",
+    "Other choices remain possible, still this direction agrees with what is known.",
+    "It is a modest clue, and nothing in the list speaks against it.",
+)
+
+
+def write_chains(
+    example: Mapping[str, Any],
+    target: Mapping[str, Any],
+    items: Mapping[str, Mapping[str, Any]],
+    k: int,
+) -> list[str]:
+    """k different chains for one example, from strong evidence to weak.
+
+    Args:
+        example: A row of `schema.EXAMPLES`, its history cut to what the prompt shows.
+        target: The true next item, a row of `schema.ITEMS`.
+        items: Item rows by id, at least those of the history.
+        k: Number of chains.
+    """
+    facts, levels = find_facts(example, target, items), levels_of(target)
+    chains: list[str] = []
+    for candidate in range(k):
+        start = round(candidate * (len(facts) - 1) / max(k - 1, 1))
+        salt = f"{example['example_id']}/{candidate}"
+        attempt = 0
+        while (chain := _chain(facts[start:], levels, f"{salt}/{attempt}")) in chains:
+            attempt += 1
+        chains.append(chain)
+    return chains
+
+
+def _chain(facts: Sequence[Fact], levels: Levels, salt: str) -> str:
+    """Facts in order while they fit, caution where they are few, and a conclusion."""
+    said: list[str] = []
+    support = 0
+    for fact in facts:
+        sentence = _pick(_SAYINGS[fact.kind], salt, fact.kind).format(**fact.slots)
+        level = max(support, fact.level)
+        parts = [*said, sentence, _conclusion(levels, level, salt)]
+        if len(said) < 3 and _num_words(parts) <= MAX_WORDS:
+            said, support = [*said, _sentence(sentence)], level
+        if _num_words(said) >= MIN_WORDS:
+            break
+    conclusion = _conclusion(levels, support, salt)
+    for index in range(len(_CAUTION)):
+        if _num_words([*said, conclusion]) >= MIN_WORDS:
+            break
+        said.append(_pick(_CAUTION, salt, "caution", skip=index))
+    return " ".join([*said, conclusion])
+
+
+def _conclusion(levels: Levels, support: int, salt: str) -> str:
+    """A conclusion one level bolder than its support, as far as the target has levels."""
+    first, second, third = levels
+    known = next((n for n in (3, 2, 1) if all(levels[:n])), 0)
+    level = min(support + 1, known)
+    sentence = _pick(_CONCLUSIONS[level], salt, "conclusion")
+    return sentence.format(first=first, second=second, third=third)
+
+
+def _pick(options: Sequence[str], *key: str, skip: int = 0) -> str:
+    """One of the options, by a hash that is the same on every machine."""
+    digest = hashlib.blake2b("/".join(key).encode(), digest_size=8).digest()
+    return options[(int.from_bytes(digest) + skip) % len(options)]
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _num_words(sentences: Sequence[str]) -> int:
+    return sum(len(sentence.split()) for sentence in sentences)

@@ -1,0 +1,222 @@
+"""Runs the pipeline: what is up to date is reused, what was interrupted goes on.
+
+A stage's key is the hash of its code, its settings, the seed and its upstream outputs. Heavy
+libraries are imported when a stage that needs them starts, so reuse and status stay quick.
+"""
+
+import errno
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Protocol
+
+from taiji.artifacts import digest_value, replacing
+from taiji.config import Recipe
+from taiji.errors import ConfigError, MissingArtifactError, ResourceError
+from taiji.pipeline import STAGES, Stage, upstream
+from taiji.provenance import code_digest, library_versions
+from taiji.recipes import dump_recipe
+from taiji.run_directory import Manifest, RunDirectory
+from taiji.stages.context import StageContext, Summary
+
+StageFunction = Callable[[StageContext], Summary]
+
+
+class State(Enum):
+    """How a stage stands in a run directory."""
+
+    CURRENT = "up to date"
+    STALE = "changed"
+    PARTIAL = "interrupted"
+    MISSING = "not run"
+
+
+class Listener(Protocol):
+    """Where a run reports to; the command line shows it."""
+
+    def reused(self, stage: Stage, manifest: Manifest) -> None:
+        """The stage was up to date."""
+
+    def started(self, stage: Stage, *, resumed: bool) -> None:
+        """The stage begins, or goes on from what a killed run left."""
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """The running stage has got this far."""
+
+    def finished(self, stage: Stage, manifest: Manifest) -> None:
+        """The stage's artifact is whole."""
+
+
+def run(recipe: Recipe, directory: RunDirectory, listener: Listener, until: str = "report") -> None:
+    """Run every stage up to `until` that is not up to date.
+
+    Raises:
+        LockedError: Another process writes here.
+        ResourceError: Memory or disk ran out.
+        TaijiError: A stage failed; what had finished stays.
+    """
+    check_trainer_settings(recipe)
+    with directory.locked(), _resource_errors():
+        with replacing(directory.root / "recipe.resolved.yaml") as temporary:
+            temporary.write_text(dump_recipe(recipe), encoding="utf-8")
+        for stage in upstream(until):
+            directory.recover(stage.name)
+            run_stage(stage, recipe, directory, listener)
+
+
+def run_stage(
+    stage: Stage, recipe: Recipe, directory: RunDirectory, listener: Listener
+) -> Manifest:
+    """Run one stage, or reuse its artifact; the artifacts it reads are verified first."""
+    inputs = {name: directory.verify(name) for name in stage.reads}
+    planned = plan(stage, recipe, directory)
+    existing = directory.manifest(stage.name)
+    if existing is not None and existing.key == planned.key:
+        directory.verify(stage.name)
+        listener.reused(stage, existing)
+        return existing
+    work = directory.begin(stage.name, planned.key)
+    resumed = any(path.name != ".key" for path in work.iterdir())
+    listener.started(stage, resumed=resumed)
+    began = time.monotonic()
+    context = StageContext(recipe, work, inputs, listener.progress)
+    summary = _function(stage.name)(context)
+    manifest = directory.commit(
+        Manifest(
+            **{
+                **vars(planned),
+                "seconds": round(time.monotonic() - began, 1),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "versions": library_versions(),
+                "summary": summary,
+            }
+        )
+    )
+    listener.finished(stage, manifest)
+    return manifest
+
+
+def plan(stage: Stage, recipe: Recipe, directory: RunDirectory) -> Manifest:
+    """The manifest that `stage` would have now, without outputs.
+
+    Raises:
+        MissingArtifactError: An upstream stage has not finished.
+    """
+    settings = {name: digest_value(recipe.model_dump(mode="json")[name]) for name in stage.sections}
+    inputs: dict[str, str] = {}
+    for name in stage.reads:
+        manifest = directory.manifest(name)
+        if manifest is None:
+            raise MissingArtifactError(f"{directory.folder(name)}: not there: run that stage first")
+        inputs[name] = manifest.outputs_digest
+    code = code_digest(f"taiji.stages.{stage.name}")
+    key = digest_value([stage.name, code, settings, inputs, recipe.seed])
+    return Manifest(stage.name, key, code, settings, inputs, recipe.seed)
+
+
+def status(recipe: Recipe, directory: RunDirectory) -> Iterator[tuple[Stage, State]]:
+    """How every stage stands; a stage downstream of a changed one counts as changed."""
+    stale: set[str] = set()
+    for stage in STAGES:
+        state = _state(stage, recipe, directory, stale)
+        if state is not State.CURRENT:
+            stale.add(stage.name)
+        yield stage, state
+
+
+def _state(stage: Stage, recipe: Recipe, directory: RunDirectory, stale: set[str]) -> State:
+    manifest = directory.manifest(stage.name)
+    if manifest is None:
+        partial = directory.folder(f"{stage.name}.tmp").exists()
+        return State.PARTIAL if partial else State.MISSING
+    if stale & set(stage.reads) or plan(stage, recipe, directory).key != manifest.key:
+        return State.STALE
+    return State.CURRENT
+
+
+def check_trainer_settings(recipe: Recipe) -> None:
+    """Refuse further trainer settings that TRL does not have, before any work is done.
+
+    Raises:
+        ConfigError: A key of `sft.trainer` or `align.trainer` is unknown.
+    """
+    if not recipe.sft.trainer and not recipe.align.trainer:
+        return  # importing TRL takes seconds
+    from trl import SFTConfig
+
+    from taiji.alignment import PopoConfig
+    from taiji.reasoning.sft import check_trainer_arguments
+
+    check_trainer_arguments(SFTConfig, recipe.sft.trainer, "sft.trainer")
+    check_trainer_arguments(PopoConfig, recipe.align.trainer, "align.trainer")
+
+
+@contextmanager
+def _resource_errors() -> Iterator[None]:
+    """Turn a full disk and exhausted memory into a `ResourceError` that says what to do."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ResourceError(
+            "memory ran out: lower sft.batch_size, align.prompts_per_step or infer.batch_size"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ResourceError(
+            f"{error.filename or 'the run directory'}: no space left: free some and run the same "
+            "command again, it goes on where it stopped"
+        ) from error
+
+
+def _function(name: str) -> StageFunction:
+    """The function of a stage; imported here, because some take seconds to import."""
+    match name:
+        case "construct":
+            from taiji.stages.construct import construct
+
+            return construct
+        case "distill":
+            from taiji.stages.distill import distill
+
+            return distill
+        case "refine":
+            from taiji.stages.refine import refine
+
+            return refine
+        case "sft":
+            from taiji.stages.sft import sft
+
+            return sft
+        case "simulate":
+            from taiji.stages.simulate import simulate
+
+            return simulate
+        case "align":
+            from taiji.stages.align import align
+
+            return align
+        case "infer":
+            from taiji.stages.infer import infer
+
+            return infer
+        case "features":
+            from taiji.stages.features import features
+
+            return features
+        case "rank":
+            from taiji.stages.rank import rank
+
+            return rank
+        case "evaluate":
+            from taiji.stages.evaluate import evaluate
+
+            return evaluate
+        case "report":
+            from taiji.stages.report import report
+
+            return report
+        case _:
+            raise ConfigError(f"{name}: no such stage")

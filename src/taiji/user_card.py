@@ -1,0 +1,111 @@
+"""Everything that a run holds of one user, for `taiji show user`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from taiji import schema
+from taiji.artifacts import read_parquet
+from taiji.errors import DataError, MissingArtifactError
+
+Row = Mapping[str, Any]
+
+
+def print_user(user_id: str, run: Path, console: Console) -> None:
+    """Print prompt, chains with PPL, answers, rewards and neighbour of one user.
+
+    Raises:
+        DataError: The run has no example of this user.
+        MissingArtifactError: The run has not even constructed its examples.
+    """
+    examples = read_parquet(run / "construct" / "examples.parquet", schema.EXAMPLES)
+    mine = examples.filter(pc.equal(examples["user_id"], user_id)).to_pylist()
+    if not mine:
+        some = ", ".join(sorted(set(examples["user_id"].to_pylist()))[:8])
+        raise DataError(f"{run}: no example of user {user_id}: some that have one: {some}")
+    titles = _titles(run)
+    for example in mine:
+        _print_example(example, titles, console)
+        key = example["example_id"]
+        _print_chains(_rows(run / "refine" / "scored.parquet", schema.SCORED, key), console)
+        _print_rollouts(_rows(run / "align" / "rollouts.parquet", schema.ROLLOUTS, key), console)
+        _print_texts(_rows(run / "infer" / "texts.parquet", schema.TEXTS, key), console)
+        features = _rows(run / "features" / "features.parquet", schema.USER_FEATURES, key)
+        _print_features(features, titles, console)
+
+
+def _print_example(example: Row, titles: Mapping[str, str], console: Console) -> None:
+    lines = [example["profile"], ""]
+    lines += [f"{i}. {item['text']}" for i, item in enumerate(example["history"], start=1)]
+    target = example["target_item_id"]
+    if target is not None:
+        lines += ["", f"Really bought next: {titles.get(target, target)}"]
+    title = f"user {example['user_id']} · {example['split']} · before {example['cutoff']:%Y-%m-%d}"
+    console.print(Panel(escape("\n".join(lines)), title=escape(title), title_align="left"))
+
+
+def _print_chains(rows: list[Row], console: Console) -> None:
+    if not rows:
+        return
+    table = Table("chain", "PPL", "", "reasoning", title="Candidates (RUPR)", title_justify="left")
+    for row in rows:
+        perplexity = "–" if row["perplexity"] is None else f"{row['perplexity']:.2f}"
+        verdict = "[green]kept[/]" if row["kept"] else f"[red]{escape(row['reason'])}[/]"
+        table.add_row(str(row["candidate"]), perplexity, verdict, escape(row["cot"]))
+    console.print(table)
+
+
+def _print_rollouts(rows: list[Row], console: Console) -> None:
+    if not rows:
+        return
+    table = Table(
+        "step", "semantic", "preference", "grounded by", "answer", title="Rollouts (POPO)"
+    )
+    for row in rows:
+        rewards = (f"{row['semantic']:.3f}", f"{row['preference']:.3f}")
+        table.add_row(str(row["step"]), *rewards, row["rung"], escape(row["answer"]))
+    console.print(table)
+
+
+def _print_texts(rows: list[Row], console: Console) -> None:
+    if not rows:
+        return
+    table = Table("model", "status", "reasoning", "answer", title="What the models wrote")
+    for row in rows:
+        table.add_row(row["model"], row["status"], escape(row["cot"]), escape(row["answer"]))
+    console.print(table)
+
+
+def _print_features(rows: list[Row], titles: Mapping[str, str], console: Console) -> None:
+    for row in rows:
+        borrowed = [titles.get(item, item) for item in row["neighbour_item_ids"][:5]]
+        lines = [
+            f"codes      {' '.join(map(str, row['codes']))}",
+            f"neighbour  user {row['neighbour_user_id']}, cosine {row['similarity']:.3f}",
+            f"borrowed   {len(row['neighbour_item_ids'])} interactions: {'; '.join(borrowed)} ...",
+        ]
+        panel = Panel(escape("\n".join(lines)), title="Ranking features", title_align="left")
+        console.print(panel)
+
+
+def _titles(run: Path) -> dict[str, str]:
+    items = read_parquet(run / "construct" / "items.parquet", schema.ITEMS)
+    pairs = zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True)
+    return dict(pairs)
+
+
+def _rows(path: Path, columns: pa.Schema, example_id: str) -> list[Row]:
+    """The rows of one example; none where the stage has not run yet."""
+    try:
+        table = read_parquet(path, columns)
+    except MissingArtifactError:
+        return []
+    rows: list[Row] = table.filter(pc.equal(table["example_id"], example_id)).to_pylist()
+    return rows
