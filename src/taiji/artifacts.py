@@ -54,15 +54,14 @@ def conform(table: pa.Table, schema: pa.Schema, *, where: str) -> pa.Table:
     missing = [name for name in schema.names if name not in table.column_names]
     if missing:
         raise DataError(f"{where}: no column {', '.join(missing)}: found {table.column_names}")
+    for field in schema:
+        if not field.nullable and table[field.name].null_count:
+            rows = table[field.name].null_count
+            raise DataError(f"{where}: column {field.name}: {rows} null values where none may be")
     try:
-        checked = table.select(schema.names).cast(schema)
+        return table.select(schema.names).cast(schema)
     except (pa.ArrowException, ValueError) as error:
         raise DataError(f"{where}: a column has the wrong type: {error}") from error
-    for field in schema:
-        if not field.nullable and checked[field.name].null_count:
-            rows = checked[field.name].null_count
-            raise DataError(f"{where}: column {field.name}: {rows} null values where none may be")
-    return checked
 
 
 def write_json(value: object, path: Path) -> None:

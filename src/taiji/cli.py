@@ -187,8 +187,8 @@ for _stage in STAGES:
 
 
 def _run(recipe_path: Path, overrides: list[str], runs: Path, *, until: str, dry_run: bool) -> None:
-    from taiji import runner
     from taiji.run_directory import RunDirectory
+    from taiji.runner import Runner
     from taiji.terminal import RunView, print_ending, print_plan
 
     recipe = _load(recipe_path, overrides)
@@ -201,7 +201,7 @@ def _run(recipe_path: Path, overrides: list[str], runs: Path, *, until: str, dry
         return
     view = RunView(_out)
     try:
-        runner.run(recipe, directory, view, until)
+        Runner(recipe, directory, view).run(until)
     except KeyboardInterrupt as interrupt:
         _err.print("\nstopped: the same command goes on from here", highlight=False)
         raise typer.Exit(130) from interrupt

@@ -8,8 +8,10 @@ import errno
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
+from pathlib import Path
 from typing import Protocol
 
 from taiji.artifacts import digest_value, replacing
@@ -49,53 +51,68 @@ class Listener(Protocol):
         """The stage's artifact is whole."""
 
 
-def run(recipe: Recipe, directory: RunDirectory, listener: Listener, until: str = "report") -> None:
-    """Run every stage up to `until` that is not up to date.
+class Runner:
+    """Brings the stages of one recipe up to date in one run directory.
 
-    Raises:
-        LockedError: Another process writes here.
-        ResourceError: Memory or disk ran out.
-        TaijiError: A stage failed; what had finished stays.
+    Args:
+        load: Gives the function of a stage by its name.
     """
-    check_trainer_settings(recipe)
-    with directory.locked(), _resource_errors():
-        with replacing(directory.root / "recipe.resolved.yaml") as temporary:
-            temporary.write_text(dump_recipe(recipe), encoding="utf-8")
-        for stage in upstream(until):
-            directory.recover(stage.name)
-            run_stage(stage, recipe, directory, listener)
 
+    def __init__(
+        self,
+        recipe: Recipe,
+        directory: RunDirectory,
+        listener: Listener,
+        load: Callable[[str], StageFunction] | None = None,
+    ) -> None:
+        self._recipe = recipe
+        self._directory = directory
+        self._listener = listener
+        self._load = load or stage_function
 
-def run_stage(
-    stage: Stage, recipe: Recipe, directory: RunDirectory, listener: Listener
-) -> Manifest:
-    """Run one stage, or reuse its artifact; the artifacts it reads are verified first."""
-    inputs = {name: directory.verify(name) for name in stage.reads}
-    planned = plan(stage, recipe, directory)
-    existing = directory.manifest(stage.name)
-    if existing is not None and existing.key == planned.key:
-        directory.verify(stage.name)
-        listener.reused(stage, existing)
-        return existing
-    work = directory.begin(stage.name, planned.key)
-    resumed = any(path.name != ".key" for path in work.iterdir())
-    listener.started(stage, resumed=resumed)
-    began = time.monotonic()
-    context = StageContext(recipe, work, inputs, listener.progress)
-    summary = _function(stage.name)(context)
-    manifest = directory.commit(
-        Manifest(
-            **{
-                **vars(planned),
-                "seconds": round(time.monotonic() - began, 1),
-                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-                "versions": library_versions(),
-                "summary": summary,
-            }
+    def run(self, until: str = "report") -> None:
+        """Run every stage up to `until` that is not up to date.
+
+        Raises:
+            ConfigError: A trainer setting is unknown.
+            LockedError: Another process writes here.
+            ResourceError: Memory or disk ran out.
+            TaijiError: A stage failed; what had finished stays.
+        """
+        check_trainer_settings(self._recipe)
+        with self._directory.locked(), _resource_errors():
+            with replacing(self._directory.root / "recipe.resolved.yaml") as temporary:
+                temporary.write_text(dump_recipe(self._recipe), encoding="utf-8")
+            for stage in upstream(until):
+                self._directory.recover(stage.name)
+                self._update(stage)
+
+    def _update(self, stage: Stage) -> None:
+        inputs = {name: self._directory.verify(name) for name in stage.reads}
+        planned = plan(stage, self._recipe, self._directory)
+        existing = self._directory.manifest(stage.name)
+        if existing is not None and existing.key == planned.key:
+            self._directory.verify(stage.name)
+            self._listener.reused(stage, existing)
+            return
+        work = self._directory.begin(stage.name, planned.key)
+        self._listener.started(stage, resumed=any(not _hidden(path) for path in work.iterdir()))
+        began = time.monotonic()
+        context = StageContext(self._recipe, work, inputs, self._listener.progress)
+        summary = self._load(stage.name)(context)
+        ending = replace(
+            planned,
+            seconds=round(time.monotonic() - began, 1),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions=library_versions(),
+            summary=summary,
         )
-    )
-    listener.finished(stage, manifest)
-    return manifest
+        whole = self._directory.commit(ending)
+        self._listener.finished(stage, whole)
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".")
 
 
 def plan(stage: Stage, recipe: Recipe, directory: RunDirectory) -> Manifest:
@@ -171,7 +188,7 @@ def _resource_errors() -> Iterator[None]:
         ) from error
 
 
-def _function(name: str) -> StageFunction:
+def stage_function(name: str) -> StageFunction:
     """The function of a stage; imported here, because some take seconds to import."""
     match name:
         case "construct":

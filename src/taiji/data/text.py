@@ -19,7 +19,7 @@ _DEMOGRAPHICS = {
     "marital_status": "{}",
     "household_size": "household of {}",
     "household_composition": "{}",
-    "kids_count": "{} kids",
+    "kids_count": "kids: {}",
 }
 _STEPS = ((365, "year"), (30, "month"), (7, "week"), (1, "day"))
 
@@ -87,7 +87,7 @@ def _habits_text(habits: Habits) -> str:
 
 
 def _age(before: timedelta) -> str:
-    """Return the largest whole unit, rounded down: `3 weeks`, `5 hours`, `1 hour`."""
+    """Return the largest whole unit, rounded down; never less than an hour: `3 weeks`."""
     for num_days, unit in _STEPS:
         if before.days >= num_days:
             return _count(before.days // num_days, unit)
@@ -113,4 +113,5 @@ def _enumerate(names: list[str]) -> str:
 
 
 def _sentence(start: str, text: str) -> str:
-    return f"{start}{text}." if text else ""
+    text = start + text if text else ""
+    return f"{text[0].upper()}{text[1:]}." if text else ""

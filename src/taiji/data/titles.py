@@ -8,6 +8,7 @@ vocabulary are expanded, and nothing is guessed where the source cut a name at 3
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 # Words and sizes share one table: each entry has one meaning in both.
 _EXPANSIONS = {
@@ -149,6 +150,7 @@ _WHOLE_NUMBER = re.compile(r"(?<![\d.])(\d+)\.0+(?!\d)")
 _SPACED = re.compile(r"\s*([&:,])\s*")
 
 
+@lru_cache(maxsize=1 << 16)
 def readable(name: str) -> str:
     """Lower-case a till's name, expand its abbreviations and tidy its spaces.
 

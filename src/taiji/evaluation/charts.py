@@ -10,18 +10,19 @@ from typing import Any
 
 import vl_convert
 
-
 Rows = Sequence[Mapping[str, Any]]
 Spec = dict[str, Any]
 
-_WIDTH, _HEIGHT = 372, 190
+_WIDTH, _HEIGHT = 340, 230
 _SEMANTIC, _PREFERENCE = "var(--semantic)", "var(--preference)"
 _SCATTER_POINTS = 600  # more would only cover each other
 
 _CONFIG: Spec = {
+    "autosize": {"type": "fit", "contains": "padding"},
     "background": None,
     "font": "system-ui, sans-serif",
-    "padding": 2,
+    # Room for a reader's font that is wider than the one that the renderer measures with.
+    "padding": {"left": 12, "right": 8, "top": 2, "bottom": 2},
     "view": {"stroke": None},
     "axis": {
         "labelColor": "var(--muted)",
@@ -29,6 +30,8 @@ _CONFIG: Spec = {
         "titleFontWeight": "normal",
         "labelFontSize": 11,
         "titleFontSize": 11,
+        "titlePadding": 9,
+        "tickCount": 5,
         "gridColor": "var(--line)",
         "domainColor": "var(--line)",
         "tickColor": "var(--line)",
@@ -50,7 +53,7 @@ def perplexity_histogram(perplexities: Sequence[float], threshold: float | None)
     bars: Spec = {
         "mark": {"type": "bar", "binSpacing": 1},
         "encoding": {
-            "x": {**bins, "title": "perplexity of the true answer", "axis": _powers_of_ten()},
+            "x": {**bins, "title": "perplexity of the true answer", "axis": _round_ticks()},
             "y": {"aggregate": "count", "title": "chains"},
             "color": {
                 "field": "side",
@@ -76,8 +79,8 @@ def reasons_chart(counts: Mapping[str, int]) -> str:
         "mark": {"type": "text", "align": "left", "dx": 4, "fontSize": 11, "color": "var(--ink)"},
         "encoding": {"x": x, "y": y, "text": {"field": "chains", "format": ","}},
     }
-    height = 30 * max(1, len(values))
-    return _svg({"data": {"values": values}, "layer": [bar, text], "height": height}, "reasons")
+    spec: Spec = {"data": {"values": values}, "layer": [bar, text]}
+    return _svg({**spec, "height": 46 + 30 * len(values)}, "reasons")
 
 
 def lines_chart(steps: Rows, columns: Mapping[str, str], title: str, name: str) -> str:
@@ -89,19 +92,41 @@ def lines_chart(steps: Rows, columns: Mapping[str, str], title: str, name: str) 
         if row.get(column) is not None
     ]
     encoding = {
-        "x": {"field": "step", "type": "quantitative", "title": "step", "axis": {"tickMinStep": 1}},
+        "x": {
+            "field": "step",
+            "type": "quantitative",
+            "title": "step",
+            "axis": {"tickMinStep": 1, "tickCount": 5},
+        },
         "y": {
             "field": "value",
             "type": "quantitative",
             "title": title,
             "scale": {"zero": False, "nice": True},
-            "axis": {"tickCount": 5},
         },
         "color": _series_colour(list(columns.values())),
     }
     point = len(steps) <= 40
     mark = {"type": "line", "strokeWidth": 2, "point": {"size": 18} if point else False}
     return _svg({"data": {"values": values}, "mark": mark, "encoding": encoding}, name)
+
+
+def intervals_chart(rows: Rows, title: str, name: str) -> str:
+    """A dot with its 95 % interval for each writer; `rows` hold writer, value, low, high."""
+    y: Spec = {"field": "writer", "type": "nominal", "sort": None, "title": None}
+    y["axis"] = {"labelLimit": 190, "labelColor": "var(--ink)"}
+    x = {"type": "quantitative", "title": title, "axis": {"format": ".0%"}}
+    rule = {
+        "mark": {"type": "rule", "color": "var(--accent)", "strokeWidth": 2},
+        "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y},
+    }
+    dot = {
+        "mark": {"type": "point", "filled": True, "size": 60, "color": "var(--accent)"},
+        "encoding": {"x": {**x, "field": "value"}, "y": y},
+    }
+    spec: Spec = {"data": {"values": list(rows)}, "layer": [rule, dot]}
+    padding = {"left": 26, "right": 10, "top": 2, "bottom": 2}
+    return _svg({**spec, "height": 46 + 26 * len(rows), "padding": padding}, name)
 
 
 def reward_scatter(rollouts: Rows) -> str:
@@ -140,8 +165,12 @@ def _bar_row(perplexity: float, threshold: float | None) -> Spec:
     return {"log10": math.log10(perplexity), "side": "below R" if below else "at or above R"}
 
 
-def _powers_of_ten() -> Spec:
-    return {"labelExpr": "format(pow(10, datum.value), '.3~g')", "tickCount": 6}
+def _round_ticks() -> Spec:
+    ticks = [m * 10.0**power for power in range(5) for m in (1, 2, 5)]
+    return {
+        "labelExpr": "format(round(pow(10, datum.value)), ',')",
+        "values": [math.log10(tick) for tick in ticks],
+    }
 
 
 def _threshold(threshold: float) -> list[Spec]:
@@ -152,11 +181,12 @@ def _threshold(threshold: float) -> list[Spec]:
         "text": f"R = {threshold:.4g}",
         "align": "left",
         "dx": 5,
-        "y": 8,
+        "y": -4,
         "fontSize": 12,
         "color": "var(--ink)",
     }
-    return [{"mark": rule, "encoding": {"x": x}}, {"mark": text, "encoding": {"x": x}}]
+    once: Spec = {"values": [{}]}  # else the marks are drawn once for every bar's rows
+    return [{"data": once, "mark": mark, "encoding": {"x": x}} for mark in (rule, text)]
 
 
 def _series_colour(series: list[str]) -> Spec:

@@ -13,38 +13,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from taiji.alignment.grounding import Grounded
+from taiji.alignment.rewards import semantic_reward
 from taiji.data.text import item_text
+from taiji.evaluation.judgements import JUDGEMENTS, OUTSIDE, TRACKS
 from taiji.evaluation.metrics import category_hits, tag_rates, title_ranks
 from taiji.language.encode import TextEncoder
 from taiji.reasoning.completions import split_answer
-
-TRACKS = {"any": "target_item_id", "novel": "novel_target_item_id"}
-OUTSIDE = np.iinfo(np.int32).max
-"""Rank of a true title that the catalogue does not hold: a miss at any K."""
-
-JUDGEMENTS = pa.schema(
-    [
-        pa.field("track", pa.string(), nullable=False),  # any | novel
-        pa.field("writer", pa.string(), nullable=False),  # a model or a baseline
-        pa.field("example_id", pa.string(), nullable=False),
-        pa.field("user_id", pa.string(), nullable=False),
-        pa.field("target_item_id", pa.string(), nullable=False),
-        pa.field("true_l1", pa.string()),
-        pa.field("answer", pa.string(), nullable=False),
-        pa.field("think_tag_presence", pa.float64()),  # null: no model wrote this
-        pa.field("think_non_empty", pa.float64()),
-        pa.field("answer_non_empty", pa.float64()),
-        pa.field("category_l1", pa.float64()),  # null: the truth has no such level
-        pa.field("category_l2", pa.float64()),
-        pa.field("category_l3", pa.float64()),
-        pa.field("title_exact", pa.float64(), nullable=False),
-        pa.field("title_rank", pa.int32(), nullable=False),
-        pa.field("semantic", pa.float64(), nullable=False),  # Eq. 3
-        pa.field("grounded_item_id", pa.string()),
-        pa.field("rung", pa.string(), nullable=False),
-        pa.field("ctcvr", pa.float64(), nullable=False),  # by the reward ranker; 0 if ungrounded
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -54,13 +28,11 @@ class Writer:
     Attributes:
         answers: In the form `title; L1; L2; L3`; empty where there is none.
         completions: The whole text of a model; None for a baseline.
-        cots: The chain of thought of a model; None for a baseline.
     """
 
     name: str
     answers: Sequence[str]
     completions: Sequence[str] | None = None
-    cots: Sequence[str] | None = None
 
 
 class Grounding(Protocol):
@@ -125,7 +97,9 @@ class Judge:
             tables.append(pa.table({name: columns[name] for name in JUDGEMENTS.names}, JUDGEMENTS))
         return pa.concat_tables(tables)
 
-    def _own_figures(self, writer: Writer, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    def _own_figures(
+        self, writer: Writer, rows: Sequence[Mapping[str, Any]]
+    ) -> dict[str, list[Any]]:
         """What does not depend on the truth."""
         grounded = self._grounder.ground(writer.answers)
         example_ids = [row["example_id"] for row in rows]
@@ -165,7 +139,7 @@ class Judge:
                 float(_plain(part[0]) == title) for part, title in zip(parts, titles, strict=True)
             ],
             "title_rank": self._ranks(answers_ND, titles),
-            "semantic": (answers_ND * truths_ND).sum(axis=1).astype(float).tolist(),
+            "semantic": semantic_reward(answers_ND, truths_ND).tolist(),
         }
 
     def _ranks(self, answers_ND: NDArray[np.float32], titles: Sequence[str | None]) -> list[int]:
@@ -182,27 +156,30 @@ class Judge:
 
 
 def _tag_figures(writer: Writer) -> dict[str, list[Any]]:
-    if writer.completions is None or writer.cots is None:
+    if writer.completions is None:
         nothing = [None] * len(writer.answers)
         names = ("think_tag_presence", "think_non_empty", "answer_non_empty")
         return dict.fromkeys(names, nothing)
     rates = [tag_rates([completion]) for completion in writer.completions]
     return {
         "think_tag_presence": [rate["think"] for rate in rates],
-        "think_non_empty": [float(bool(cot.strip())) for cot in writer.cots],
+        "think_non_empty": [float(_has_chain(text)) for text in writer.completions],
         "answer_non_empty": [rate["answer"] for rate in rates],
     }
 
 
 def _text(item: Mapping[str, Any]) -> str:
-    return item_text(
-        item["title"], item["category_l1"], item["category_l2"], item["category_l3"]
-    )
+    return item_text(item["title"], item["category_l1"], item["category_l2"], item["category_l3"])
 
 
 def _plain(text: str | None) -> str | None:
-    """A name without regard to the case of letters and to spaces at its ends."""
-    return None if text is None else text.strip().casefold()
+    """A name as it stands in an answer, without regard to the case of letters."""
+    return None if text is None else item_text(text, None, None, None).casefold()
+
+
+def _has_chain(completion: str) -> bool:
+    chain, closed, _ = completion.rpartition("</think>")
+    return bool(closed) and bool(chain.strip().removeprefix("<think>").strip())
 
 
 def _nullable(values_N: NDArray[np.float64]) -> list[float | None]:

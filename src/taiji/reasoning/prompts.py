@@ -12,8 +12,7 @@ from typing import Any
 from taiji.errors import ConfigError
 from taiji.language.prompt import ChatScaffold, Prompt, Segment
 
-STUDENT_SYSTEM = "You predict the next item that a shopper buys."
-STUDENT_TASK = "Reason from the profile and the purchases to the most likely next item."
+STUDENT_SYSTEM = "From a shopper's profile and purchases, reason to the next item they buy."
 STUDENT_FORMAT = (
     "Reason inside <think></think>, then write the next item as "
     "title; level 1; level 2; level 3 inside <answer></answer>."
@@ -29,18 +28,14 @@ TEACHER_TASK = (
 
 
 def student_prompt(example: Mapping[str, Any]) -> Prompt:
-    """What the student reads: task, profile, numbered history (newest first), format.
+    """What the student reads: task (the system turn), profile, numbered history (newest first), format.
 
     Args:
         example: A row of `schema.EXAMPLES`.
     """
     return Prompt(
         system=STUDENT_SYSTEM,
-        user=(
-            Segment(STUDENT_TASK, data=False),
-            *_facts(example),
-            Segment(f"\n{STUDENT_FORMAT}", data=False),
-        ),
+        user=(*_facts(example), Segment(STUDENT_FORMAT, data=False)),
     )
 
 
@@ -54,9 +49,9 @@ def rupr_prompt(example: Mapping[str, Any], target_text: str) -> Prompt:
     return Prompt(
         system=TEACHER_SYSTEM,
         user=(
-            Segment(TEACHER_TASK, data=False),
+            Segment(f"{TEACHER_TASK}\n", data=False),
             *_facts(example),
-            Segment("\nItem that the reasoning must lead to: ", data=False),
+            Segment("Item that the reasoning must lead to:\n", data=False),
             Segment(target_text),
         ),
     )
@@ -107,13 +102,16 @@ def prompt_text(prompt: Prompt) -> str:
 
 
 def _facts(example: Mapping[str, Any]) -> tuple[Segment, ...]:
-    """Profile and history; a part that is not there is left out, never written as "None"."""
+    """Profile and history; a part that is not there is left out, never written as "None".
+
+    Borders between data and our words lie at line breaks, where no token would reach across.
+    """
     segments: list[Segment] = []
     if example["profile"]:
-        segments += [Segment("\nProfile: ", data=False), Segment(example["profile"])]
+        segments += [Segment("Profile:\n", data=False), Segment(f"{example['profile']}\n")]
     history = example["history"]
-    heading = "\nPurchases, newest first:" if history else "\nNo purchases are known."
+    heading = "Purchases, newest first:\n" if history else "No purchases are known.\n"
     segments.append(Segment(heading, data=False))
-    for number, line in enumerate(history, start=1):
-        segments += [Segment(f"\n{number}. ", data=False), Segment(line["text"])]
+    lines = enumerate(history, start=1)
+    segments += [Segment(f"{number}. {line['text']}\n") for number, line in lines]
     return tuple(segments)

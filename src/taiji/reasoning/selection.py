@@ -4,8 +4,6 @@ A chain is kept iff PPL < R, strictly. R is a quantile (the paper: the median) o
 perplexities of a sample, so between none and all k chains of one prompt survive. Pure NumPy.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,11 +45,3 @@ def verdict(
     if leak is not None and drop_leaks:
         return f"leak: {leak}"
     return KEPT if perplexity < threshold else "perplexity"
-
-
-def kept_per_example(example_ids: Sequence[str], reasons: Sequence[str]) -> dict[str, int]:
-    """How many chains of each example survived; an example without any counts as 0."""
-    counts = dict.fromkeys(example_ids, 0)
-    for example_id, reason in zip(example_ids, reasons, strict=True):
-        counts[example_id] += reason == KEPT
-    return counts

@@ -1,0 +1,60 @@
+"""Two things that a resumed run needs and TRL 1.16 lacks."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+
+
+class EpochSampler(torch.utils.data.Sampler[int]):
+    """TRL's sampler, with an order that depends on the epoch alone.
+
+    TRL draws each epoch's order from one generator that runs on. A resumed run starts that
+    generator anew and would see the order of the first epoch again; here the draws of the epochs
+    before are made up for first. An uninterrupted run sees TRL's order exactly.
+
+    Args:
+        sampler: TRL's RepeatSampler, shuffling.
+        trainer: Whose `state.epoch` says how many epochs are done.
+    """
+
+    def __init__(self, sampler: Any, trainer: Any) -> None:
+        self._sampler = sampler
+        self._trainer = trainer
+
+    def __len__(self) -> int:
+        """Draws in an epoch, repeats included."""
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        """The order of the epoch that the trainer is in."""
+        self._sampler.generator.manual_seed(self._sampler.seed)
+        for _ in range(int(self._trainer.state.epoch or 0)):
+            torch.randperm(self._sampler.num_samples, generator=self._sampler.generator)
+        return iter(self._sampler)
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
+    """The newest complete checkpoint and its step; a kill may have cut a later one short.
+
+    The trainer writes `trainer_state.json` last, so a checkpoint is complete if that file is
+    whole.
+    """
+    if not folder.is_dir():
+        return None
+    found = [
+        (int(m[1]), path) for path in folder.iterdir() if (m := _CHECKPOINT.fullmatch(path.name))
+    ]
+    for step, path in sorted(found, reverse=True):
+        try:
+            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if state.get("global_step") == step:
+            return path, step
+    return None

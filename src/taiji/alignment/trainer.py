@@ -1,0 +1,294 @@
+"""POPO on TRL: a GRPOTrainer whose reward weights adapt (Eq. 5-9).
+
+    from taiji.alignment import PopoConfig, PopoTrainer
+    PopoTrainer(model, [reward_a, reward_b], PopoConfig(rule="popo"), train_dataset=ds).train()
+
+Nothing here knows of recommenders. Each generation: rewards are kept apart; I(t) is computed
+on the very micro-batches that the update will see; the weights step; advantages are mixed anew
+with the weights of the same step; from there TRL goes on as ever.
+
+Shape suffixes: K rewards, N rollouts of one generation, B rollouts on this process.
+"""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from trl import GRPOTrainer
+from trl.trainer.utils import nanstd
+
+from taiji.alignment import guards, metrics, popo_state
+from taiji.alignment.advantages import AdvantageRule, mixed_rewards
+from taiji.alignment.gradients import alignment_scores, cosines, gram
+from taiji.alignment.popo_config import PopoConfig
+from taiji.alignment.probe import LossProbe
+from taiji.alignment.resumable import EpochSampler
+from taiji.alignment.weights import Array, popo_light_weights, popo_weights
+from taiji.errors import ConfigError, DivergenceError
+
+logger = logging.getLogger(__name__)
+
+_STILL = 1e-6  # a weight that moves less than this in a step stands still
+_PATIENCE = 20  # steps of standing still before the rule is called inert
+
+
+class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
+    """GRPO with reward weights that follow Eq. 5-6 (`popo`), Eq. 7 (`popo_light`) or none.
+
+    Arguments are GRPOTrainer's. Beyond it: weights of the same step, their state in every
+    checkpoint, prompts that may be token ids, and per-reward metrics. `I` is the gradient of
+    the whole Eq. 8, its KL included, averaged over the update windows of one generation.
+
+    Raises:
+        ConfigError: A setting cannot work with the rule.
+        EngineError: Parameters are sharded or replicated and the rule is `popo`.
+    """
+
+    _name = "POPO"
+    _tag_names: ClassVar[list[str]] = ["trl", "popo"]
+    _paper: ClassVar[dict[str, str]] = {"title": "Taiji", "id": "2606.03866"}
+
+    def __init__(
+        self, model: Any, reward_funcs: Any, args: PopoConfig | None = None, **kwargs: Any
+    ) -> None:
+        args = PopoConfig(output_dir="popo") if args is None else args
+        if not isinstance(args, PopoConfig):
+            raise ConfigError(f"PopoTrainer: args: needs a PopoConfig, not {type(args).__name__}")
+        # Of TRL's attributes, those that are replaced here for a while.
+        self._metrics: dict[str, dict[str, list[float]]]
+        self._entropy_bonus_enabled: bool
+        self.aux_loss_enabled: bool
+        self._probe: LossProbe | None = None
+        self._rewards_NK: torch.Tensor | None = None
+        self._fresh_NK: torch.Tensor | None = None
+        self._still_steps = 0
+        super().__init__(model=model, reward_funcs=reward_funcs, args=args, **kwargs)
+        self.rule = args.rule
+        guards.guard_rewards(self.reward_funcs, self.reward_func_names)
+        self._log_weights_K = popo_state.initial_log_weights(
+            args.reward_weights, len(self.reward_funcs)
+        )
+        if self.rule != "fixed":
+            self._publish_weights()
+        guards.refuse_what_cannot_work(self)
+        popo_state.warn_of_inexact_resume(args)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights in force, by reward name."""
+        return dict(zip(self.reward_func_names, self.reward_weights.tolist(), strict=True))
+
+    # -- What TRL calls ------------------------------------------------------------------------
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+        """Prompts that are token ids already pass untouched; TRL tokenises all others.
+
+        Text that strangers wrote must be tokenised apart from the chat template, or it can forge
+        control tokens. TRL knows only whole texts and conversations, so such prompts arrive here
+        as ids, in the dataset's column `prompt`.
+        """
+        if all(isinstance(prompt, list) and isinstance(prompt[0], int) for prompt in prompts):
+            return prompts, None, {}
+        return super()._tokenize_prompts(prompts)
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self._rewards_NK = super()._calculate_rewards(*args, **kwargs)
+        guards.refuse_broken_models(self, self._rewards_NK)
+        if self.rule == "popo_light" and self.model.training:
+            # Needs no gradient, so it is done before TRL mixes: nothing has to be undone.
+            weights_K = popo_light_weights(*self._groups(), epsilon=self.args.light_epsilon)
+            if weights_K is not None:
+                with np.errstate(divide="ignore"):  # a flat reward has weight 0
+                    self._log_weights_K = np.log(weights_K)
+                self._publish_weights()
+        return self._rewards_NK
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if not self.model.training:  # evaluation never moves weights
+            return batch
+        rewards_NK = self._rewards_NK
+        assert rewards_NK is not None, "TRL scored completions without rewards"
+        combined_N, _ = self._advantages.combined(rewards_NK, self._device_weights(rewards_NK))
+        guards.refuse_other_advantages(self._local(combined_N), batch["advantages"])
+        if self.rule == "popo":
+            # Both columns are shuffled and split along with the rollouts.
+            batch["popo_advantages"] = self._local(self._advantages.alone(rewards_NK))
+            batch["popo_row"] = torch.arange(len(batch["advantages"]), device=rewards_NK.device)
+        self._fresh_NK = rewards_NK
+        return batch
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        inputs = super()._prepare_inputs(generation_batch)
+        fresh_NK, self._fresh_NK = self._fresh_NK, None
+        if fresh_NK is not None:
+            before_K = self.reward_weights.clone()
+            if self.rule == "popo":
+                self._step_popo(fresh_NK)
+            self._log_weights(before_K)
+        return inputs
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+        forward = super()._get_per_token_logps_and_entropies
+        if self._probe is None:
+            return forward(*args, **kwargs)
+        return self._probe.forward(forward, *args, **kwargs)
+
+    def _compute_loss(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+        loss: torch.Tensor = super()._compute_loss(model, inputs)
+        if not torch.isfinite(loss):  # the Trainer would put the last average in its place
+            raise DivergenceError(f"step {self._step_number}: the loss is {loss.item()}")
+        return loss
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        sampler = super()._get_train_sampler(dataset)
+        return EpochSampler(sampler, self) if self.shuffle_dataset else sampler
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:  # before TRL's files: the trainer state marks it complete
+            popo_state.save(folder, self.rule, self.reward_func_names, self._log_weights_K)
+        super()._save_checkpoint(model, trial)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            names = self.reward_func_names
+            self._log_weights_K = popo_state.load(Path(checkpoint), self.rule, names)
+            if self.rule != "fixed":
+                self._publish_weights()
+
+    def _send_telemetry(self) -> None:
+        """Nothing is reported to anyone."""
+
+    # -- One step of the rule ------------------------------------------------------------------
+
+    def _step_popo(self, rewards_NK: torch.Tensor) -> None:
+        """Eq. 6, Eq. 5, then Eq. 9 on the buffered micro-batches, in place."""
+        started = time.perf_counter()
+        batches = self._buffered_inputs
+        try:
+            gram_KK = gram(self._reward_gradients(batches))
+            alignment_K = alignment_scores(gram_KK)
+            self._log_weights_K = popo_weights(
+                self._log_weights_K, alignment_K, step_size=self.args.eta / self.args.mu
+            )
+        except DivergenceError as error:
+            names = ", ".join(self.reward_func_names)
+            raise DivergenceError(f"step {self._step_number}: rewards {names}: {error}") from error
+        self._publish_weights()
+        advantages_N, flat_N = self._advantages.combined(
+            rewards_NK, self._device_weights(rewards_NK)
+        )
+        local_B = self._local(advantages_N)
+        for batch in batches:
+            batch["advantages"] = local_B[batch.pop("popo_row")]
+            del batch["popo_advantages"]
+        self._correct_metrics(rewards_NK, advantages_N, flat_N)
+        self._log(metrics.alignment(self.reward_func_names, alignment_K, cosines(gram_KK)))
+        self._log({"popo/probe_seconds": time.perf_counter() - started})
+
+    def _reward_gradients(self, batches: list[dict[str, Any]]) -> list[list[torch.Tensor]]:
+        """g_k for each reward, averaged over the update windows that the batches will fill."""
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        sums = [[torch.zeros_like(p) for p in parameters] for _ in self.reward_funcs]
+        for batch in batches:
+            with self._probing() as probe:
+                cotangents = []
+                for advantages_B in batch["popo_advantages"].unbind(dim=1):
+                    inputs = {**batch, "advantages": advantages_B}
+                    cotangents.append(probe.cotangent(self._compute_loss(self.model, inputs)))
+            probe.accumulate(cotangents, parameters, sums)
+        # A generation may serve several updates. Without this the step size of Eq. 5 would grow
+        # with the square of how many.
+        windows = len(batches) / self.current_gradient_accumulation_steps
+        if windows != 1:
+            for total in (tensor for tensors in sums for tensor in tensors):
+                total.div_(windows)
+        return sums
+
+    @contextmanager
+    def _probing(self) -> Iterator[LossProbe]:
+        """TRL's loss answers from the probe, logs nothing and moves no controller."""
+        kept = self._metrics, self._entropy_bonus_enabled, self.aux_loss_enabled
+        self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
+        self._entropy_bonus_enabled = self.aux_loss_enabled = False
+        self._probe = LossProbe()
+        try:
+            with self.compute_loss_context_manager():
+                yield self._probe
+        finally:
+            self._probe = None
+            self._metrics, self._entropy_bonus_enabled, self.aux_loss_enabled = kept
+
+    # -- Small parts ---------------------------------------------------------------------------
+
+    @property
+    def _step_number(self) -> int:
+        return int(self.state.global_step) + 1
+
+    @property
+    def _advantages(self) -> AdvantageRule:
+        return AdvantageRule(
+            self.num_generations, self.scale_rewards, self.multi_objective_aggregation
+        )
+
+    def _device_weights(self, like: torch.Tensor) -> torch.Tensor:
+        weights_K: torch.Tensor = self.reward_weights.to(like.device)
+        return weights_K
+
+    def _local(self, values_N: torch.Tensor) -> torch.Tensor:
+        """The rows of this process."""
+        share = len(values_N) // self.accelerator.num_processes
+        start = self.accelerator.process_index * share
+        return values_N[start : start + share]
+
+    def _groups(self) -> tuple[Array, np.ndarray[Any, np.dtype[np.bool_]]]:
+        """Rewards as P x G x K, and where they apply (TRL writes NaN where one returned None)."""
+        assert self._rewards_NK is not None, "no rewards yet"
+        shape = (-1, self.num_generations, len(self.reward_funcs))
+        rewards_PGK = self._rewards_NK.double().cpu().numpy().reshape(shape)
+        return rewards_PGK, ~np.isnan(rewards_PGK)
+
+    def _publish_weights(self) -> None:
+        """Hand w(t) to TRL, which mixes with it and reports the mixed reward."""
+        self.reward_weights = torch.tensor(np.exp(self._log_weights_K), dtype=torch.float32)
+
+    def _log(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._metrics["train"][name].append(value)
+
+    def _log_weights(self, before_K: torch.Tensor) -> None:
+        names = self.reward_func_names
+        self._log({f"popo/w_{name}": weight for name, weight in self.weights.items()})
+        self._log(metrics.spread(names, *self._groups()))
+        still = self.rule != "fixed" and bool((self.reward_weights - before_K).abs().max() < _STILL)
+        self._still_steps = self._still_steps + 1 if still else 0
+        if self._still_steps == _PATIENCE and len(names) > 1:
+            logger.warning(
+                "%s: weights have not moved by %s in %d steps: the rewards have no spread within "
+                "groups, or eta / mu is too small for gradients of this size",
+                self.rule,
+                _STILL,
+                _PATIENCE,
+            )
+
+    def _correct_metrics(
+        self, rewards_NK: torch.Tensor, advantages_N: torch.Tensor, flat_N: torch.Tensor
+    ) -> None:
+        """TRL reported the mix under w(t-1); put the one under w(t) in its place."""
+        mixed_N = mixed_rewards(rewards_NK, self._device_weights(rewards_NK))
+        logged = self._metrics["train"]
+        logged["reward"][-1] = torch.nanmean(mixed_N).item()
+        logged["reward_std"][-1] = nanstd(mixed_N).item()
+        logged["frac_reward_zero_std"][-1] = flat_N.float().mean().item()
+        shown = self._logs["advantages"]
+        for _ in range(min(len(advantages_N), len(shown))):
+            shown.pop()
+        shown.extend(advantages_N.tolist())

@@ -1,0 +1,165 @@
+"""User cards: one person's way through all stages, side by side.
+
+The users are chosen by how many stages saw them and then by a hash, never by how well
+anything came out.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+NUM_CARDS = 6
+_NUM_ROLLOUTS = 8
+_NUM_BORROWED = 10
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One moment of a user: what was known, and what was bought next."""
+
+    example: Row
+    target: Row | None
+    novel_target: Row | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the run knows about one user; a part is empty where a stage did not see the user.
+
+    Attributes:
+        taught: The SFT example and the teacher's chains for it, with perplexity and verdict.
+        asked: The test example, and each model's answer with its judgement.
+        rewarded: The alignment example and some of its rollouts, the last ones.
+        neighbour: The most similar other user, with the titles of the borrowed sequence.
+    """
+
+    user_id: str
+    taught: tuple[Episode, Sequence[Row]] | None
+    asked: tuple[Episode, Sequence[Row]] | None
+    rewarded: tuple[Episode, Sequence[Row]] | None
+    neighbour: Row | None
+
+    @property
+    def num_parts(self) -> int:
+        """How many stages saw the user."""
+        parts = (self.taught, self.asked, self.rewarded, self.neighbour)
+        return sum(part is not None for part in parts)
+
+
+@dataclass(frozen=True)
+class CardTables:
+    """Where cards come from; a table is None if its stage has not run."""
+
+    examples: pa.Table
+    items: pa.Table
+    chains: pa.Table | None
+    texts: pa.Table | None
+    judgements: pa.Table | None
+    rollouts: pa.Table | None
+    features: pa.Table | None
+
+
+def build_cards(tables: CardTables, num_cards: int = NUM_CARDS) -> list[Card]:
+    """The cards of the users whom most stages saw."""
+    sources = _Sources(tables)
+    user_ids = {row["user_id"] for row in sources.examples}
+    cards = (sources.card(user_id) for user_id in user_ids)
+    ordered = sorted(cards, key=lambda card: (-card.num_parts, _shuffle(card.user_id)))
+    return [card for card in ordered if card.num_parts][:num_cards]
+
+
+class _Sources:
+    """The tables, indexed by what a card asks for."""
+
+    def __init__(self, tables: CardTables) -> None:
+        self.examples: list[Row] = tables.examples.to_pylist()
+        self._items = {row["item_id"]: row for row in tables.items.to_pylist()}
+        self._by_user = _group(self.examples, "user_id")
+        self._chains = _group(_rows(tables.chains), "example_id")
+        self._rollouts = _group(_rows(tables.rollouts), "example_id")
+        self._texts = _group(_rows(tables.texts), "example_id")
+        self._judged = {
+            (row["example_id"], row["writer"]): row
+            for row in _rows(tables.judgements)
+            if row["track"] == "any"
+        }
+        self._neighbours = {
+            row["user_id"]: row for row in _rows(tables.features) if row["split"] == "rank_test"
+        }
+
+    def card(self, user_id: str) -> Card:
+        examples = sorted(self._by_user[user_id], key=lambda row: _shuffle(row["example_id"]))
+        return Card(
+            user_id=user_id,
+            taught=self._part(examples, "sft", self._chains),
+            asked=self._asked(examples),
+            rewarded=self._rewarded(examples),
+            neighbour=self._neighbour(user_id),
+        )
+
+    def _part(
+        self, examples: Sequence[Row], split: str, rows: Mapping[str, Sequence[Row]]
+    ) -> tuple[Episode, Sequence[Row]] | None:
+        """The first example of the split for which there is anything to show."""
+        for example in examples:
+            if example["split"] == split and example["example_id"] in rows:
+                return self._episode(example), rows[example["example_id"]]
+        return None
+
+    def _asked(self, examples: Sequence[Row]) -> tuple[Episode, Sequence[Row]] | None:
+        part = self._part(examples, "test", self._texts)
+        if part is None:
+            return None
+        episode, texts = part
+        return episode, [{**text, **self._judgement(text)} for text in texts]
+
+    def _judgement(self, text: Row) -> Row:
+        judged = self._judged.get((text["example_id"], text["model"]))
+        if judged is None:
+            return {"judged": None}
+        grounded = self._items.get(judged["grounded_item_id"])
+        return {"judged": {**judged, "grounded_title": grounded and grounded["title"]}}
+
+    def _rewarded(self, examples: Sequence[Row]) -> tuple[Episode, Sequence[Row]] | None:
+        part = self._part(examples, "rl", self._rollouts)
+        return None if part is None else (part[0], part[1][-_NUM_ROLLOUTS:])
+
+    def _neighbour(self, user_id: str) -> Row | None:
+        row = self._neighbours.get(user_id)
+        if row is None:
+            return None
+        borrowed = [self._items.get(item) for item in row["neighbour_item_ids"][:_NUM_BORROWED]]
+        return {
+            **row,
+            "titles": [item["title"] for item in borrowed if item],
+            "num_borrowed": len(row["neighbour_item_ids"]),
+        }
+
+    def _episode(self, example: Row) -> Episode:
+        return Episode(
+            example=example,
+            target=self._items.get(example["target_item_id"]),
+            novel_target=self._items.get(example["novel_target_item_id"]),
+        )
+
+
+def _rows(table: pa.Table | None) -> list[Row]:
+    return [] if table is None else table.to_pylist()
+
+
+def _group(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row[column]].append(row)
+    return dict(groups)
+
+
+def _shuffle(key: str) -> str:
+    """An order that has nothing to do with any outcome."""
+    return hashlib.blake2b(key.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,178 @@
+"""From pairs to the rows of a model's embedding tables, batch by batch.
+
+Shape suffixes: N pairs, K categorical fields, L items of a sequence, M codes, U users.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from taiji.errors import DataError
+from taiji.ranking.model import PADDING, UNKNOWN, Batch
+from taiji.ranking.pairs import FIELDS, Pairs
+
+Ints = NDArray[np.int64]
+Arm = Literal["base", "intra", "cross", "both"]
+
+MIN_COUNT = 3
+"""Values that training saw less often share the row of the unknown, which so gets trained."""
+
+_GATHER_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The values of one field that training saw often enough, in the order of their rows."""
+
+    values: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Rows of the embedding table."""
+        return UNKNOWN + 1 + len(self.values)
+
+    def rows(self, levels: Sequence[str]) -> Ints:
+        """Row of each level, then the row of null: an index of -1 lands on padding."""
+        place = {value: row for row, value in enumerate(self.values, start=UNKNOWN + 1)}
+        return np.array([*(place.get(level, UNKNOWN) for level in levels), PADDING], dtype=np.int64)
+
+
+def fit_vocabularies(pairs: Pairs, own_items: int) -> dict[str, Vocabulary]:
+    """Count the values of the training pairs; items count in sequences as well."""
+    vocabularies = {}
+    for name in FIELDS:
+        column = pairs.fields[name]
+        counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.levels))
+        if name == "item":
+            counts = counts + _count_in_sequences(pairs, own_items, len(column.levels))
+        kept = np.flatnonzero(counts >= MIN_COUNT)
+        vocabularies[name] = Vocabulary(tuple(column.levels[code] for code in kept))
+    return vocabularies
+
+
+def _count_in_sequences(pairs: Pairs, length: int, num_items: int) -> Ints:
+    counts = np.zeros(num_items, dtype=np.int64)
+    for begin in range(0, len(pairs), _GATHER_ROWS):
+        rows = np.arange(begin, min(begin + _GATHER_ROWS, len(pairs)))
+        items = pairs.own_items(rows, length)
+        counts += np.bincount(items[items >= 0], minlength=num_items)
+    return counts
+
+
+@dataclass(frozen=True)
+class LanguageFeatures:
+    """What the language model says of each user, ready to be looked up.
+
+    Attributes:
+        user_ids: The users who have features.
+        codes: (U + 1, M); intra-user codes; a last row of -1 stands for users without features.
+        neighbour_items: (U + 1, L); catalogue rows of the nearest other user's items,
+            newest first, then -1; a last row of -1 as above.
+        num_codes: How many values a code can take.
+    """
+
+    user_ids: tuple[str, ...]
+    codes: NDArray[np.int32]
+    neighbour_items: NDArray[np.int32]
+    num_codes: int
+
+    @classmethod
+    def from_table(
+        cls, table: pa.Table, item_ids: Sequence[str], *, num_codes: int, neighbour_items: int
+    ) -> "LanguageFeatures":
+        """Read one split of `schema.USER_FEATURES`.
+
+        Raises:
+            DataError: A user stands there twice, a code is out of range, or an item is not in
+                the catalogue.
+        """
+        users = tuple(table["user_id"].to_pylist())
+        if len(set(users)) != len(users):
+            raise DataError("user features: a user stands there twice: pass one split")
+        codes = np.array(table["codes"].to_pylist(), dtype=np.int32).reshape(len(users), -1)
+        if codes.size and not (codes.min() >= 0 and codes.max() < num_codes):
+            raise DataError(f"user features: a code is outside 0..{num_codes - 1}")
+        place = {item: row for row, item in enumerate(item_ids)}
+        neighbour = np.full((len(users) + 1, neighbour_items), -1, dtype=np.int32)
+        for row, items in enumerate(table["neighbour_item_ids"].to_pylist()):
+            try:
+                known = [place[item] for item in items[:neighbour_items]]
+            except KeyError as error:
+                raise DataError(f"user features: item {error} is not in the catalogue") from error
+            neighbour[row, : len(known)] = known
+        missing = np.full((1, codes.shape[1]), -1, dtype=np.int32)
+        return cls(users, np.concatenate([codes, missing]), neighbour, num_codes)
+
+    def for_arm(self, arm: Arm) -> "LanguageFeatures":
+        """The blocks that an arm of the comparison may see; the others get width 0."""
+        codes = self.codes if arm in ("intra", "both") else self.codes[:, :0]
+        neighbour = (
+            self.neighbour_items if arm in ("cross", "both") else self.neighbour_items[:, :0]
+        )
+        return replace(self, codes=codes, neighbour_items=neighbour)
+
+    def rows(self, user_ids: NDArray[np.object_]) -> Ints:
+        """Row of each user; -1, the row of the missing, for users without features."""
+        place = {user: row for row, user in enumerate(self.user_ids)}
+        return np.array([place.get(user, -1) for user in user_ids], dtype=np.int64)
+
+
+NO_LANGUAGE = LanguageFeatures(
+    (), np.empty((1, 0), dtype=np.int32), np.empty((1, 0), dtype=np.int32), num_codes=0
+)
+"""What the base arm is given."""
+
+
+class Inputs:
+    """Pairs in the rows of given vocabularies; sequences are gathered batch by batch.
+
+    Args:
+        pairs: What to encode.
+        vocabularies: One for each of `FIELDS`.
+        own_items: Length of the user's own sequence.
+        language: Features by user, cut to the blocks of the arm.
+    """
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        vocabularies: Mapping[str, Vocabulary],
+        own_items: int,
+        language: LanguageFeatures,
+    ) -> None:
+        self._pairs = pairs
+        self._own_items = own_items
+        columns = [pairs.fields[name] for name in FIELDS]
+        tables = [vocabularies[name].rows(pairs.fields[name].levels) for name in FIELDS]
+        self._fields_NK = np.stack(
+            [table[column.codes] for table, column in zip(tables, columns, strict=True)], axis=1
+        )
+        self._item_rows = tables[FIELDS.index("item")]
+        l3_rows = tables[FIELDS.index("l3")]
+        self._l3_of_item = np.append(l3_rows[pairs.item_l3], PADDING)
+        self._language = language
+        self._user_N = language.rows(pairs.user_ids)
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self._pairs)
+
+    def batch(self, rows: Ints) -> Batch:
+        """Tensors of the pairs at `rows`."""
+        own = self._pairs.own_items(rows, self._own_items)
+        user = self._user_N[rows]
+        neighbour = self._language.neighbour_items[user]
+        codes = self._language.codes[user].astype(np.int64) + 1
+        return Batch(
+            dense=torch.from_numpy(self._pairs.dense[rows]),
+            fields=torch.from_numpy(self._fields_NK[rows]),
+            own_items=torch.from_numpy(self._item_rows[own]),
+            own_l3=torch.from_numpy(self._l3_of_item[own]),
+            neighbour_items=torch.from_numpy(self._item_rows[neighbour]),
+            neighbour_l3=torch.from_numpy(self._l3_of_item[neighbour]),
+            codes=torch.from_numpy(codes),
+        )

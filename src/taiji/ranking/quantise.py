@@ -1,0 +1,132 @@
+"""Intra-user features: an embedding becomes M sparse ids by product quantisation (Faiss).
+
+Retraining changes nearly every code, so a codebook is trained once, on the users that the
+ranking model trains on, and frozen with it. Faiss reads many a damaged index without
+complaint: the file is opened only after its digest has been found right.
+
+Shape suffixes: N users, D dimensions, M sub-vectors.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from taiji.artifacts import digest_file, read_json, write_json
+from taiji.config import FeaturesSection
+from taiji.errors import ConfigError, DataError, MissingArtifactError
+
+Floats = NDArray[np.float32]
+Codes = NDArray[np.int32]
+
+_INDEX, _DESCRIPTION = "codebook.faiss", "codebook.json"
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """A trained product quantiser.
+
+    Attributes:
+        quantiser: The Faiss object.
+        sub_vectors: M.
+        bits: Each code takes one of 2^bits values.
+    """
+
+    quantiser: faiss.Index
+    sub_vectors: int
+    bits: int
+
+    @property
+    def num_codes(self) -> int:
+        """How many values a code can take."""
+        return 1 << self.bits
+
+    def compute_codes(self, embeddings_ND: Floats) -> Codes:
+        """Codes of shape (N, M), each in 0 .. num_codes - 1."""
+        if not len(embeddings_ND):
+            return np.empty((0, self.sub_vectors), dtype=np.int32)
+        packed = self.quantiser.sa_encode(np.ascontiguousarray(embeddings_ND))
+        codes = faiss.unpack_bitstrings(packed, self.sub_vectors, self.bits)
+        return np.asarray(codes, dtype=np.int32)
+
+    def reconstruction_error(self, embeddings_ND: Floats) -> float:
+        """Mean squared distance to the reconstruction; of unit vectors, the share that is lost."""
+        embeddings_ND = np.ascontiguousarray(embeddings_ND)
+        decoded_ND = self.quantiser.sa_decode(self.quantiser.sa_encode(embeddings_ND))
+        return float(((embeddings_ND - decoded_ND) ** 2).sum(axis=1).mean())
+
+
+def train_codebook(embeddings_ND: Floats, section: FeaturesSection, seed: int) -> Codebook:
+    """Learn 2^bits centroids for each of the M parts of the embeddings.
+
+    Raises:
+        ConfigError: M does not divide D, or there are fewer users than centroids.
+        DataError: An embedding is NaN or infinite.
+    """
+    num_users, dimension = embeddings_ND.shape
+    if dimension % section.sub_vectors:
+        raise ConfigError(
+            f"features.sub_vectors: {section.sub_vectors} does not divide the encoder's "
+            f"{dimension} dimensions: choose a divisor"
+        )
+    if num_users < 1 << section.bits:
+        raise ConfigError(
+            f"features.bits: 2^{section.bits} codes need as many users with text, and there are "
+            f"{num_users}: lower features.bits or raise data.num_rank_users"
+        )
+    if not np.isfinite(embeddings_ND).all():
+        raise DataError("features: an embedding is NaN or infinite: check the encoder")
+    quantiser = faiss.IndexPQ(dimension, section.sub_vectors, section.bits)
+    # Faiss asks for 39 points a centroid on stderr; a few hundred users are what there is.
+    quantiser.pq.cp.min_points_per_centroid = 1
+    quantiser.pq.cp.seed = seed
+    quantiser.train(np.ascontiguousarray(embeddings_ND))
+    return Codebook(quantiser, section.sub_vectors, section.bits)
+
+
+def code_use(codes_NM: Codes, num_codes: int) -> dict[str, float]:
+    """How much of the codebook is at work, averaged over sub-vectors.
+
+    Returns:
+        `used`: share of the codes that occur. `entropy_bits`: of the codes' distribution; `bits`
+        would be all codes equally often, 0 one code for everybody.
+    """
+    used, entropy = [], []
+    for column in codes_NM.T:
+        counts = np.bincount(column, minlength=num_codes)
+        share = counts[counts > 0] / column.size
+        used.append(share.size / num_codes)
+        entropy.append(float(-(share * np.log2(share)).sum()))
+    return {"used": float(np.mean(used)), "entropy_bits": float(np.mean(entropy)) + 0.0}
+
+
+def save_codebook(codebook: Codebook, folder: Path, figures: dict[str, float]) -> None:
+    """Write the index, and beside it its digest, sizes and figures."""
+    faiss.write_index(codebook.quantiser, str(folder / _INDEX))
+    description = {
+        "digest": digest_file(folder / _INDEX),
+        "sub_vectors": codebook.sub_vectors,
+        "bits": codebook.bits,
+        **figures,
+    }
+    write_json(description, folder / _DESCRIPTION)
+
+
+def load_codebook(folder: Path) -> Codebook:
+    """Read a codebook whose file is the one that was written.
+
+    Raises:
+        MissingArtifactError: A file is not there.
+        DataError: The digest differs.
+    """
+    description = read_json(folder / _DESCRIPTION)
+    path = folder / _INDEX
+    if not path.is_file():
+        raise MissingArtifactError(f"{path}: not there: rerun features")
+    if digest_file(path) != description["digest"]:
+        raise DataError(f"{path}: is not the file that was written: rerun features")
+    return Codebook(
+        faiss.read_index(str(path)), int(description["sub_vectors"]), int(description["bits"])
+    )

@@ -1,0 +1,54 @@
+"""The preference reward's ear: CTCVR(u, i) of Eq. 4 for a user at a fixed moment."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from taiji.errors import DataError
+from taiji.ranking.pairs import AsOf
+from taiji.ranking.train import Ranker, predict
+from taiji.schema import TIME
+
+
+class CtcvrScorer:
+    """Scores items for users as they were at their cut-offs.
+
+    The pair is scored as if it were shown at the placement that training saw most: a reward
+    must not depend on where an advertisement happened to stand.
+
+    Args:
+        ranker: A ranking model of the base arm; it knows no language features, so that the
+            policy cannot be paid for writing text that the ranking model likes.
+        asof: The event log.
+        contexts: User and cut-off by context id.
+    """
+
+    def __init__(
+        self, ranker: Ranker, asof: AsOf, contexts: Mapping[str, tuple[str, datetime]]
+    ) -> None:
+        self._ranker = ranker
+        self._asof = asof
+        self._contexts = dict(contexts)
+
+    def score(self, context_ids: Sequence[str], item_ids: Sequence[str]) -> NDArray[np.float64]:
+        """Calibrated pCTCVR of each (context, item).
+
+        Raises:
+            DataError: A context or an item is not known.
+        """
+        unknown = [context for context in context_ids if context not in self._contexts]
+        if unknown:
+            raise DataError(f"ctcvr: no user and cut-off for context {unknown[0]!r}")
+        users, cutoffs = zip(*(self._contexts[c] for c in context_ids), strict=True) or ((), ())
+        pairs = pa.table(
+            {
+                "user_id": pa.array(users, pa.string()),
+                "item_id": pa.array(item_ids, pa.string()),
+                "ts": pa.array(cutoffs, TIME),
+                "placement": pa.array([self._ranker.placement] * len(users), pa.string()),
+            }
+        )
+        return predict(self._ranker, self._asof.features(pairs)).ctcvr

@@ -1,0 +1,244 @@
+"""ORFT's fine-tuning (Eq. 2): next-token loss over chain and answer, on TRL's SFTTrainer.
+
+L = -mean over examples of sum_t log P(y_t | prompt, y_<t), y = chain and answer, prompt masked.
+TRL divides the batch's sum by its number of completion tokens instead of its number of
+examples: the same gradient up to a positive factor for each step, which AdamW cancels.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from trl import SFTConfig, SFTTrainer
+
+from taiji.config import SftSection
+from taiji.errors import ConfigError, DivergenceError
+from taiji.language.models import freeze_all_but_last
+from taiji.reasoning.checkpoints import KeepNewestWhole, newest_complete, without_bars
+from taiji.reasoning.trainer_arguments import check_trainer_arguments
+
+__all__ = ["TrainingRow", "check_trainer_arguments", "sft_loss", "train_student"]
+
+logger = logging.getLogger(__name__)
+
+_IGNORED = -100  # the label that every loss of this family leaves out
+_WARM_UP_SHARE = 0.05
+_HEAD_EXTRAS = (  # what some families do to logits after the output head
+    "final_logit_softcapping",
+    "lm_head_multiplier",
+    "logit_scale",
+    "logits_scaling",
+    "output_multiplier",
+)
+_METRICS = ("loss", "grad_norm", "learning_rate", "epoch")
+
+OnStep = Callable[[dict[str, float], int], None]
+"""Called after each optimisation step with its metrics and the number of all steps."""
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """One example as token ids; only the completion counts in the loss."""
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+
+
+def sft_loss(logprobs: Sequence[NDArray[np.float64]]) -> float:
+    """Eq. 2 as it is optimised: minus the mean log-probability over all completion tokens.
+
+    The reference that the trainer is tested against.
+
+    Args:
+        logprobs: For each example of a step, log P of its completion's tokens.
+    """
+    return float(-np.concatenate(logprobs).mean())
+
+
+def train_student(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[TrainingRow],
+    section: SftSection,
+    *,
+    seed: int,
+    folder: Path,
+    on_step: OnStep,
+) -> int:
+    """Tune `model` in place; go on from the newest whole checkpoint in `folder`.
+
+    A run that was killed and resumed ends with the same weights as one that was not (on a
+    CPU, bit for bit).
+
+    Args:
+        model: The student; its weights change.
+        tokenizer: Its own.
+        rows: At least one example.
+        section: Settings.
+        seed: Of the order of examples.
+        folder: For checkpoints; the caller removes it when the result is safe.
+        on_step: Is told of every step of this run.
+
+    Returns:
+        The number of trained parameters.
+
+    Raises:
+        ConfigError: A field of `section.trainer` is unknown or refused by TRL.
+        DivergenceError: The loss or the gradient is not finite.
+    """
+    trained_dtype = model.dtype
+    num_trained = freeze_all_but_last(model, section.trainable_layers)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # bfloat16 would round small updates away
+    trainer = CompletionTrainer(
+        model=model,
+        args=_arguments(section, seed, folder),
+        train_dataset=_dataset(rows),
+        processing_class=tokenizer,
+        callbacks=[KeepNewestWhole(), _StepReporter(on_step)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = newest_complete(folder)
+    if checkpoint is not None:
+        logger.info("resuming from step %d", checkpoint[1])
+    with without_bars():
+        trainer.train(resume_from_checkpoint=str(checkpoint[0]) if checkpoint else None)
+    nn.Module.to(model, trained_dtype)
+    nn.Module.eval(model)
+    return num_trained
+
+
+class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
+    """SFTTrainer that spares the output head of the prompt's positions off the GPU.
+
+    TRL's fused head skips masked positions only where Triton runs. On a CPU it multiplies
+    every prompt token with the vocabulary, forward and backward, to mask the result.
+    """
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The mean of -log P over completion tokens, as TRL's `nll`; other losses are TRL's."""
+        if return_outputs or not self._is_plain():
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        decoder, head = self.model.get_decoder(), self.model.get_output_embeddings()
+        output = decoder(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+        )
+        targets = inputs["labels"][:, 1:]
+        counted = targets != _IGNORED
+        logits = head(output.last_hidden_state[:, :-1][counted])
+        total = nn.functional.cross_entropy(logits.float(), targets[counted], reduction="sum")
+        return total / (counted.sum() if num_items_in_batch is None else num_items_in_batch)
+
+    def _is_plain(self) -> bool:
+        """Whether the loss is this sum and nothing more, in one process on a CPU."""
+        model_config = self.model.config.get_text_config()
+        return (
+            self.args.device.type == "cpu"
+            and self.args.world_size == 1
+            and self.args.loss_type == "nll"
+            and not self.args.label_smoothing_factor
+            and not self.aux_loss_enabled
+            and not any(getattr(model_config, name, None) for name in _HEAD_EXTRAS)
+        )
+
+
+class _StepReporter(TrainerCallback):
+    """Hands every step's metrics on, and stops a run that diverges."""
+
+    def __init__(self, on_step: OnStep) -> None:
+        self._on_step = on_step
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Runs after each step, and once more at the end with a summary that has no loss."""
+        if logs is None or "loss" not in logs:
+            return
+        row = {
+            "step": state.global_step,
+            **{name: float(logs[name]) for name in _METRICS if name in logs},
+        }
+        broken = [name for name, value in row.items() if not math.isfinite(value)]
+        if broken:
+            raise DivergenceError(
+                f"sft: step {state.global_step}: {' and '.join(broken)} not finite: "
+                "lower sft.learning_rate"
+            )
+        self._on_step(row, state.max_steps)
+
+
+def _arguments(section: SftSection, seed: int, folder: Path) -> SFTConfig:
+    """TRL's configuration: ours, over which the recipe's own fields go.
+
+    Raises:
+        ConfigError: TRL does not take a field or its value.
+    """
+    check_trainer_arguments(SFTConfig, section.trainer, "sft.trainer")
+    on_gpu = torch.cuda.is_available()
+    ours: dict[str, Any] = {
+        "output_dir": str(folder),
+        "seed": seed,
+        "num_train_epochs": section.epochs,
+        "learning_rate": section.learning_rate,
+        "per_device_train_batch_size": section.batch_size,
+        "save_strategy": "steps",
+        "save_steps": section.checkpoint_steps,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": _WARM_UP_SHARE,
+        # TRL turns these on everywhere; off a GPU bfloat16 is a hundred times slower
+        "bf16": on_gpu and torch.cuda.is_bf16_supported(including_emulation=False),
+        "activation_checkpointing": on_gpu,
+        "dataloader_pin_memory": on_gpu,
+        "use_cpu": not on_gpu,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would write the last good loss instead
+        "disable_tqdm": True,
+        "report_to": "none",
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+    }
+    try:
+        return SFTConfig(**(ours | section.trainer))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"sft.trainer: refused by TRL: {error}") from error
+
+
+def _dataset(rows: Sequence[TrainingRow]) -> Dataset:
+    """Ready-made rows: TRL neither templates, tokenises, truncates nor packs them."""
+    return Dataset.from_list(
+        [
+            {
+                "input_ids": [*row.prompt_ids, *row.completion_ids],
+                "labels": [*[_IGNORED] * len(row.prompt_ids), *row.completion_ids],
+            }
+            for row in rows
+        ]
+    )

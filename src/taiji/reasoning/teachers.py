@@ -1,0 +1,138 @@
+"""RUPR's teachers: whoever is shown the true next item and writes chains that lead to it.
+
+Two kinds: a language model, local or behind an endpoint, and a deterministic writer that
+argues from facts. Neither writes the tags or the answer; our code puts them around.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from taiji import config
+from taiji.data.text import item_text
+from taiji.language.generate import Reply, Sampling, TextGenerator, TransformersGenerator
+from taiji.language.models import load_causal_lm
+from taiji.reasoning.evidence import write_chains
+from taiji.reasoning.prompts import rupr_prompt
+from taiji.safe_text import defang
+
+OnProgress = Callable[[int, int], None]
+
+_TAG = re.compile(r"</?[A-Za-z|]")
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One example to explain.
+
+    Attributes:
+        example: A row of `schema.EXAMPLES`, its history cut to what the student's prompt shows.
+        target: The true next item, a row of `schema.ITEMS`.
+    """
+
+    example: Mapping[str, Any]
+    target: Mapping[str, Any]
+
+    @property
+    def answer(self) -> str:
+        """The true answer as text: `title; level 1; level 2; level 3`."""
+        item = self.target
+        levels = (item["category_l1"], item["category_l2"], item["category_l3"])
+        return item_text(item["title"], *levels)
+
+
+class Teacher(Protocol):
+    """Writes k chains of thought for each task."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in the candidates table and on the model card."""
+
+    def write(
+        self, tasks: Sequence[Task], k: int, on_progress: OnProgress | None = None
+    ) -> list[list[Reply]]:
+        """k replies for each task, in order; the text of a reply is a chain and nothing else."""
+
+
+class EvidenceTeacher:
+    """Argues from facts in the prompt, strong evidence first. Deterministic."""
+
+    name = "evidence"
+
+    def write(
+        self, tasks: Sequence[Task], k: int, on_progress: OnProgress | None = None
+    ) -> list[list[Reply]]:
+        """k chains for each task, from the strongest evidence to the weakest."""
+        replies: list[list[Reply]] = []
+        for task in tasks:
+            chains = write_chains(task.example, task.target, k)
+            replies.append([Reply(chain, "ok", len(chain.split())) for chain in chains])
+            if on_progress is not None:
+                on_progress(len(replies), len(tasks))
+        return replies
+
+
+class LanguageModelTeacher:
+    """A text generator that is asked for the reasoning alone.
+
+    Args:
+        generator: A local model or an endpoint.
+        sampling: Length, temperature and seed; the k chains of a task are its k samples.
+    """
+
+    def __init__(self, generator: TextGenerator, sampling: Sampling) -> None:
+        self._generator = generator
+        self._sampling = sampling
+        self.name = generator.name
+
+    def write(
+        self, tasks: Sequence[Task], k: int, on_progress: OnProgress | None = None
+    ) -> list[list[Reply]]:
+        """k cleaned samples for each task; see `clean` for what becomes of their text."""
+        prompts = [rupr_prompt(task.example, task.answer) for task in tasks]
+        replies = self._generator.generate(prompts, k, self._sampling, on_progress)
+        return [[clean(reply) for reply in group] for group in replies]
+
+
+def clean(reply: Reply) -> Reply:
+    """Make a model's reply a chain: one paragraph of whole sentences, without any tag.
+
+    The text ends where the model begins a tag of its own. A reply that ran into the token
+    limit is cut back to its last whole sentence and is then `ok`; without one it stays
+    `truncated`. Nothing left is `empty`. A reply that failed keeps its status.
+    """
+    if reply.status not in ("ok", "truncated"):
+        return Reply("", reply.status, reply.num_tokens)
+    raw = reply.text.lstrip().removeprefix("<think>")
+    before_tag = _TAG.split(raw, maxsplit=1)[0]
+    text = defang(" ".join(before_tag.split()))
+    if reply.status == "truncated" and before_tag == raw:
+        ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+        if not ends:
+            return Reply(text, "truncated" if text else "empty", reply.num_tokens)
+        text = text[: ends[-1]]
+    return Reply(text, "ok" if text else "empty", reply.num_tokens)
+
+
+def build_teacher(section: config.Teacher, seed: int) -> Teacher:
+    """The teacher that the recipe names.
+
+    Raises:
+        EngineError: Its model cannot be loaded or its endpoint cannot be used.
+    """
+    match section:
+        case config.EvidenceTeacher():
+            return EvidenceTeacher()
+        case config.TransformersTeacher():
+            model, tokenizer = load_causal_lm(section.model)
+            generator: TextGenerator = TransformersGenerator(
+                model, tokenizer, section.model, section.batch_size
+            )
+        case config.OpenAITeacher():
+            from taiji.language.endpoint import EndpointGenerator
+
+            generator = EndpointGenerator(section)
+    sampling = Sampling(section.max_new_tokens, section.temperature, seed)
+    return LanguageModelTeacher(generator, sampling)

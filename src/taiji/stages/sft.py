@@ -1,0 +1,133 @@
+"""Stage 2, ORFT: fine-tune the student on the kept chains (Eq. 2)."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from taiji.artifacts import append_jsonl, read_jsonl, read_parquet, replacing
+from taiji.errors import DataError
+from taiji.language.models import load_causal_lm
+from taiji.language.prompt import ChatScaffold
+from taiji.reasoning.checkpoints import newest_complete, without_bars
+from taiji.reasoning.model_card import model_card
+from taiji.reasoning.prompts import fit_prompt
+from taiji.reasoning.sft import TrainingRow, train_student
+from taiji.schema import EXAMPLES, SCORED
+from taiji.stages.context import StageContext, Summary
+
+
+def sft(ctx: StageContext) -> Summary:
+    """Write `model/` and `metrics.jsonl`, one row for each optimisation step."""
+    section, student = ctx.recipe.sft, ctx.recipe.student
+    model, tokenizer = load_causal_lm(student.model)
+    kept, num_too_long = _kept_rows(ctx, ChatScaffold(tokenizer))
+    checkpoints, metrics = ctx.out / "checkpoints", ctx.out / "metrics.jsonl"
+    resumed = newest_complete(checkpoints)
+    _forget_after(metrics, resumed[1] if resumed else 0)
+
+    def on_step(row: dict[str, float], num_steps: int) -> None:
+        append_jsonl(row, metrics)
+        ctx.progress(int(row["step"]), num_steps, "steps")
+
+    num_trained = train_student(
+        model,
+        tokenizer,
+        [row for row, _ in kept],
+        section,
+        seed=ctx.recipe.seed,
+        folder=checkpoints,
+        on_step=on_step,
+    )
+    steps = read_jsonl(metrics)
+    summary: Summary = {
+        "examples": len(kept),
+        "too_long": num_too_long,
+        "steps": len(steps),
+        "trained_parameters": num_trained,
+        "first_loss": round(steps[0]["loss"], 4),
+        "last_loss": round(steps[-1]["loss"], 4),
+    }
+    teachers = ", ".join(sorted({teacher for _, teacher in kept}))
+    _save(ctx, model, tokenizer, summary | {"teacher": teachers})
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return summary
+
+
+def _kept_rows(
+    ctx: StageContext, scaffold: ChatScaffold
+) -> tuple[list[tuple[TrainingRow, str]], int]:
+    """At most `num_examples` kept chains as token ids with their teacher; the number too long.
+
+    A completion beyond `max_completion_tokens` is left out: the student could never end it.
+    """
+    student = ctx.recipe.student
+    scored = read_parquet(ctx.inputs["refine"] / "scored.parquet", SCORED)
+    chains = scored.filter(scored["kept"]).to_pylist()
+    order = np.random.default_rng(ctx.recipe.seed).permutation(len(chains))
+    examples = read_parquet(ctx.inputs["construct"] / "examples.parquet", EXAMPLES)
+    examples = examples.filter(pc.equal(examples["split"], "sft"))
+    by_id = {example["example_id"]: example for example in examples.to_pylist()}
+    rows: list[tuple[TrainingRow, str]] = []
+    num_too_long = 0
+    for chain in (chains[index] for index in order):
+        completion = scaffold.completion_ids(chain["cot"], chain["answer"]).ids
+        if len(completion) > student.max_completion_tokens:
+            num_too_long += 1
+        elif len(rows) < ctx.recipe.sft.num_examples:
+            example = by_id[chain["example_id"]]
+            prompt, _ = fit_prompt(example, scaffold, student.max_prompt_tokens)
+            rows.append((TrainingRow(scaffold.prompt_ids(prompt), completion), chain["teacher"]))
+    if not rows:
+        raise DataError(
+            f"sft: nothing to train on: {len(chains)} chains kept, {num_too_long} longer than "
+            "student.max_completion_tokens: raise it, or refine.quantile"
+        )
+    return rows, num_too_long
+
+
+def _forget_after(metrics: Path, step: int) -> None:
+    """Drop the rows of steps that a resumed run will take again, and a cut last line."""
+    rows = [row for row in read_jsonl(metrics) if row["step"] <= step]
+    with replacing(metrics) as temporary:
+        temporary.touch()
+        for row in rows:
+            append_jsonl(row, temporary)
+
+
+def _save(
+    ctx: StageContext,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    figures: Mapping[str, Any],
+) -> None:
+    """A folder that transformers loads, with a model card."""
+    folder = ctx.out / "model"
+    with without_bars():
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    section = ctx.recipe.sft
+    settings = {
+        "loss": "next token over chain and answer, prompt masked (Eq. 2)",
+        "epochs": section.epochs,
+        "learning rate": section.learning_rate,
+        "batch size": section.batch_size,
+        "trained layers": section.trainable_layers or "all",
+        "seed": ctx.recipe.seed,
+        **{name.replace("_", " "): value for name, value in figures.items()},
+    }
+    card = model_card(
+        title="Student after ORFT",
+        base_model=ctx.recipe.student.model,
+        trained_on=(
+            f"{figures['examples']} chains of thought of teacher `{figures['teacher']}` on the "
+            f"log `{ctx.recipe.data.source}`, kept by perplexity."
+        ),
+        settings=settings,
+    )
+    with replacing(folder / "README.md") as temporary:
+        temporary.write_text(card, encoding="utf-8")

@@ -1,0 +1,46 @@
+import pyarrow as pa
+import pytest
+import small_run
+
+from taiji import schema
+from taiji.evaluation.upstream import align_figures, distill_figures, refine_figures
+
+
+def test_refine_figures_count_and_take_medians_by_hand():
+    figures = refine_figures(small_run.scored(), {"threshold": small_run.THRESHOLD})
+    assert figures["kept"] == 2  # of each user's 1.23456, 4.6, 9.87654 only the first is below 4.6
+    assert figures["kept_share"] == pytest.approx(1 / 3)
+    assert figures["median_perplexity"] == 4.6
+    assert figures["median_perplexity_kept"] == 1.23456
+    assert figures["median_perplexity_rejected"] == pytest.approx((4.6 + 9.87654) / 2)
+
+
+def test_nothing_kept_has_no_median():
+    scored = small_run.scored()
+    none = scored.set_column(
+        scored.schema.get_field_index("kept"), "kept", pa.array([False] * scored.num_rows)
+    )
+    figures = refine_figures(none, {"threshold": 1.0})
+    assert figures["median_perplexity_kept"] is None
+    assert figures["kept_share"] == 0.0
+
+
+def test_distill_figures_count_leaks():
+    rows = small_run.scored().select(schema.CANDIDATES.names).to_pylist()
+    rows[0]["leak"] = "title"
+    figures = distill_figures(pa.Table.from_pylist(rows, schema.CANDIDATES))
+    assert figures["leak_share"] == pytest.approx(1 / 6)
+    assert figures["teachers"] == ["evidence"]
+
+
+def test_align_figures_compare_first_and_last_steps():
+    figures = align_figures("popo", small_run.align_steps(), small_run.rollouts())
+    assert figures["first"]["semantic"] == pytest.approx(0.1)
+    assert figures["last"]["semantic"] == pytest.approx(0.4)
+    assert figures["last"]["preference"] == pytest.approx((0.2 + 0.21) / 2)
+    assert figures["first"]["w_semantic"] == pytest.approx(0.55)
+    assert figures["last"]["w_semantic"] == pytest.approx(0.7)
+
+
+def test_no_step_no_figures():
+    assert align_figures("popo", [], small_run.rollouts()) is None

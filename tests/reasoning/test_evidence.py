@@ -1,0 +1,171 @@
+import re
+import string
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shop import ITEMS, PROFILE, example
+
+from taiji.reasoning import evidence
+from taiji.reasoning.evidence import MAX_WORDS, MIN_WORDS, write_chains
+from taiji.reasoning.facts import find_facts
+from taiji.reasoning.leakage import find_leak
+from taiji.reasoning.prompts import prompt_text, student_prompt
+
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+AGE = re.compile(r"\d+ (?:hour|day|week|month|year)s?")
+
+
+def kinds(row, target):
+    return {fact.kind: fact for fact in find_facts(row, ITEMS[target])}
+
+
+def plain_words(text):
+    return set(re.findall(r"[^\W_]+", text.casefold()))
+
+
+OUR_WORDS = plain_words(
+    " ".join(
+        "".join(literal for literal, *_ in string.Formatter().parse(saying))
+        for group in (*evidence._SAYINGS.values(), *evidence._CONCLUSIONS.values())
+        for saying in group
+    )
+    + " ".join(evidence._CAUTION)
+) | {"and", "before"}  # how two items are joined, how an age is read
+
+
+@st.composite
+def histories(draw):
+    days = sorted(draw(st.lists(st.integers(0, 500), max_size=8)))
+    return [
+        (draw(st.integers(0, len(ITEMS) - 1)), day, draw(st.sampled_from([None, 0.5, 2.25, 10.0])))
+        for day in days
+    ]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    history=histories(),
+    target=st.integers(0, len(ITEMS) - 1),
+    profile=st.sampled_from(["", PROFILE, "Household: kids: 1.", "Buys mostly bread."]),
+    name=st.text("abcdef", min_size=1, max_size=4),
+    k=st.integers(1, 5),
+)
+def test_a_chain_says_nothing_that_the_prompt_does_not(history, target, profile, name, k):
+    """Numbers, ages, titles, categories, and in the end every word.
+
+    A word comes from the prompt, from our fixed phrasings, or is part of a category name of
+    the target, which is what a chain concludes.
+    """
+    row, item = example(*history, profile=profile, example_id=name), ITEMS[target]
+    prompt = prompt_text(student_prompt(row))
+    own = [item[f"category_l{level}"] for level in (1, 2, 3) if item[f"category_l{level}"]]
+    for chain in write_chains(row, item, k):
+        assert {*NUMBER.findall(chain)} <= {*NUMBER.findall(prompt)}
+        assert all(age in prompt for age in AGE.findall(chain))
+        for other in ITEMS:
+            assert other["title"] not in chain or other["title"] in prompt
+            for level in (1, 2, 3):
+                category = other[f"category_l{level}"]
+                named = category and re.search(rf"\b{category}\b", chain)
+                assert (
+                    not named or category in prompt or category in own or category in " ".join(own)
+                )
+        assert plain_words(chain) <= plain_words(prompt) | plain_words(" ".join(own)) | OUR_WORDS
+
+
+@settings(max_examples=200, deadline=None)
+@given(history=histories(), target=st.integers(0, len(ITEMS) - 1), k=st.integers(1, 16))
+def test_chains_are_different_short_and_free_of_leaks(history, target, k):
+    row, item = example(*history), ITEMS[target]
+    chains = write_chains(row, item, k)
+    assert len(set(chains)) == k
+    assert all(MIN_WORDS <= len(chain.split()) <= MAX_WORDS for chain in chains)
+    lines = [line["text"] for line in row["history"]]
+    categories = [item[f"category_l{level}"] or "" for level in (1, 2, 3)]
+    assert {find_leak(chain, item["title"], [*lines, *categories]) for chain in chains} == {None}
+    assert chains == write_chains(row, item, k)
+
+
+def test_strong_evidence_comes_first_and_concludes_most():
+    row = example((6, 2, 2.5), (0, 9, 0.5), (5, 20))
+    strong, _, weak = write_chains(row, ITEMS[2], 3)
+    assert "Private label yogurt 6 oz (1 week before)" in strong
+    assert "Yogurt cups" in strong.split(". ")[-1]
+    assert "Yogurt cups" not in weak
+
+
+def test_a_repeat_is_quoted_because_the_history_holds_it():
+    fact = kinds(example((0, 3), (3, 5)), 0)["repeat"]
+    assert fact.level == 3
+    assert fact.slots == {"items": "Private label yogurt 6 oz (3 days before)"}
+
+
+def test_the_shelf_is_the_same_path_down_to_level_2():
+    facts = kinds(example((1, 3)), 0)
+    assert facts["shelf"].slots["category"] == "Yogurt"
+    assert "kind" not in facts
+
+
+def test_prices_are_those_paid_in_the_category():
+    facts = kinds(example((2, 3, 0.75), (3, 4, 0.99), (0, 30, 0.5)), 0)
+    assert facts["price"].slots["prices"] == "0.75 USD and 0.50 USD"
+    assert "price" not in kinds(example((3, 4, 0.99)), 0)
+
+
+def test_recency_needs_a_later_trip_that_the_prompt_shows_as_later():
+    facts = kinds(example((3, 2), (2, 20)), 0)
+    assert facts["recency"].slots == {
+        "category": "Yogurt cups",
+        "age": "2 weeks",
+        "newest": "2 days",
+    }
+    assert "recency" not in kinds(example((2, 2), (3, 20)), 0)
+    assert "recency" not in kinds(example((3, 15), (2, 16)), 0)  # both read "2 weeks before"
+
+
+def test_a_companion_was_bought_with_the_category_and_again_without():
+    facts = kinds(example((3, 2), (2, 20), (3, 20)), 0)
+    assert facts["together"].slots == {
+        "category": "Yogurt cups",
+        "age": "2 weeks",
+        "companion": "Private label white bread 20 oz",
+        "again": "2 days",
+    }
+    assert "together" not in kinds(example((3, 2), (2, 2), (2, 20), (3, 20)), 0)
+
+
+def test_a_brand_counts_when_most_lines_carry_it():
+    assert "brand" in kinds(example((3, 1), (6, 2), (5, 3)), 0)
+    assert "brand" not in kinds(example((3, 1), (5, 2), (7, 3)), 0)
+
+
+def test_the_profile_is_quoted_clause_by_clause():
+    facts = find_facts(example(), ITEMS[0])
+    said = [fact.slots["clause"] for fact in facts if fact.kind in ("household", "profile")]
+    assert said[0] == "household of 4 and kids: 2"
+    assert "usually pays 1.00 to 3.99 USD" in said
+    assert kinds(example(), 0)["favourite"].slots == {"category": "Yogurt"}
+
+
+def test_nothing_to_argue_from_is_said_honestly():
+    row = example(profile="")
+    assert [fact.kind for fact in find_facts(row, ITEMS[9])] == ["nothing"]
+    (chain,) = write_chains(row, ITEMS[9], 1)
+    assert "Drug" in chain
+    assert "Batteries" not in chain
+    assert "Alkaline" not in chain
+
+
+def test_a_target_without_categories_gets_an_open_conclusion():
+    item = {**ITEMS[0], "category_l1": None, "category_l2": None, "category_l3": None}
+    (chain,) = write_chains(example((3, 2)), item, 1)
+    assert "Yogurt" not in chain
+    assert "None" not in chain
+
+
+def test_different_users_are_told_in_different_words():
+    chains = {
+        write_chains(example((0, 3), (3, 5), example_id=f"e{number}"), ITEMS[0], 1)[0]
+        for number in range(40)
+    }
+    assert len(chains) >= 10

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+from shop import ITEMS, example, text_of
+from transformers import MistralConfig, MistralForCausalLM
+
+from taiji.errors import DivergenceError
+from taiji.language.prompt import ChatScaffold
+from taiji.reasoning.evidence import write_chains
+from taiji.reasoning.prompts import student_prompt
+from taiji.reasoning.scoring import score_branches, takes_tree_mask
+
+
+@pytest.fixture
+def task(smollm2_tokenizer):
+    scaffold = ChatScaffold(smollm2_tokenizer)
+    row = example((3, 2, 0.99), (0, 9), (5, 20))
+    chains = [*write_chains(row, ITEMS[8], 3), ""]
+    branches = [scaffold.completion_ids(chain, text_of(ITEMS[8])) for chain in chains]
+    return scaffold.prompt_ids(student_prompt(row)), branches
+
+
+def naive(model, prompt_ids, branch):
+    """One row, all logits, log-softmax everywhere."""
+    ids = torch.tensor([[*prompt_ids, *branch.ids]])
+    with torch.no_grad():
+        logprobs = torch.log_softmax(model(ids).logits[0].double(), dim=-1)
+    first = len(prompt_ids) + branch.answer_start
+    stop = len(prompt_ids) + branch.answer_stop
+    return np.array([logprobs[t - 1, ids[0, t]].item() for t in range(first, stop)])
+
+
+def test_packed_scores_equal_the_naive_ones(tiny_model, task):
+    prompt_ids, branches = task
+    scores = score_branches(tiny_model, prompt_ids, branches)
+    for score, branch in zip(scores, branches, strict=True):
+        np.testing.assert_allclose(score, naive(tiny_model, prompt_ids, branch), atol=1e-5)
+
+
+def test_chains_of_different_length_give_different_scores(tiny_model, task):
+    scores = score_branches(tiny_model, *task)
+    assert len({round(score.sum(), 6) for score in scores}) == len(scores)
+
+
+def test_a_model_with_a_sliding_window_is_scored_one_by_one(smollm2_tokenizer, task):
+    torch.manual_seed(3)
+    model = MistralForCausalLM(
+        MistralConfig(
+            vocab_size=len(smollm2_tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            sliding_window=16,
+            attn_implementation="sdpa",
+        )
+    ).eval()
+    prompt_ids, branches = task
+    assert not takes_tree_mask(model)
+    for score, branch in zip(score_branches(model, prompt_ids, branches), branches, strict=True):
+        np.testing.assert_allclose(score, naive(model, prompt_ids, branch), atol=1e-5)
+
+
+def test_a_plain_llama_takes_a_tree_mask(tiny_model):
+    assert takes_tree_mask(tiny_model)
+
+
+def test_the_context_never_holds_the_answer(smollm2_tokenizer, task):
+    prompt_ids, branches = task
+    for branch in branches:
+        context = smollm2_tokenizer.decode([*prompt_ids, *branch.ids[: branch.answer_start]])
+        assert ITEMS[8]["title"] not in context
+        answer = smollm2_tokenizer.decode(branch.ids[branch.answer_start : branch.answer_stop])
+        assert answer == text_of(ITEMS[8])
+
+
+def test_what_follows_the_answer_does_not_matter(tiny_model, task):
+    prompt_ids, (branch, *_) = task
+    longer = type(branch)([*branch.ids, 5, 6, 7], branch.answer_start, branch.answer_stop)
+    first, second = score_branches(tiny_model, prompt_ids, [branch, longer])
+    np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_a_broken_model_is_reported(tiny_model, task):
+    with torch.no_grad():
+        tiny_model.get_output_embeddings().weight[7] = float("nan")
+    with pytest.raises(DivergenceError, match="not finite"):
+        score_branches(tiny_model, *task)

@@ -1,0 +1,83 @@
+import pytest
+from shop import ITEMS, example
+
+from taiji import config
+from taiji.language.generate import Reply, Sampling, TransformersGenerator
+from taiji.reasoning.teachers import (
+    EvidenceTeacher,
+    LanguageModelTeacher,
+    Task,
+    build_teacher,
+    clean,
+)
+
+
+@pytest.fixture(params=["evidence", "language model"])
+def teacher(request, tiny_model, smollm2_tokenizer):
+    if request.param == "evidence":
+        return EvidenceTeacher()
+    generator = TransformersGenerator(tiny_model, smollm2_tokenizer, "tiny", 8)
+    return LanguageModelTeacher(generator, Sampling(max_new_tokens=6, temperature=1.0, seed=3))
+
+
+TASKS = [Task(example((3, 2), example_id="a"), ITEMS[0]), Task(example(example_id="b"), ITEMS[10])]
+
+
+def test_every_teacher_answers_in_order_with_k_replies(teacher):
+    seen = []
+    replies = teacher.write(TASKS, 3, lambda done, total: seen.append((done, total)))
+    assert [len(group) for group in replies] == [3, 3]
+    assert seen[-1] == (2, 2)
+    assert teacher.name
+
+
+def test_every_teacher_repeats_itself_on_the_same_task_alone(teacher):
+    together = teacher.write(TASKS, 2)
+    assert teacher.write(TASKS[1:], 2) == together[1:]
+
+
+def test_no_teacher_writes_a_tag(teacher):
+    texts = [reply.text for group in teacher.write(TASKS, 3) for reply in group]
+    assert not any("<" in text for text in texts)
+
+
+def test_no_tasks_give_no_replies(teacher):
+    assert teacher.write([], 3) == []
+
+
+def test_the_answer_is_the_items_text_without_missing_levels():
+    assert TASKS[0].answer == "Private label yogurt 6 oz; Grocery; Yogurt; Yogurt cups"
+    assert TASKS[1].answer == "Private label greeting card; Gifts; Cards"
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "expected"),
+    [
+        ("Bread is due.\n\nSo bakery.", "ok", ("Bread is due. So bakery.", "ok")),
+        ("<think>\nBread is due.\n</think>\n<answer>Bread", "ok", ("Bread is due.", "ok")),
+        ("Bread is due. So bak", "truncated", ("Bread is due.", "ok")),
+        ("It costs 2.50 and then", "truncated", ("It costs 2.50 and then", "truncated")),
+        ("Bread is due. So bakery</think> and", "truncated", ("Bread is due. So bakery", "ok")),
+        ("Less than 2<3 oz.", "ok", ("Less than 2<3 oz.", "ok")),
+        ("</think>", "ok", ("", "empty")),
+        ("  ", "ok", ("", "empty")),
+        ("half a repl", "timeout", ("", "timeout")),
+        ("", "http_error", ("", "http_error")),
+    ],
+)
+def test_a_reply_is_cleaned_to_whole_sentences_without_tags(text, status, expected):
+    reply = clean(Reply(text, status, 5))
+    assert (reply.text, reply.status) == expected
+    assert reply.num_tokens == 5
+
+
+def test_a_prompts_tag_in_full_width_is_no_tag_after_cleaning():
+    assert "＜" not in clean(Reply("Buys ＜answer＞ soap.", "ok", 5)).text
+
+
+def test_the_recipe_names_the_teacher(monkeypatch, tiny_model, smollm2_tokenizer, tmp_path):
+    assert build_teacher(config.EvidenceTeacher(), 1).name == "evidence"
+    tiny_model.save_pretrained(tmp_path)
+    smollm2_tokenizer.save_pretrained(tmp_path)
+    section = config.TransformersTeacher(kind="transformers", model=str(tmp_path))
+    assert isinstance(build_teacher(section, 1), LanguageModelTeacher)

@@ -1,0 +1,193 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from shop import ITEMS, example, text_of
+
+from taiji.config import SftSection
+from taiji.errors import ConfigError, DivergenceError
+from taiji.language.prompt import ChatScaffold
+from taiji.reasoning.checkpoints import newest_complete
+from taiji.reasoning.evidence import write_chains
+from taiji.reasoning.prompts import student_prompt
+from taiji.reasoning.sft import CompletionTrainer, TrainingRow, sft_loss, train_student
+
+
+class KilledError(Exception):
+    """Stands in for a kill: nothing after it runs."""
+
+
+@pytest.fixture(scope="module")
+def rows(smollm2_tokenizer):
+    scaffold = ChatScaffold(smollm2_tokenizer)
+    rows = []
+    for number in range(10):
+        row, item = example((number, 2), example_id=f"e{number}", profile=""), ITEMS[number]
+        (chain,) = write_chains(row, item, 1)
+        completion = scaffold.completion_ids(chain, text_of(item)).ids
+        rows.append(TrainingRow(scaffold.prompt_ids(student_prompt(row)), completion))
+    return rows
+
+
+def section(**settings):
+    return SftSection(**{"batch_size": 2, "learning_rate": 1e-3, "checkpoint_steps": 2} | settings)
+
+
+def train(model, tokenizer, rows, folder: Path, *, on_step=lambda row, total: None, **settings):
+    return train_student(
+        model, tokenizer, rows, section(**settings), seed=17, folder=folder, on_step=on_step
+    )
+
+
+def logprobs_of(model, row):
+    ids = torch.tensor([[*row.prompt_ids, *row.completion_ids]])
+    with torch.no_grad():
+        all_logprobs = torch.log_softmax(model(ids).logits[0].double(), dim=-1)
+    places = range(len(row.prompt_ids), ids.shape[1])
+    return np.array([all_logprobs[t - 1, ids[0, t]].item() for t in places])
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(left, right):
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_sft_loss_follows_eq_2_by_hand():
+    # ln 2 and ln 8 in one example, ln 4 in another: (1 + 3 + 2) ln 2 / 3 tokens = 2 ln 2
+    rows = [np.log([0.5, 0.125]), np.log([0.25])]
+    assert sft_loss(rows) == pytest.approx(2 * math.log(2), abs=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["ours", "trl"])
+def test_the_trainers_loss_is_eq_2(
+    loss, monkeypatch, tiny_model, smollm2_tokenizer, rows, tmp_path
+):
+    if loss == "trl":
+        monkeypatch.setattr(CompletionTrainer, "_is_plain", lambda self: False)
+    expected = sft_loss([logprobs_of(tiny_model, row) for row in rows])
+    steps = []
+    train(
+        tiny_model,
+        smollm2_tokenizer,
+        rows,
+        tmp_path,
+        on_step=lambda row, total: steps.append(row),
+        batch_size=len(rows),
+    )
+    assert [row["loss"] for row in steps] == pytest.approx([expected], abs=1e-5)
+
+
+def test_our_gradient_is_trls(monkeypatch, tiny_model, smollm2_tokenizer, rows, tmp_path):
+    norms = {}
+    for loss in ("ours", "trl"):
+        if loss == "trl":
+            monkeypatch.setattr(CompletionTrainer, "_is_plain", lambda self: False)
+        torch.manual_seed(17)
+        model = type(tiny_model)(tiny_model.config)
+        model.load_state_dict(tiny_model.state_dict())
+        seen = []
+        train(
+            model,
+            smollm2_tokenizer,
+            rows[:4],
+            tmp_path / loss,
+            on_step=lambda row, total, seen=seen: seen.append(row["grad_norm"]),
+            trainer={"gradient_accumulation_steps": 2},
+        )
+        norms[loss] = seen
+    assert norms["ours"] == pytest.approx(norms["trl"], rel=1e-4)
+
+
+def test_training_lowers_the_loss_and_reports_each_step(
+    tiny_model, smollm2_tokenizer, rows, tmp_path, capsys
+):
+    before = sft_loss([logprobs_of(tiny_model, row) for row in rows])
+    seen = []
+    train(
+        tiny_model,
+        smollm2_tokenizer,
+        rows,
+        tmp_path,
+        on_step=lambda row, total: seen.append((row["step"], total)),
+        epochs=2.0,
+    )
+    assert seen == [(step, 10) for step in range(1, 11)]
+    assert sft_loss([logprobs_of(tiny_model, row) for row in rows]) < before
+    assert capsys.readouterr() == ("", "")
+
+
+def test_only_the_last_layers_learn(tiny_model, smollm2_tokenizer, rows, tmp_path):
+    before = weights(tiny_model)
+    num_trained = train(tiny_model, smollm2_tokenizer, rows, tmp_path, trainable_layers=1)
+    changed = {
+        name
+        for name, value in weights(tiny_model).items()
+        if not same({0: value}, {0: before[name]})
+    }
+    assert changed
+    assert all(name.startswith(("model.layers.1.", "model.norm.")) for name in changed)
+    assert num_trained == sum(p.numel() for n, p in tiny_model.named_parameters() if n in changed)
+
+
+def test_a_killed_run_resumes_to_the_very_same_weights(
+    tiny_model, smollm2_tokenizer, rows, tmp_path
+):
+    start = weights(tiny_model)
+    straight = []
+    train(
+        tiny_model,
+        smollm2_tokenizer,
+        rows,
+        tmp_path / "straight",
+        on_step=lambda row, total: straight.append(row),
+    )
+    wanted = weights(tiny_model)
+
+    def kill(row, total):
+        if row["step"] == 4:
+            raise KilledError
+
+    tiny_model.load_state_dict(start)
+    folder = tmp_path / "killed"
+    with pytest.raises(KilledError):
+        train(tiny_model, smollm2_tokenizer, rows, folder, on_step=kill)
+    assert newest_complete(folder) == (folder / "checkpoint-2", 2)
+    half_written = folder / "checkpoint-4"
+    half_written.mkdir()
+    (half_written / "model.safetensors").write_bytes(b"cut")
+
+    tiny_model.load_state_dict(start)
+    resumed = []
+    train(
+        tiny_model,
+        smollm2_tokenizer,
+        rows,
+        folder,
+        on_step=lambda row, total: resumed.append(row),
+    )
+    assert same(weights(tiny_model), wanted)
+    assert resumed == straight[2:]
+
+
+def test_one_whole_checkpoint_is_kept(tiny_model, smollm2_tokenizer, rows, tmp_path):
+    train(tiny_model, smollm2_tokenizer, rows, tmp_path)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-5"]
+
+
+def test_a_value_that_trl_refuses_is_a_configuration_error(
+    tiny_model, smollm2_tokenizer, rows, tmp_path
+):
+    with pytest.raises(ConfigError, match=r"sft\.trainer: refused by TRL"):
+        train(tiny_model, smollm2_tokenizer, rows, tmp_path, trainer={"optim": "nonsense"})
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_model, smollm2_tokenizer, rows, tmp_path):
+    with torch.no_grad():
+        tiny_model.get_output_embeddings().weight[7] = float("nan")
+    with pytest.raises(DivergenceError, match=r"step 1: .*loss.* not finite"):
+        train(tiny_model, smollm2_tokenizer, rows, tmp_path)

@@ -1,0 +1,214 @@
+"""The runner with small stages that write real files; only the mathematics is missing."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from taiji import runner
+from taiji.config import Recipe
+from taiji.errors import DataError, LockedError, MissingArtifactError, ResourceError
+from taiji.pipeline import STAGES, find_stage, upstream
+from taiji.run_directory import RunDirectory
+from taiji.runner import Runner, State, status
+
+
+class Log:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def reused(self, stage, manifest):
+        self.lines.append(("reused", stage.name))
+
+    def started(self, stage, *, resumed):
+        self.lines.append(("resumed" if resumed else "started", stage.name))
+
+    def progress(self, done, total, what):
+        pass
+
+    def finished(self, stage, manifest):
+        self.lines.append(("finished", stage.name))
+
+    def ran(self) -> list[str]:
+        return [name for what, name in self.lines if what == "finished"]
+
+
+def load(name):
+    """Each stage writes what it read and the settings it depends on."""
+
+    def stage(ctx):
+        texts = [(path / "out.txt").read_text() for path in ctx.inputs.values()]
+        sections = [str(getattr(ctx.recipe, section)) for section in find_stage(name).sections]
+        (ctx.out / "out.txt").write_text(name + str(sorted(texts + sections)))
+        return {"rows": 1}
+
+    return stage
+
+
+def recipe(**sections) -> Recipe:
+    return Recipe.model_validate({"name": "t", **sections})
+
+
+def run(directory, recipe_, until="report", loader=load) -> Log:
+    log = Log()
+    Runner(recipe_, RunDirectory(directory), log, loader).run(until)
+    return log
+
+
+ALL = [stage.name for stage in STAGES]
+
+
+def test_every_stage_reads_only_earlier_ones():
+    for i, stage in enumerate(STAGES):
+        assert set(stage.reads) <= set(ALL[:i])
+        assert set(stage.sections) <= set(Recipe.model_fields)
+
+
+def test_all_stages_run_once_and_are_then_up_to_date(tmp_path):
+    assert run(tmp_path, recipe()).ran() == ALL
+    again = run(tmp_path, recipe())
+    assert again.lines == [("reused", name) for name in ALL]
+
+
+def test_until_runs_only_what_is_needed(tmp_path):
+    assert run(tmp_path, recipe(), "sft").ran() == ["construct", "distill", "refine", "sft"]
+    assert [stage.name for stage in upstream("simulate")] == ["construct", "simulate"]
+
+
+def test_a_changed_setting_reruns_only_what_depends_on_it(tmp_path):
+    run(tmp_path, recipe())
+    changed = recipe(simulate={"pool_pairs": 500})
+    assert dict(status_of(tmp_path, changed))["simulate"] is State.STALE
+    ran = run(tmp_path, changed).ran()
+    assert ran == ["simulate", "align", "infer", "features", "rank", "evaluate", "report"]
+
+
+def test_equal_outputs_stop_a_rerun_early(tmp_path):
+    def constant(name):
+        def stage(ctx):
+            (ctx.out / "out.txt").write_text(name)
+            return {}
+
+        return stage
+
+    run(tmp_path, recipe(), loader=constant)
+    ran = run(tmp_path, recipe(simulate={"pool_pairs": 500}), loader=constant).ran()
+    assert ran == ["simulate"]
+
+
+def test_the_seed_reruns_everything(tmp_path):
+    run(tmp_path, recipe())
+    assert run(tmp_path, recipe(seed=18)).ran() == ALL
+
+
+def test_a_changed_byte_is_refused_before_it_is_used(tmp_path):
+    run(tmp_path, recipe())
+    (tmp_path / "construct" / "out.txt").write_text("tampered")
+    with pytest.raises(DataError, match=r"construct/out\.txt.*rm -r"):
+        run(tmp_path, recipe())
+    (tmp_path / "construct" / "out.txt").unlink()
+    with pytest.raises(MissingArtifactError, match="gone"):
+        run(tmp_path, recipe())
+
+
+def test_a_failed_stage_leaves_the_finished_ones(tmp_path):
+    def failing(name):
+        if name != "refine":
+            return load(name)
+
+        def stage(ctx):
+            (ctx.out / "half.txt").write_text("half")
+            raise DataError("bad row")
+
+        return stage
+
+    with pytest.raises(DataError, match="bad row"):
+        run(tmp_path, recipe(), loader=failing)
+    states = dict(status_of(tmp_path, recipe()))
+    assert states["distill"] is State.CURRENT
+    assert states["refine"] is State.PARTIAL
+    log = run(tmp_path, recipe())
+    assert ("resumed", "refine") in log.lines
+    assert ("reused", "distill") in log.lines
+
+
+def test_leftovers_of_another_key_are_not_reused(tmp_path):
+    directory = RunDirectory(tmp_path)
+    (directory.begin("construct", "old") / "half.txt").write_text("half")
+    log = run(tmp_path, recipe(), "construct")
+    assert log.lines[0] == ("started", "construct")
+    assert not (tmp_path / "construct" / "half.txt").exists()
+
+
+def test_a_full_disk_is_a_resource_error(tmp_path):
+    def full(name):
+        def stage(ctx):
+            raise OSError(28, "No space left on device", "out.txt")
+
+        return stage
+
+    with pytest.raises(ResourceError, match="no space left"):
+        run(tmp_path, recipe(), loader=full)
+
+
+def test_a_second_writer_is_turned_away(tmp_path):
+    with RunDirectory(tmp_path).locked(), pytest.raises(LockedError, match=str(os.getpid())):
+        run(tmp_path, recipe())
+    run(tmp_path, recipe())
+
+
+def test_status_of_nothing(tmp_path):
+    assert {state for _, state in status_of(tmp_path, recipe())} == {State.MISSING}
+
+
+def status_of(directory, recipe_):
+    return [(stage.name, state) for stage, state in status(recipe_, RunDirectory(directory))]
+
+
+def slow(name):
+    def stage(ctx):
+        for i in range(4):
+            part = ctx.out / f"{i}.txt"
+            if not part.exists():
+                time.sleep(0.005)
+                part.write_text(f"{name} {i}")
+        return {}
+
+    return stage
+
+
+def child(directory):
+    run(directory, recipe(), loader=slow)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_kill_at_any_moment_ends_in_the_same_artifacts(tmp_path, seed):
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    child(undisturbed)
+    context = multiprocessing.get_context("spawn")
+    for attempt in range(3):
+        process = context.Process(target=child, args=(killed,))
+        process.start()
+        while not killed.exists():
+            time.sleep(0.002)
+        time.sleep(0.02 * attempt + 0.031 * seed % 0.2)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    child(killed)
+    assert digests(killed) == digests(undisturbed)
+    assert not [path for path in killed.iterdir() if path.suffix in (".tmp", ".old")]
+
+
+def digests(root: Path) -> dict[str, str]:
+    directory = RunDirectory(root)
+    return {name: directory.manifest(name).outputs_digest for name in ALL}
+
+
+def test_every_stage_of_the_pipeline_has_its_function():
+    for name in ALL:
+        assert runner.stage_function(name).__name__ == name
