@@ -113,7 +113,18 @@ STAGES = (
             "rank",
             "evaluate",
         ),
-        ("data", "student", "distill", "refine", "sft", "align", "infer", "rank", "evaluate"),
+        (
+            "data",
+            "student",
+            "encoder",
+            "distill",
+            "refine",
+            "sft",
+            "align",
+            "infer",
+            "rank",
+            "evaluate",
+        ),
     ),
 )
 

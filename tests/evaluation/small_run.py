@@ -169,7 +169,7 @@ def figures(value: float) -> dict[str, dict[str, float]]:
     return {name: {"value": value, "low": value - 0.01, "high": value + 0.01} for name in names}
 
 
-def metrics(rule: str = "popo", kept_share: float = 0.5) -> dict[str, Any]:
+def metrics(rule: str = "popo", selects: bool = True) -> dict[str, Any]:
     def writer(value: float) -> dict[str, Any]:
         return {"kind": "model", "tracks": {"any": figures(value), "novel": figures(value / 2)}}
 
@@ -178,10 +178,24 @@ def metrics(rule: str = "popo", kept_share: float = 0.5) -> dict[str, Any]:
         "catalogue": {"size": 5000, "coverage_any": 0.95, "coverage_novel": 0.85},
         "writers": {"untuned": writer(0.1), "sft": writer(0.2), "policy": writer(0.3)},
         "differences": [{"of": "sft", "over": "untuned", "metrics": figures(0.1)}],
-        "refine": {"kept_share": kept_share},
+        "refine": {"selects": selects},
         "align": {"rule": rule, "last": {"w_semantic": 0.75, "w_preference": 0.25}},
-        "ranking": None,
+        "ranking": ranking(),
     }
+
+
+def ranking() -> dict[str, Any]:
+    def arm(value: float | None) -> dict[str, Any]:
+        names = ("click_auc", "click_gauc", "ctcvr_auc", "ctcvr_gauc", "ctcvr_log_loss")
+        return {name: {"value": value, "low": None, "high": None} for name in names}
+
+    whole = {
+        "exposures": 1200,
+        "arms": {"base": arm(0.85), "intra": arm(0.86)},
+        "differences": {"intra": arm(0.01)},
+    }
+    few = {"arms": {"base": arm(None)}, "differences": {}}
+    return {**whole, "covered": few}
 
 
 def align_steps() -> list[dict[str, float]]:

@@ -39,11 +39,11 @@ def test_table_2_is_never_measured_offline():
 
 
 def test_table_3_measures_selection_only_where_something_was_selected():
-    selected = rows(table("table3", kept_share=0.5))
+    selected = rows(table("table3", selects=True))
     assert selected["RUPR + ORFT"][0].value == pytest.approx(0.2)
     assert set(selected["RUPR, without selection"]) == {NOT_RUN}
     assert selected["RUPR + ORFT + POPO"][0].value == pytest.approx(0.3)
-    unselected = rows(table("table3", kept_share=1.0))
+    unselected = rows(table("table3", selects=False))
     assert unselected["RUPR, without selection"][0].value == pytest.approx(0.2)
     assert set(unselected["RUPR + ORFT"]) == set(unselected["RUPR + ORFT + POPO"]) == {NOT_RUN}
 
@@ -77,6 +77,31 @@ def test_a_run_without_alignment_has_tables_too():
     assert all(set(row[1:]) == {NOT_RUN} for row in tables["table4"].rows)
 
 
+def test_the_ranking_table_shows_arms_then_differences():
+    ranked = rows(table("ranking"))
+    assert list(ranked) == [
+        "Base",
+        "+ intra-user",
+        "+ cross-user",
+        "+ both",
+        "+ intra-user – base",
+    ]
+    assert cell_text(ranked["Base"][0]) == "0.8500"
+    assert cell_text(ranked["+ intra-user – base"][0]) == "0.0100"
+    assert set(ranked["+ both"]) == {NOT_RUN}
+
+
+def test_a_figure_that_is_not_defined_is_a_dash():
+    assert set(rows(table("ranking-covered"))["Base"]) == {NOT_APPLICABLE}
+
+
+def test_nothing_ranked_is_not_run():
+    metrics = small_run.metrics() | {"ranking": None}
+    tables = {t.key: t for t in build_tables(metrics)}
+    assert all(set(row[1:]) == {NOT_RUN} for row in tables["ranking"].rows)
+    assert "ranking-covered" not in tables
+
+
 @pytest.mark.parametrize(
     ("cell", "text"),
     [
@@ -84,6 +109,7 @@ def test_a_run_without_alignment_has_tables_too():
         (Measured(0.1234), "12.3 %"),
         (Measured(0.1234, 0.1, 0.15), "12.3 % [10.0, 15.0]"),
         (Measured(0.012345, unit="number"), "0.0123"),
+        (Measured(0.012345, unit="rate"), "1.23 %"),
     ],
 )
 def test_cells_read_as_text(cell, text):

@@ -7,7 +7,7 @@ from taiji.evaluation.upstream import align_figures, distill_figures, refine_fig
 
 
 def test_refine_figures_count_and_take_medians_by_hand():
-    figures = refine_figures(small_run.scored(), {"threshold": small_run.THRESHOLD})
+    figures = refine_figures(small_run.scored(), {"threshold": 4.6, "rule": "quantile 0.5"})
     assert figures["kept"] == 2  # of each user's 1.23456, 4.6, 9.87654 only the first is below 4.6
     assert figures["kept_share"] == pytest.approx(1 / 3)
     assert figures["median_perplexity"] == 4.6
@@ -15,12 +15,20 @@ def test_refine_figures_count_and_take_medians_by_hand():
     assert figures["median_perplexity_rejected"] == pytest.approx((4.6 + 9.87654) / 2)
 
 
+@pytest.mark.parametrize(
+    ("rule", "selects"), [("quantile 0.5", True), ("fixed", True), ("quantile 1", False)]
+)
+def test_the_rule_says_whether_anything_was_selected(rule, selects):
+    figures = refine_figures(small_run.scored(), {"threshold": 4.6, "rule": rule})
+    assert figures["selects"] is selects
+
+
 def test_nothing_kept_has_no_median():
     scored = small_run.scored()
     none = scored.set_column(
         scored.schema.get_field_index("kept"), "kept", pa.array([False] * scored.num_rows)
     )
-    figures = refine_figures(none, {"threshold": 1.0})
+    figures = refine_figures(none, {"threshold": 1.0, "rule": "fixed"})
     assert figures["median_perplexity_kept"] is None
     assert figures["kept_share"] == 0.0
 

@@ -75,9 +75,11 @@ def test_a_prompts_tag_in_full_width_is_no_tag_after_cleaning():
     assert "＜" not in clean(Reply("Buys ＜answer＞ soap.", "ok", 5)).text
 
 
-def test_the_recipe_names_the_teacher(monkeypatch, tiny_model, smollm2_tokenizer, tmp_path):
+def test_the_recipe_names_the_teacher(tiny_model, smollm2_tokenizer, tmp_path):
     assert build_teacher(config.EvidenceTeacher(), 1).name == "evidence"
     tiny_model.save_pretrained(tmp_path)
     smollm2_tokenizer.save_pretrained(tmp_path)
     section = config.TransformersTeacher(kind="transformers", model=str(tmp_path))
     assert isinstance(build_teacher(section, 1), LanguageModelTeacher)
+    remote = config.OpenAITeacher(kind="openai", base_url="http://127.0.0.1:9/v1", model="big")
+    assert build_teacher(remote, 1).name == "big"

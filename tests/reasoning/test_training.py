@@ -174,6 +174,24 @@ def test_a_killed_run_resumes_to_the_very_same_weights(
     assert resumed == straight[2:]
 
 
+def test_a_run_killed_after_its_last_step_only_loads_its_weights(
+    tiny_model, smollm2_tokenizer, rows, tmp_path
+):
+    start, steps = weights(tiny_model), []
+    train(tiny_model, smollm2_tokenizer, rows, tmp_path)
+    wanted = weights(tiny_model)
+    tiny_model.load_state_dict(start)
+    train(
+        tiny_model,
+        smollm2_tokenizer,
+        rows,
+        tmp_path,
+        on_step=lambda row, total: steps.append(row),
+    )
+    assert same(weights(tiny_model), wanted)
+    assert steps == []
+
+
 def test_one_whole_checkpoint_is_kept(tiny_model, smollm2_tokenizer, rows, tmp_path):
     train(tiny_model, smollm2_tokenizer, rows, tmp_path)
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-5"]

@@ -25,10 +25,10 @@ from trl.trainer.utils import nanstd
 
 from taiji.alignment import guards, metrics, popo_state
 from taiji.alignment.advantages import AdvantageRule, mixed_rewards
+from taiji.alignment.epoch_sampler import EpochSampler
 from taiji.alignment.gradients import alignment_scores, cosines, gram
 from taiji.alignment.popo_config import PopoConfig
 from taiji.alignment.probe import LossProbe
-from taiji.alignment.resumable import EpochSampler
 from taiji.alignment.weights import Array, popo_light_weights, popo_weights
 from taiji.errors import ConfigError, DivergenceError
 
@@ -135,10 +135,13 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         return inputs
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
-        forward = super()._get_per_token_logps_and_entropies
         if self._probe is None:
-            return forward(*args, **kwargs)
-        return self._probe.forward(forward, *args, **kwargs)
+            return self._forward(*args, **kwargs)
+        return self._probe.forward(self._forward, *args, **kwargs)
+
+    def _forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model; the place to compute the same log-probabilities in a cheaper way."""
+        return super()._get_per_token_logps_and_entropies(*args, **kwargs)
 
     def _compute_loss(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
         loss: torch.Tensor = super()._compute_loss(model, inputs)

@@ -38,8 +38,10 @@ class Writer:
 class Grounding(Protocol):
     """Finds the catalogue item that an answer names."""
 
-    def ground(self, answers: Sequence[str]) -> list[Grounded]:
-        """One verdict per answer."""
+    def ground(
+        self, answers: Sequence[str], embeddings_ND: NDArray[np.float32] | None = None
+    ) -> list[Grounded]:
+        """One verdict per answer, from its embedding where the caller has it."""
         ...
 
 
@@ -77,8 +79,8 @@ class Judge:
     def judge(self, writer: Writer, examples: pa.Table) -> pa.Table:
         """Rows of `JUDGEMENTS` for every track, for examples that have that truth."""
         rows = examples.to_pylist()
-        own = self._own_figures(writer, rows)
         answers_ND = self._encoder.encode(list(writer.answers))
+        own = self._own_figures(writer, rows, answers_ND)
         tables = []
         for track, column in TRACKS.items():
             kept = [n for n, row in enumerate(rows) if row[column] is not None]
@@ -98,10 +100,13 @@ class Judge:
         return pa.concat_tables(tables)
 
     def _own_figures(
-        self, writer: Writer, rows: Sequence[Mapping[str, Any]]
+        self,
+        writer: Writer,
+        rows: Sequence[Mapping[str, Any]],
+        answers_ND: NDArray[np.float32],
     ) -> dict[str, list[Any]]:
         """What does not depend on the truth."""
-        grounded = self._grounder.ground(writer.answers)
+        grounded = self._grounder.ground(writer.answers, answers_ND)
         example_ids = [row["example_id"] for row in rows]
         return {
             "example_id": example_ids,

@@ -27,6 +27,7 @@ Row = Mapping[str, Any]
 _HIDDEN = frozenset(
     "\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 )
+_REWARDS = ("semantic", "preference")
 _WHAT_IF_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
@@ -156,23 +157,19 @@ def _charts(data: ReportData) -> dict[str, str]:
         drawn["reasons"] = charts.reasons_chart(dict(selection["reasons"]))
     if any("loss" in row for row in data.sft_steps):
         drawn["sft"] = charts.lines_chart(data.sft_steps, {"loss": "loss"}, "loss (Eq. 2)", "sft")
-    if data.align_steps:
-        drawn["weights"] = charts.lines_chart(data.align_steps, _pair("w"), "weight w", "weights")
-        drawn["alignment"] = charts.lines_chart(
-            data.align_steps, _pair("I"), "alignment I (Eq. 6)", "alignment"
-        )
+    for prefix, name, title in (("w", "weights", "weight w"), ("I", "alignment", "I (Eq. 6)")):
+        columns = {f"{prefix}_{reward}": f"{prefix} {reward}" for reward in _REWARDS}
+        if any(column in row for row in data.align_steps for column in columns):
+            drawn[name] = charts.lines_chart(data.align_steps, columns, title, name)
     if data.rollouts is not None and data.rollouts.num_rows:
         means = reward_means(data.rollouts)
-        columns = {"semantic": "semantic", "preference": "preference"}
-        drawn["rewards"] = charts.lines_chart(means, columns, "mean reward of the step", "rewards")
+        drawn["rewards"] = charts.lines_chart(
+            means, {name: name for name in _REWARDS}, "mean reward of the step", "rewards"
+        )
         drawn["scatter"] = charts.reward_scatter(data.rollouts.to_pylist())
     if data.metrics is not None:
         drawn |= _interval_charts(data.metrics)
     return drawn
-
-
-def _pair(prefix: str) -> dict[str, str]:
-    return {f"{prefix}_{name}": f"{prefix} {name}" for name in ("semantic", "preference")}
 
 
 def reward_means(rollouts: pa.Table) -> list[dict[str, Any]]:

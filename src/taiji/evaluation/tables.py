@@ -33,10 +33,19 @@ _HOW_TO_READ = (
     "is none; its judge is the very ranker that alignment optimised, so a rise of the policy there "
     "is expected and proves nothing about real users."
 )
-_NUMBERS = frozenset({"semantic", "click_auc", "click_gauc", "ctcvr_auc", "ctcvr_gauc"})
-_RATES = frozenset({"ctcvr"})
+_LEVELS = {f"category_l{level}": f"Category L{level}" for level in (1, 2, 3)}
+_ARMS = {"base": "Base", "intra": "+ intra-user", "cross": "+ cross-user", "both": "+ both"}
+_RANKING = {
+    "click_auc": "Click AUC",
+    "click_gauc": "Click GAUC",
+    "ctcvr_auc": "CTCVR AUC",
+    "ctcvr_gauc": "CTCVR GAUC",
+    "ctcvr_log_loss": "CTCVR log loss",
+}
+Unit = Literal["share", "rate", "number", "fine"]
+_UNITS: dict[str, Unit] = {"semantic": "number", "ctcvr": "rate"}
+_UNITS.update(dict.fromkeys(_RANKING, "fine"))
 
-Unit = Literal["share", "rate", "number"]
 Metrics = Mapping[str, Any]
 
 
@@ -85,9 +94,15 @@ def range_text(cell: Measured) -> str:
 
 
 def _number(value: float, unit: Unit) -> str:
-    if unit == "number":
-        return f"{value:.3g}"
-    return f"{100 * value:.{1 if unit == 'share' else 2}f} %"
+    match unit:
+        case "share":
+            return f"{100 * value:.1f} %"
+        case "rate":
+            return f"{100 * value:.2f} %"
+        case "number":
+            return f"{value:.3g}"
+        case "fine":
+            return f"{value:.4f}"
 
 
 def build_tables(metrics: Metrics) -> tuple[Table, ...]:
@@ -100,7 +115,7 @@ def build_tables(metrics: Metrics) -> tuple[Table, ...]:
         online_table(),
         activation_table(metrics, ranks),
         weighting_table(metrics),
-        ranking_table(metrics),
+        *ranking_tables(metrics),
     )
 
 
@@ -110,9 +125,7 @@ def language_table(metrics: Metrics, track: str, ranks: Sequence[int]) -> Table:
         "think_tag_presence": "Think_Tag_Presence",
         "think_non_empty": "Think_Non_Empty",
         "answer_non_empty": "Answer_Non_Empty",
-        "category_l1": "Category L1",
-        "category_l2": "Category L2",
-        "category_l3": "Category L3",
+        **_LEVELS,
         **hit_columns(ranks),
         "category_l1_macro": "Macro L1",
         "title_exact": "Title exact",
@@ -148,7 +161,7 @@ def difference_table(metrics: Metrics, ranks: Sequence[int]) -> Table:
     columns = {"category_l2": "Category L2", "category_l3": "Category L3", **hit_columns(ranks)}
     rows = tuple(
         (
-            f"{WRITER_TITLES[pair['of']]}, less {_inner(WRITER_TITLES[pair['over']])}",
+            f"{WRITER_TITLES[pair['of']]} – {WRITER_TITLES[pair['over']]}",
             *(_figure(pair["metrics"], key) for key in columns),
         )
         for pair in metrics["differences"]
@@ -165,11 +178,6 @@ def difference_table(metrics: Metrics, ranks: Sequence[int]) -> Table:
     )
 
 
-def _inner(title: str) -> str:
-    """A title inside a sentence."""
-    return title[0].lower() + title[1:]
-
-
 def online_table() -> Table:
     """Table 2: the paper's live A/B test, which no offline run can stand in for."""
     return Table(
@@ -184,7 +192,7 @@ def online_table() -> Table:
 def activation_table(metrics: Metrics, ranks: Sequence[int]) -> Table:
     """Table 3: what each step of reasoning activation adds, as far as this run measured it."""
     refine, align = metrics.get("refine"), metrics.get("align")
-    selects = refine is not None and refine["kept_share"] < 1
+    selects = refine is not None and refine["selects"]
     rule = align["rule"] if align is not None else None
     measured_by = {
         "Untuned": "untuned",
@@ -193,12 +201,7 @@ def activation_table(metrics: Metrics, ranks: Sequence[int]) -> Table:
         "RUPR + ORFT": "sft" if selects else None,
         "RUPR + ORFT + POPO": "policy" if selects and rule == "popo" else None,
     }
-    columns = {
-        "category_l1": "Category L1",
-        "category_l2": "Category L2",
-        "category_l3": "Category L3",
-        **hit_columns(ranks),
-    }
+    columns = {**_LEVELS, **hit_columns(ranks)}
     rows = tuple(
         (name, *(_writer_figure(metrics, writer, "any", key) for key in columns))
         for name, writer in measured_by.items()
@@ -237,26 +240,38 @@ def weighting_table(metrics: Metrics) -> Table:
     )
 
 
-def ranking_table(metrics: Metrics) -> Table:
-    """The ranking model with and without the language features."""
-    names = {"base": "Base", "intra": "+ intra-user", "cross": "+ cross-user", "both": "+ both"}
-    columns = {
-        "click_auc": "Click AUC",
-        "click_gauc": "Click GAUC",
-        "ctcvr_auc": "CTCVR AUC",
-        "ctcvr_gauc": "CTCVR GAUC",
-    }
-    arms = (metrics.get("ranking") or {}).get("arms", {})
-    rows = tuple(
-        (name, *(_figure(arms[arm], key) if arm in arms else NOT_RUN for key in columns))
-        for arm, name in names.items()
+def ranking_tables(metrics: Metrics) -> tuple[Table, ...]:
+    """The ranking model with and without the language features, and the paired differences."""
+    ranking = metrics.get("ranking") or {"arms": {}, "differences": {}, "covered": None}
+    tables = [_ranking_table(ranking, "ranking", "all exposures of the test window")]
+    if ranking["covered"]:
+        covered = ranking["covered"]
+        tables.append(_ranking_table(covered, "ranking-covered", "users with language features"))
+    return tuple(tables)
+
+
+def _ranking_table(ranking: Metrics, key: str, whose: str) -> Table:
+    arms, differences = ranking["arms"], ranking["differences"]
+    rows: list[tuple[Cell, ...]] = [
+        (title, *(_figure(arms[arm], name) if arm in arms else NOT_RUN for name in _RANKING))
+        for arm, title in _ARMS.items()
+    ]
+    rows.extend(
+        (f"{_ARMS[arm]} – base", *(_figure(figures, name) for name in _RANKING))
+        for arm, figures in differences.items()
     )
+    counts = [
+        f"{ranking[name]:,} {name}"
+        for name in ("exposures", "users", "clicks", "conversions")
+        if name in ranking
+    ]
     return Table(
-        key="ranking",
-        title="Ranking with language features",
-        caption="Exposures of the test window; intervals over users.",
-        columns=("Ranking model", *columns.values()),
-        rows=rows,
+        key=key,
+        title=f"Ranking with language features: {whose}",
+        caption=f"{', '.join(counts) or 'Not ranked yet'}. Intervals over users, differences "
+        "paired; higher is better, but for the log loss.",
+        columns=("Ranking model", *_RANKING.values()),
+        rows=tuple(rows),
     )
 
 
@@ -275,9 +290,9 @@ def _writer_figure(metrics: Metrics, writer: str | None, track: str, key: str) -
 
 
 def _figure(figures: Metrics, key: str) -> Cell:
-    """A figure by name; an answer that no model wrote has no tags to count."""
+    """A figure by name; none where it is not defined, as for the tags of a trivial answer."""
     figure = figures.get(key)
-    if figure is None:
+    if figure is None or figure["value"] is None:
         return NOT_APPLICABLE
-    unit: Unit = "number" if key in _NUMBERS else "rate" if key in _RATES else "share"
+    unit = _UNITS.get(key, "share")
     return Measured(float(figure["value"]), figure["low"], figure["high"], unit)

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _TENTHS = 10
+_KEEPS_ALL = "quantile 1"
+"""R is the largest perplexity: the rule of a run without selection."""
 
 
 def distill_figures(candidates: pa.Table) -> dict[str, Any]:
@@ -27,6 +29,8 @@ def refine_figures(scored: pa.Table, threshold: Mapping[str, Any]) -> dict[str, 
     rejected = scored.filter(pc.invert(scored["kept"]))
     return {
         "threshold": float(threshold["threshold"]),
+        "rule": threshold["rule"],
+        "selects": threshold["rule"] != _KEEPS_ALL,
         "scored": scored.num_rows,
         "kept": kept.num_rows,
         "kept_share": _share(scored["kept"]),

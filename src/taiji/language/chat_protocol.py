@@ -16,7 +16,7 @@ from taiji.safe_text import defang
 MAX_COMPLAINT_LENGTH = 300
 
 
-class NotAReply(Exception):
+class NotAReplyError(Exception):
     """The body is not a chat completion."""
 
 
@@ -27,7 +27,7 @@ def read_reply(raw: bytes) -> Reply:
     put back where the model wrote it, between `<think>` and `</think>`.
 
     Raises:
-        NotAReply: It is none.
+        NotAReplyError: It is none.
     """
     try:
         payload = json.loads(raw)
@@ -38,9 +38,9 @@ def read_reply(raw: bytes) -> Reply:
         reasoning = message.get("reasoning_content") or message.get("reasoning")
         refusal = message.get("refusal")
     except (ValueError, RecursionError) as error:
-        raise NotAReply("not in JSON") from error
+        raise NotAReplyError("not in JSON") from error
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise NotAReply("without a message") from error
+        raise NotAReplyError("without a message") from error
     if isinstance(reasoning, str) and reasoning.strip() and "</think>" not in content:
         content = f"<think>\n{reasoning.strip()}\n</think>\n{content}"
     status: Status = "ok"

@@ -52,9 +52,7 @@ class SentenceEncoder:
                     str(source), local_files_only=local, trust_remote_code=False
                 )
         except (OSError, ValueError) as error:
-            mend = (
-                "check that the folder is complete" if local else "check the name and the network"
-            )
+            mend = "check that the folder is complete" if local else "check name and network"
             raise EngineError(f"encoder {name!r}: cannot be loaded: {error}: {mend}") from error
         self.name = name
         self.dimension = int(self._model.encode(["width"], show_progress_bar=False).shape[1])

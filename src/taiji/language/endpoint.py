@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from taiji.errors import ConfigError, EngineError
-from taiji.language.chat_protocol import NotAReply, read_complaint, read_reply, retry_after
+from taiji.language.chat_protocol import NotAReplyError, read_complaint, read_reply, retry_after
 from taiji.language.generate import Reply, Sampling, Status
 from taiji.language.prompt import Prompt
 
@@ -183,12 +183,12 @@ class EndpointGenerator:
         except (TimeoutError, self._httpx.ReadTimeout, self._httpx.WriteTimeout):
             # Not again: the server may well be busy with the first one.
             return _Failure(f"no reply in {self._timeout_seconds:g} s", "timeout", again=False)
-        except self._httpx.TransportError as error:
+        except self._httpx.RequestError as error:
             return _Failure(f"connection failed ({type(error).__name__})")
         if code == 200:
             try:
                 return read_reply(raw)
-            except NotAReply as error:
+            except NotAReplyError as error:
                 return _Failure(f"answered, but {error}")
         complaint = f"{code}: {read_complaint(raw, self._key)}"
         if code in (401, 403, 404) or 300 <= code < 400:
@@ -263,7 +263,7 @@ def _check_address(base_url: str, *, has_key: bool, api_key_env: str) -> None:
         raise ConfigError(f"base_url {base_url!r}: link-local addresses serve metadata, not models")
     if has_key and parts.scheme == "http" and not loopback:
         raise EngineError(
-            f"endpoint {base_url}: the key would travel unencrypted: use https, or unset {api_key_env}"
+            f"endpoint {base_url}: the key would travel in clear: use https, or unset {api_key_env}"
         )
 
 

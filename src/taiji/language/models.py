@@ -179,19 +179,8 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     logger.info("converting %s to safetensors, once (about half a minute): %s", gguf.name, folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
     try:
-        # The bar of the GGUF reader has no switch and would end up in logs as garbage.
-        with quiet_loading(), redirect_stderr(io.StringIO()):
-            AutoTokenizer.from_pretrained(str(gguf.parent), **source).save_pretrained(building)
-            model = AutoModelForCausalLM.from_pretrained(
-                str(gguf.parent), dtype=torch.float32, **source
-            )
-            # The weights are plain floats by now; as long as these marks of the quantised file
-            # remain, transformers refuses to save.
-            vars(model).update(hf_quantizer=None, is_quantized=False)
-            del model.config.quantization_config
-            model.save_pretrained(building)
+        _write_as_safetensors(gguf, building)
         try:
             building.rename(folder)
         except OSError:
@@ -201,3 +190,18 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
         raise EngineError(f"{gguf}: cannot be converted: {error}: pip install gguf") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _write_as_safetensors(gguf: Path, folder: Path) -> None:
+    source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
+    # The bar of the GGUF reader has no switch and would end up in logs as garbage.
+    with quiet_loading(), redirect_stderr(io.StringIO()):
+        AutoTokenizer.from_pretrained(str(gguf.parent), **source).save_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(
+            str(gguf.parent), dtype=torch.float32, **source
+        )
+        # The weights are plain floats by now; as long as these marks of the quantised file
+        # remain, transformers refuses to save.
+        vars(model).update(hf_quantizer=None, is_quantized=False)
+        del model.config.quantization_config
+        model.save_pretrained(folder)

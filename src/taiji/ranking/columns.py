@@ -63,4 +63,5 @@ def microseconds(column: pa.ChunkedArray) -> Ints:
 
 
 def to_microseconds(moment: datetime) -> int:
+    """One moment as microseconds since 1970, UTC."""
     return int(pa.scalar(moment, TIME).cast(pa.int64()).as_py())

@@ -36,7 +36,7 @@ class Ledger:
     """Sums over the events of each key, in the order of time.
 
     Args:
-        key_E: What an event belongs to, not negative.
+        key_E: What an event belongs to.
         moment_E: When it happened; events of one moment are one row.
         amounts: What to sum, one whole number an event.
     """
@@ -44,7 +44,8 @@ class Ledger:
     def __init__(self, key_E: Ints, moment_E: Ints, amounts: Mapping[str, Ints]) -> None:
         order = np.lexsort((moment_E, key_E))
         key, moment = key_E[order], moment_E[order]
-        new_key = np.diff(key, prepend=-1) != 0  # keys are not negative
+        new_key = np.ones(key.size, dtype=bool)
+        new_key[1:] = np.diff(key) != 0
         self._keys = key[new_key]
         self._moments = np.unique(moment_E)
         place = self._places(np.cumsum(new_key) - 1, moment)

@@ -131,7 +131,7 @@ class CtcvrModel(nn.Module):
         self.own = TargetAttention(shape.dim)
         self.neighbour = TargetAttention(shape.dim) if shape.neighbour_items else None
         self.codes = (
-            nn.Embedding(shape.sub_codes * (shape.num_codes + 1), shape.dim)
+            _small(nn.Embedding(shape.sub_codes * (shape.num_codes + 1), shape.dim))
             if shape.sub_codes
             else None
         )
@@ -177,11 +177,16 @@ def _count_matches(target_B: Tensor, sequence_BL: Tensor) -> Tensor:
 
 
 def _table(rows: int, dim: int) -> nn.Embedding:
-    """Embeddings with a small start; padding and unknown begin at zero."""
-    table = nn.Embedding(rows, dim, padding_idx=PADDING)
+    """Embeddings of a field; padding and unknown begin at zero."""
+    table = _small(nn.Embedding(rows, dim, padding_idx=PADDING))
     with torch.no_grad():
-        table.weight.normal_(std=0.05)
         table.weight[: UNKNOWN + 1] = 0
+    return table
+
+
+def _small(table: nn.Embedding) -> nn.Embedding:
+    """A small start: a value that training rarely saw must not shout."""
+    nn.init.normal_(table.weight, std=0.05)
     return table
 
 

@@ -42,13 +42,13 @@ class CtcvrScorer:
         unknown = [context for context in context_ids if context not in self._contexts]
         if unknown:
             raise DataError(f"ctcvr: no user and cut-off for context {unknown[0]!r}")
-        users, cutoffs = zip(*(self._contexts[c] for c in context_ids), strict=True) or ((), ())
+        asked = [self._contexts[context] for context in context_ids]
         pairs = pa.table(
             {
-                "user_id": pa.array(users, pa.string()),
+                "user_id": pa.array([user for user, _ in asked], pa.string()),
                 "item_id": pa.array(item_ids, pa.string()),
-                "ts": pa.array(cutoffs, TIME),
-                "placement": pa.array([self._ranker.placement] * len(users), pa.string()),
+                "ts": pa.array([cutoff for _, cutoff in asked], TIME),
+                "placement": pa.array([self._ranker.placement] * len(asked), pa.string()),
             }
         )
         return predict(self._ranker, self._asof.features(pairs)).ctcvr

@@ -7,13 +7,10 @@ missing or cut, the folder does not count. Older checkpoints go only after the m
 
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.utils import logging as bars
 
 from taiji.artifacts import read_json, sync, write_json
 from taiji.errors import DataError
@@ -28,18 +25,6 @@ def newest_complete(folder: Path) -> tuple[Path, int] | None:
         if _is_complete(path):
             return path, step
     return None
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Keep the bars that transformers draws while it saves off the terminal."""
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            bars.enable_progress_bar()
 
 
 def mark_complete(checkpoint: Path) -> None:

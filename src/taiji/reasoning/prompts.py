@@ -28,7 +28,7 @@ TEACHER_TASK = (
 
 
 def student_prompt(example: Mapping[str, Any]) -> Prompt:
-    """What the student reads: task (the system turn), profile, numbered history (newest first), format.
+    """What the student reads: task, profile, numbered history (newest first), format.
 
     Args:
         example: A row of `schema.EXAMPLES`.

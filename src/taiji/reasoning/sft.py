@@ -30,8 +30,8 @@ from trl import SFTConfig, SFTTrainer
 
 from taiji.config import SftSection
 from taiji.errors import ConfigError, DivergenceError
-from taiji.language.models import freeze_all_but_last
-from taiji.reasoning.checkpoints import KeepNewestWhole, newest_complete, without_bars
+from taiji.language.models import freeze_all_but_last, quiet_loading
+from taiji.reasoning.checkpoints import KeepNewestWhole, newest_complete
 from taiji.reasoning.trainer_arguments import check_trainer_arguments
 
 __all__ = ["TrainingRow", "check_trainer_arguments", "sft_loss", "train_student"]
@@ -119,7 +119,7 @@ def train_student(
     checkpoint = newest_complete(folder)
     if checkpoint is not None:
         logger.info("resuming from step %d", checkpoint[1])
-    with without_bars():
+    with quiet_loading():
         trainer.train(resume_from_checkpoint=str(checkpoint[0]) if checkpoint else None)
     nn.Module.to(model, trained_dtype)
     nn.Module.eval(model)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from taiji import config
 from taiji.data.text import item_text
+from taiji.language.endpoint import EndpointGenerator
 from taiji.language.generate import Reply, Sampling, TextGenerator, TransformersGenerator
 from taiji.language.models import load_causal_lm
 from taiji.reasoning.evidence import write_chains
@@ -131,8 +132,13 @@ def build_teacher(section: config.Teacher, seed: int) -> Teacher:
                 model, tokenizer, section.model, section.batch_size
             )
         case config.OpenAITeacher():
-            from taiji.language.endpoint import EndpointGenerator
-
-            generator = EndpointGenerator(section)
+            generator = EndpointGenerator(
+                section.base_url,
+                section.model,
+                api_key_env=section.api_key_env,
+                concurrency=section.concurrency,
+                timeout_seconds=section.timeout_seconds,
+                max_retries=section.max_retries,
+            )
     sampling = Sampling(section.max_new_tokens, section.temperature, seed)
     return LanguageModelTeacher(generator, sampling)

@@ -1,5 +1,6 @@
 """Judge what the run achieved: the paper's metrics for each model and each trivial answer."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -59,7 +60,8 @@ def evaluate(ctx: StageContext) -> Summary:
         raise DataError("construct/examples.parquet: no test example: raise data.num_test")
     catalogue = popular_items(logs["items"], logs["interactions"], pc.min(tests["cutoff"]).as_py())
     judge = _build_judge(ctx, logs, catalogue, tests)
-    writers = [*_models(ctx, tests), *_baselines(logs, tests)]
+    models = _models(ctx, tests)
+    writers = [*models, *_baselines(logs, tests)]
     judged = []
     for done, writer in enumerate(writers, start=1):
         judged.append(judge.judge(writer, tests))
@@ -70,7 +72,7 @@ def evaluate(ctx: StageContext) -> Summary:
         "hit_rate_at": list(ctx.recipe.evaluate.hit_rate_at),
         "catalogue": _catalogue_figures(catalogue, logs["items"], tests),
         "writers": _writer_metrics(ctx.recipe, judgements, [w.name for w in writers]),
-        "differences": _differences(ctx.recipe, judgements),
+        "differences": _differences(ctx.recipe, judgements, [m.name for m in models]),
         **_upstream(ctx),
     }
     write_json(metrics, ctx.out / "metrics.json")
@@ -94,16 +96,20 @@ def _build_judge(
 
 
 def _models(ctx: StageContext, tests: pa.Table) -> list[Writer]:
-    """What each language model wrote for the test examples."""
+    """What each language model wrote for the test examples, as far as it was asked to."""
     texts = read_parquet(ctx.inputs["infer"] / "texts.parquet", TEXTS).to_pylist()
-    by_model = {(row["model"], row["example_id"]): row for row in texts}
+    written: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for row in texts:
+        written[row["model"]][row["example_id"]] = row
     example_ids = tests["example_id"].to_pylist()
     writers = []
-    for model in ctx.recipe.infer.models:
-        rows = [by_model[model, example_id] for example_id in example_ids]
-        writers.append(
-            Writer(model, [row["answer"] for row in rows], [row["completion"] for row in rows])
-        )
+    for model, by_example in written.items():
+        if by_example.keys() >= set(example_ids):
+            rows = [by_example[example_id] for example_id in example_ids]
+            answers, completions = (
+                [row[name] for row in rows] for name in ("answer", "completion")
+            )
+            writers.append(Writer(model, answers, completions))
     return writers
 
 
@@ -140,9 +146,10 @@ def _writer_metrics(recipe: Recipe, judgements: pa.Table, writers: Sequence[str]
     }
 
 
-def _differences(recipe: Recipe, judgements: pa.Table) -> list[dict[str, Any]]:
+def _differences(
+    recipe: Recipe, judgements: pa.Table, models: Sequence[str]
+) -> list[dict[str, Any]]:
     """Each model over the one before it, and the last over the hardest trivial answer."""
-    models: tuple[str, ...] = recipe.infer.models
     pairs = [(after, before) for before, after in pairwise(models)]
     pairs.extend((model, "most_popular_new") for model in models[-1:])
     return [

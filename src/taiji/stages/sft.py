@@ -11,9 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from taiji.artifacts import append_jsonl, read_jsonl, read_parquet, replacing
 from taiji.errors import DataError
-from taiji.language.models import load_causal_lm
+from taiji.language.models import load_causal_lm, quiet_loading
 from taiji.language.prompt import ChatScaffold
-from taiji.reasoning.checkpoints import newest_complete, without_bars
+from taiji.reasoning.checkpoints import newest_complete
 from taiji.reasoning.model_card import model_card
 from taiji.reasoning.prompts import fit_prompt
 from taiji.reasoning.sft import TrainingRow, train_student
@@ -107,7 +107,7 @@ def _save(
 ) -> None:
     """A folder that transformers loads, with a model card."""
     folder = ctx.out / "model"
-    with without_bars():
+    with quiet_loading():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     section = ctx.recipe.sft

@@ -1,14 +1,9 @@
-"""Two things that a resumed run needs and TRL 1.16 lacks."""
+"""The order of prompts, so that a resumed run sees what it would have seen."""
 
-import json
-import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
-
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
 class EpochSampler(torch.utils.data.Sampler[int]):
@@ -37,24 +32,3 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         for _ in range(int(self._trainer.state.epoch or 0)):
             torch.randperm(self._sampler.num_samples, generator=self._sampler.generator)
         return iter(self._sampler)
-
-
-def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
-    """The newest complete checkpoint and its step; a kill may have cut a later one short.
-
-    The trainer writes `trainer_state.json` last, so a checkpoint is complete if that file is
-    whole.
-    """
-    if not folder.is_dir():
-        return None
-    found = [
-        (int(m[1]), path) for path in folder.iterdir() if (m := _CHECKPOINT.fullmatch(path.name))
-    ]
-    for step, path in sorted(found, reverse=True):
-        try:
-            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if state.get("global_step") == step:
-            return path, step
-    return None

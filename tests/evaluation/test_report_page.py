@@ -97,6 +97,13 @@ def test_a_run_that_has_not_begun_has_a_page():
         assert f'data-testid="missing-{stage}"' in page
 
 
+def test_fixed_weights_have_no_alignment_scores_to_draw():
+    steps = [{"step": 1, "w_semantic": 0.5, "w_preference": 0.5}]
+    page = render_report(small_run.whole_run(align_steps=steps))
+    assert 'data-testid="chart-weights"' in page
+    assert 'data-testid="chart-alignment"' not in page
+
+
 @pytest.mark.parametrize("part", ["texts", "judgements", "features", "rollouts", "scored"])
 def test_cards_do_without_any_one_part(part):
     assert 'data-testid="user-card"' in render_report(small_run.whole_run(**{part: None}))

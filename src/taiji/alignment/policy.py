@@ -1,0 +1,235 @@
+"""Aligning a recommender's student: its prompts, its settings, its run (stage 3).
+
+Everything about recommenders meets everything about training here; `PopoTrainer` itself knows
+of neither prompts nor items.
+"""
+
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from taiji.alignment.policy_trainer import PolicyTrainer
+from taiji.alignment.popo_config import PopoConfig
+from taiji.alignment.rollouts import PolicyRewards, Rollout
+from taiji.config import AlignSection
+from taiji.errors import ConfigError, DataError
+from taiji.language.models import freeze_all_but_last
+from taiji.language.prompt import ChatScaffold
+from taiji.reasoning.checkpoints import KeepNewestWhole, newest_complete
+from taiji.reasoning.prompts import fit_prompt
+from taiji.reasoning.trainer_arguments import check_trainer_arguments
+
+logger = logging.getLogger(__name__)
+
+_OURS = ("rule", "eta", "mu", "reward_weights", "per_device_train_batch_size")
+
+OnStep = Callable[[dict[str, float], list[Rollout]], None]
+"""Called after each step with its metrics and the rollouts that were new in it."""
+
+
+@dataclass(frozen=True)
+class PolicyRun:
+    """How one policy is trained.
+
+    Attributes:
+        section: Settings of stage 3.
+        max_completion_tokens: Chain of thought plus answer.
+        seed: Of the order of prompts and of sampling.
+        folder: For checkpoints; the caller removes it when the result is safe.
+    """
+
+    section: AlignSection
+    max_completion_tokens: int
+    seed: int
+    folder: Path
+
+
+def policy_prompts(
+    examples: Sequence[Mapping[str, Any]], scaffold: ChatScaffold, max_prompt_tokens: int
+) -> Dataset:
+    """The rows that TRL trains on: prompts as token ids, and whose they are.
+
+    Ids instead of text keep the second fence up: what strangers wrote has been tokenised apart
+    from the chat template.
+    """
+    return Dataset.from_list(
+        [
+            {
+                "prompt": scaffold.prompt_ids(fit_prompt(row, scaffold, max_prompt_tokens)[0]),
+                "example_id": row["example_id"],
+            }
+            for row in examples
+        ]
+    )
+
+
+def train_policy(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Dataset,
+    rewards: PolicyRewards,
+    run: PolicyRun,
+    on_step: OnStep,
+) -> int:
+    """Tune `model` in place; go on from the newest whole checkpoint in `run.folder`.
+
+    Args:
+        model: The student after SFT; its weights change.
+        tokenizer: Its own.
+        prompts: From `policy_prompts`.
+        rewards: Called on every rollout.
+        run: Settings.
+        on_step: Is told of every step of this call, in order.
+
+    Returns:
+        The number of trained parameters.
+
+    Raises:
+        ConfigError: A setting is refused, by us or by TRL.
+        DataError: There are fewer prompts than one step takes.
+        DivergenceError: A reward, a loss or a weight is not finite.
+    """
+    section, trained_dtype = run.section, model.dtype
+    if len(prompts) < section.prompts_per_step:
+        raise DataError(
+            f"align: {len(prompts)} prompts for steps of {section.prompts_per_step}: raise "
+            "data.num_rl or lower align.prompts_per_step"
+        )
+    num_trained = freeze_all_but_last(model, section.trainable_layers)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # bfloat16 would round small updates away
+    with _known_warnings():
+        trainer = PolicyTrainer(
+            model,
+            [rewards.semantic, rewards.preference],
+            policy_config(run),
+            train_dataset=prompts,
+            processing_class=tokenizer,
+            callbacks=[KeepNewestWhole(), _StepReporter(rewards, on_step)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        _train(trainer, newest_complete(run.folder), section.steps)
+    nn.Module.to(model, trained_dtype)
+    nn.Module.eval(model)
+    return num_trained
+
+
+def policy_config(run: PolicyRun) -> PopoConfig:
+    """TRL's configuration: ours, over which the recipe's own fields go.
+
+    A micro-batch holds the rollouts of one prompt; `align.trainer.gradient_accumulation_steps`
+    chooses another number of micro-batches.
+
+    Raises:
+        ConfigError: A key is unknown or decided elsewhere, or a value is refused.
+    """
+    section = run.section
+    check_trainer_arguments(PopoConfig, section.trainer, "align.trainer")
+    for key in _OURS:
+        if key in section.trainer:
+            raise ConfigError(f"align.trainer.{key}: cannot be set here: see the section `align`")
+    num_rollouts = section.prompts_per_step * section.num_generations
+    micro_batches = section.trainer.get("gradient_accumulation_steps", section.prompts_per_step)
+    if not isinstance(micro_batches, int) or micro_batches < 1 or num_rollouts % micro_batches:
+        raise ConfigError(
+            f"align.trainer.gradient_accumulation_steps: {micro_batches}: must divide the "
+            f"{num_rollouts} rollouts of a step"
+        )
+    ours: dict[str, Any] = {
+        "output_dir": str(run.folder),
+        "seed": run.seed,
+        "rule": section.rule,
+        "eta": section.eta,
+        "mu": section.mu,
+        "reward_weights": list(section.initial_weights),
+        "max_steps": section.steps,
+        "per_device_train_batch_size": num_rollouts // micro_batches,
+        "gradient_accumulation_steps": micro_batches,
+        "num_generations": section.num_generations,
+        "max_completion_length": run.max_completion_tokens,
+        "learning_rate": section.learning_rate,
+        "beta": section.beta,
+        "temperature": section.temperature,
+        "save_strategy": "steps",
+        "save_steps": section.checkpoint_steps,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would write the last good loss instead
+        "disable_tqdm": True,
+        "report_to": "none",
+        "use_cpu": not torch.cuda.is_available(),
+    }
+    try:
+        return PopoConfig(**(ours | section.trainer))
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"align.trainer: refused by TRL: {error}") from error
+
+
+def _train(trainer: PolicyTrainer, checkpoint: tuple[Path, int] | None, steps: int) -> None:
+    if checkpoint is None:
+        trainer.train()
+        return
+    path, step = checkpoint
+    logger.info("resuming from step %d", step)
+    if step >= steps:  # killed after the last step: the trainer would take one more
+        trainer._load_from_checkpoint(str(path))
+    else:
+        trainer.train(resume_from_checkpoint=str(path))
+
+
+@contextmanager
+def _known_warnings() -> Iterator[None]:
+    """TRL 1.16 asks transformers 5.23 for a property by its old name, at every generation."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield
+
+
+class _StepReporter(TrainerCallback):
+    """Hands each step's metrics and rollouts on."""
+
+    def __init__(self, rewards: PolicyRewards, on_step: OnStep) -> None:
+        self._rewards = rewards
+        self._on_step = on_step
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float | None] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Runs after each step, and once more at the end with a summary that has no loss."""
+        if logs is None or "loss" not in logs:
+            return
+        rollouts = self._rewards.take()
+        row: dict[str, float] = {"step": state.global_step}
+        for name, value in logs.items():
+            if value is not None and math.isfinite(value):
+                row[name.removeprefix("popo/")] = value
+        if rollouts:
+            num = len(rollouts)
+            row["ok_share"] = sum(r.status == "ok" for r in rollouts) / num
+            row["grounded_share"] = sum(r.grounded_item_id is not None for r in rollouts) / num
+        self._on_step(row, rollouts)

@@ -1,0 +1,207 @@
+"""Stage 3, POPO: reinforcement learning on two rewards with adaptive weights (Eq. 3 to 9)."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from taiji.alignment.grounding import Grounder
+from taiji.alignment.policy import PolicyRun, policy_prompts, train_policy
+from taiji.alignment.rewards import normaliser_from_json
+from taiji.alignment.rollouts import PolicyRewards, Rollout, RolloutJudge
+from taiji.artifacts import (
+    Shards,
+    append_jsonl,
+    read_json,
+    read_jsonl,
+    read_parquet,
+    replacing,
+)
+from taiji.data.text import item_text
+from taiji.errors import DataError
+from taiji.evaluation.catalogue import coverage, popular_items
+from taiji.language.embedding_cache import CachedEncoder
+from taiji.language.encode import SentenceEncoder
+from taiji.language.models import load_causal_lm
+from taiji.language.prompt import ChatScaffold
+from taiji.ranking.pairs import AsOf
+from taiji.ranking.scorer import CtcvrScorer
+from taiji.ranking.train import load_ranker
+from taiji.reasoning.checkpoints import newest_complete
+from taiji.reasoning.model_card import model_card
+from taiji.schema import EXAMPLES, INTERACTIONS, ITEMS, ROLLOUTS, USERS
+from taiji.stages.context import StageContext, Summary
+
+_CONSTRUCT = {"users": USERS, "items": ITEMS, "interactions": INTERACTIONS, "examples": EXAMPLES}
+
+
+def align(ctx: StageContext) -> Summary:
+    """Write `model/`, `metrics.jsonl` (a row for each step) and `rollouts.parquet`.
+
+    Raises:
+        DataError: There is no example for alignment.
+    """
+    section, student = ctx.recipe.align, ctx.recipe.student
+    logs = {
+        name: read_parquet(ctx.inputs["construct"] / f"{name}.parquet", schema)
+        for name, schema in _CONSTRUCT.items()
+    }
+    logs["examples"] = _with_targets(logs["examples"])
+    model, tokenizer = load_causal_lm(str(ctx.inputs["sft"] / "model"))
+    scaffold = ChatScaffold(tokenizer)
+    end_ids = _end_turns_with(model, tokenizer, scaffold.end_id)
+    prompts = policy_prompts(logs["examples"].to_pylist(), scaffold, student.max_prompt_tokens)
+    catalogue = popular_items(
+        logs["items"], logs["interactions"], pc.min(logs["examples"]["cutoff"]).as_py()
+    )
+    ctx.progress(0, section.steps, f"embedding {catalogue.num_rows} titles")
+    judge = _build_judge(ctx, logs, catalogue, end_ids)
+    run = PolicyRun(
+        section, student.max_completion_tokens, ctx.recipe.seed, ctx.out / "checkpoints"
+    )
+    record = _Record(ctx, run.folder)
+    num_trained = train_policy(model, tokenizer, prompts, PolicyRewards(judge), run, record.on_step)
+    summary = record.finish() | {
+        "trained_parameters": num_trained,
+        "target_coverage": round(_coverage(logs, catalogue), 4),
+    }
+    _save(ctx, model, tokenizer, summary)
+    shutil.rmtree(run.folder, ignore_errors=True)
+    return summary
+
+
+def _with_targets(examples: pa.Table) -> pa.Table:
+    examples = examples.filter(pc.equal(examples["split"], "rl"))
+    examples = examples.filter(pc.is_valid(examples["target_item_id"]))
+    if not examples.num_rows:
+        raise DataError("construct/examples.parquet: no example for alignment: raise data.num_rl")
+    return examples
+
+
+def _end_turns_with(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, end_id: int
+) -> frozenset[int]:
+    """Generation must stop where SFT taught to, whatever the folder says; all ends there are."""
+    config = model.generation_config
+    assert config is not None, "a causal language model can generate"
+    known = config.eos_token_id
+    listed = known if isinstance(known, list) else [] if known is None else [known]
+    config.eos_token_id = sorted({*listed, end_id})
+    return frozenset({*config.eos_token_id, tokenizer.eos_token_id})
+
+
+def _build_judge(
+    ctx: StageContext, logs: Mapping[str, pa.Table], catalogue: pa.Table, end_ids: frozenset[int]
+) -> RolloutJudge:
+    encoder = SentenceEncoder(ctx.recipe.encoder.model, ctx.recipe.encoder.batch_size)
+    # Rollouts never come twice, so only items go through the cache.
+    cached = CachedEncoder(encoder)
+    texts = {
+        row["item_id"]: item_text(
+            row["title"], row["category_l1"], row["category_l2"], row["category_l3"]
+        )
+        for row in logs["items"].to_pylist()
+    }
+    examples = logs["examples"].select(["example_id", "user_id", "cutoff", "target_item_id"])
+    rows = examples.to_pylist()
+    targets_ND = cached.encode([texts[row["target_item_id"]] for row in rows])
+    asof = AsOf(users=logs["users"], items=logs["items"], interactions=logs["interactions"])
+    contexts = {row["example_id"]: (row["user_id"], row["cutoff"]) for row in rows}
+    return RolloutJudge(
+        targets={row["example_id"]: vector for row, vector in zip(rows, targets_ND, strict=True)},
+        encoder=encoder,
+        grounder=Grounder(logs["items"], cached, catalogue=catalogue),
+        scorer=CtcvrScorer(load_ranker(ctx.inputs["simulate"] / "ranker"), asof, contexts),
+        normaliser=normaliser_from_json(read_json(ctx.inputs["simulate"] / "normaliser.json")),
+        end_ids=end_ids,
+    )
+
+
+class _Record:
+    """Keeps what each step reports, so that a kill loses nothing and a resume repeats nothing."""
+
+    def __init__(self, ctx: StageContext, checkpoints: Path) -> None:
+        self._ctx = ctx
+        self._steps = ctx.recipe.align.steps
+        self._metrics = ctx.out / "metrics.jsonl"
+        self._folder = ctx.out / "rollouts"
+        self._shards = Shards(self._folder, ROLLOUTS)
+        resumed = newest_complete(checkpoints)
+        self._forget_after(resumed[1] if resumed else 0)
+
+    def on_step(self, row: dict[str, float], rollouts: list[Rollout]) -> None:
+        step = int(row["step"])
+        rows = [{"step": step, **asdict(rollout)} for rollout in rollouts]
+        self._shards.write(step - 1, pa.Table.from_pylist(rows, ROLLOUTS))
+        append_jsonl(row, self._metrics)
+        self._ctx.progress(step, self._steps, "steps")
+
+    def finish(self) -> Summary:
+        """Merge the rollouts; a few figures of the first and the last step."""
+        merged = self._ctx.out / "rollouts.parquet"
+        if not merged.is_file():  # else: killed after merging
+            self._shards.merge(self._steps, merged)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        rollouts = read_parquet(merged, ROLLOUTS)
+        rows = read_jsonl(self._metrics)
+        summary: Summary = {"steps": len(rows), "rollouts": rollouts.num_rows}
+        for name in ("semantic", "preference"):
+            summary[f"w_{name}"] = round(rows[-1][f"w_{name}"], 4)
+            summary[f"first_{name}"] = round(rows[0][f"rewards/{name}/mean"], 4)
+            summary[f"last_{name}"] = round(rows[-1][f"rewards/{name}/mean"], 4)
+        statuses, rungs = rollouts["status"].to_pylist(), rollouts["rung"].to_pylist()
+        summary["without_answer"] = len(statuses) - statuses.count("ok")
+        summary["ungrounded"] = rungs.count("none")
+        return summary
+
+    def _forget_after(self, step: int) -> None:
+        """Drop the rows of steps that will be taken again, and a cut last line."""
+        rows = [row for row in read_jsonl(self._metrics) if row["step"] <= step]
+        with replacing(self._metrics) as temporary:
+            temporary.touch()
+            for row in rows:
+                append_jsonl(row, temporary)
+
+
+def _coverage(logs: Mapping[str, pa.Table], catalogue: pa.Table) -> float:
+    items = logs["items"]
+    titles = dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
+    targets = logs["examples"]["target_item_id"].to_pylist()
+    return coverage(catalogue, [titles[item] for item in targets])
+
+
+def _save(
+    ctx: StageContext,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    figures: Summary,
+) -> None:
+    """A folder that transformers loads, with a model card."""
+    folder, section = ctx.out / "model", ctx.recipe.align
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    settings = {
+        "rule": section.rule,
+        "eta, mu": f"{section.eta}, {section.mu}",
+        "prompts and rollouts per step": f"{section.prompts_per_step} x {section.num_generations}",
+        "learning rate": section.learning_rate,
+        "beta (KL)": section.beta,
+        "trained layers": section.trainable_layers or "all",
+        "seed": ctx.recipe.seed,
+        **{name.replace("_", " "): value for name, value in figures.items()},
+    }
+    card = model_card(
+        title="Policy after POPO",
+        base_model=f"{ctx.recipe.student.model}, fine-tuned by ORFT",
+        trained_on=(
+            "Its own rollouts on prompts of the log, rewarded by likeness to the true next item "
+            "and by a ranking model's CTCVR."
+        ),
+        settings=settings,
+    )
+    with replacing(folder / "README.md") as temporary:
+        temporary.write_text(card, encoding="utf-8")

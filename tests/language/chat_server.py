@@ -1,0 +1,109 @@
+"""A chat endpoint on this machine: speaks the real protocol over a real socket."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to send back: a status, a body (a dict becomes JSON), headers, a wait before."""
+
+    code: int = 200
+    body: Any = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    drip_seconds: float = 0.0  # one byte, then this long, and so on
+
+
+@dataclass(frozen=True)
+class Request:
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+def completion(content: Any, finish: str = "stop", **message: Any) -> Answer:
+    return Answer(
+        body={
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": content, **message},
+                    "finish_reason": finish,
+                }
+            ],
+            "usage": {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14},
+        }
+    )
+
+
+class ChatServer:
+    """Answers each request as `script(request, number)` says; remembers all of them."""
+
+    def __init__(self, script: Callable[[Request, int], Answer]) -> None:
+        self.requests: list[Request] = []
+        self.most_at_once = 0
+        self._script = script
+        self._at_once = 0
+        self._lock = threading.Lock()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                server._serve(self)
+
+            def log_message(self, *args):
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+
+    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
+        raw = handler.rfile.read(int(handler.headers["Content-Length"]))
+        request = Request(handler.path, dict(handler.headers), json.loads(raw))
+        with self._lock:
+            self.requests.append(request)
+            number = len(self.requests)
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            answer = self._script(request, number)
+            time.sleep(answer.seconds)
+            self._send(handler, answer)
+        except OSError:
+            handler.close_connection = True  # the client has hung up
+        finally:
+            with self._lock:
+                self._at_once -= 1
+
+    def _send(self, handler: BaseHTTPRequestHandler, answer: Answer) -> None:
+        body = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
+        raw = body.encode()
+        handler.send_response(answer.code)
+        for name, value in {"Content-Type": "application/json", **answer.headers}.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(raw)))
+        handler.end_headers()
+        if not answer.drip_seconds:
+            handler.wfile.write(raw)
+            return
+        for byte in raw:
+            handler.wfile.write(bytes([byte]))
+            time.sleep(answer.drip_seconds)

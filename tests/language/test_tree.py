@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from taiji.language.tree import pack
+
+PROMPT = [5, 6, 7, 8, 9]
+BRANCHES = [[20, 21, 22], [30], [40, 41, 42, 43, 44]]
+
+
+def run(model, tree):
+    with torch.inference_mode():
+        return model(
+            input_ids=tree.input_ids,
+            position_ids=tree.position_ids,
+            attention_mask=tree.attention_mask,
+        ).logits[0]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packed_logits_equal_one_by_one(tiny_model, attention):
+    tiny_model.set_attn_implementation(attention)
+    tree = pack(PROMPT, BRANCHES)
+    packed = run(tiny_model, tree)
+    for branch, (start, stop) in zip(BRANCHES, tree.spans, strict=True):
+        with torch.inference_mode():
+            alone = tiny_model(input_ids=torch.tensor([PROMPT + branch])).logits[0]
+        torch.testing.assert_close(packed[start:stop], alone[len(PROMPT) :], atol=1e-5, rtol=0)
+        torch.testing.assert_close(packed[: len(PROMPT)], alone[: len(PROMPT)], atol=1e-5, rtol=0)
+
+
+def test_predictors_point_at_the_token_before(tiny_model):
+    tree = pack(PROMPT, BRANCHES)
+    packed = run(tiny_model, tree)
+    for i, branch in enumerate(BRANCHES):
+        with torch.inference_mode():
+            alone = tiny_model(input_ids=torch.tensor([PROMPT + branch])).logits[0]
+        expected = alone[len(PROMPT) - 1 : -1]
+        torch.testing.assert_close(packed[tree.predictors(i)], expected, atol=1e-5, rtol=0)
+
+
+def test_layout_by_hand():
+    tree = pack([1, 2], [[3, 4], [], [5]])
+    assert tree.input_ids.tolist() == [[1, 2, 3, 4, 5]]
+    assert tree.position_ids.tolist() == [[0, 1, 2, 3, 2]]
+    assert tree.spans == ((2, 4), (4, 4), (4, 5))
+    assert [tree.predictors(i) for i in range(3)] == [[1, 2], [], [1]]
+    seen = (tree.attention_mask[0, 0] == 0).int().tolist()
+    assert seen == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 1],  # the last branch does not see the first
+    ]
+
+
+@pytest.mark.parametrize(("prompt", "branches"), [([], [[1]]), ([1], [])])
+def test_nothing_to_pack_is_refused(prompt, branches):
+    with pytest.raises(ValueError, match="at least one"):
+        pack(prompt, branches)

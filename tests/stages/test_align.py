@@ -1,0 +1,193 @@
+import json
+from datetime import timedelta
+
+import market
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from taiji import schema
+from taiji.alignment.rewards import fit_normaliser
+from taiji.artifacts import read_jsonl, read_parquet, write_json, write_parquet
+from taiji.config import AlignSection, RankerSection, Recipe, StudentSection
+from taiji.data.splits import window_start
+from taiji.data.text import item_text
+from taiji.errors import DataError
+from taiji.language.prompt import ChatScaffold
+from taiji.ranking.pairs import AsOf
+from taiji.ranking.train import Labels, fit_ranker, save_ranker
+from taiji.reasoning.prompts import student_prompt
+from taiji.schema import ROLLOUTS
+from taiji.stages.align import align
+from taiji.stages.context import StageContext
+
+NUM_EXAMPLES, STEPS, ROLLOUTS_A_STEP = 6, 4, 8
+CUTOFF = window_start("rl") + timedelta(days=1)
+
+
+class KilledError(Exception):
+    """Stands in for a kill: nothing after it runs."""
+
+
+def example(number: int, split: str = "rl") -> dict:
+    return {
+        "example_id": f"{split}{number}",
+        "user_id": f"u{number:03d}",
+        "split": split,
+        "cutoff": CUTOFF,
+        "profile": f"User {number}.",
+        "history": [],
+        "history_length": 0,
+        "long_tail": False,
+        "holdout": False,
+        "target_item_id": f"i{number % 6}0",
+        "novel_target_item_id": None,
+        "basket_item_ids": None,
+    }
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory):
+    """What construct and simulate leave behind, for a market of twelve users."""
+    root = tmp_path_factory.mktemp("upstream")
+    logs = market.build(num_users=12)
+    (root / "construct").mkdir()
+    for name in ("users", "items", "interactions"):
+        path = root / "construct" / f"{name}.parquet"
+        write_parquet(getattr(logs, name), path, getattr(schema, name.upper()))
+    rows = [*(example(n) for n in range(NUM_EXAMPLES)), example(9, "test")]
+    examples = pa.Table.from_pylist(rows, schema.EXAMPLES)
+    write_parquet(examples, root / "construct" / "examples.parquet", schema.EXAMPLES)
+    asof = AsOf(users=logs.users, items=logs.items, interactions=logs.interactions)
+    section = RankerSection(dim=4, hidden=(8,), own_items=5, epochs=1, batch_size=256)
+    pairs, labels = asof.features(logs.exposures), Labels.from_exposures(logs.exposures)
+    save_ranker(fit_ranker(pairs, labels, section, seed=1), root / "simulate" / "ranker")
+    normaliser = fit_normaliser("minmax", np.array([0.0, 0.5]))
+    write_json(normaliser.to_json(), root / "simulate" / "normaliser.json")
+    return root
+
+
+@pytest.fixture
+def student(upstream, tiny_model, smollm2_tokenizer):
+    """A student that has learnt to write one of a few answers, as SFT would leave it."""
+    folder = upstream / "sft" / "model"
+    if folder.is_dir():
+        return folder
+    scaffold = ChatScaffold(smollm2_tokenizer)
+    prompt = scaffold.prompt_ids(student_prompt(example(0)))
+    texts = [
+        item_text(row["title"], row["category_l1"], row["category_l2"], row["category_l3"])
+        for row in market.items().to_pylist()[:3]
+    ]
+    rows = [[*prompt, *scaffold.completion_ids("hm", text).ids] for text in texts]
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[scaffold.end_id] * (width - len(row))] for row in rows])
+    labels = ids.clone()
+    labels[:, : len(prompt)] = -100
+    optimiser = torch.optim.AdamW(tiny_model.parameters(), lr=1e-2)
+    for _ in range(40):
+        tiny_model(input_ids=ids, labels=labels).loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    tiny_model.save_pretrained(folder)
+    smollm2_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(upstream, student, tmp_path, monkeypatch):
+    """Runs the stage; `kill_at` raises in the progress report of that step."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(upstream / "cache"))
+
+    def start(out="align", kill_at=None, **section):
+        def progress(done, total, what):
+            if what == "steps" and done == kill_at:
+                raise KilledError
+
+        settings = {
+            "rule": "popo",
+            "eta": 5.0,
+            "steps": STEPS,
+            "prompts_per_step": 2,
+            "learning_rate": 1e-3,
+            "checkpoint_steps": 2,
+            **section,
+        }
+        recipe = Recipe(
+            name="tiny",
+            student=StudentSection(max_completion_tokens=48),
+            align=AlignSection(**settings),
+        )
+        (tmp_path / out).mkdir(exist_ok=True)
+        inputs = {name: upstream / name for name in ("construct", "sft", "simulate")}
+        return align(StageContext(recipe, tmp_path / out, inputs, progress)), tmp_path / out
+
+    return start
+
+
+def untimed(rows):
+    return [
+        {k: v for k, v in row.items() if "time" not in k and "seconds" not in k} for row in rows
+    ]
+
+
+def test_the_stage_aligns_and_a_killed_run_ends_the_same(run, student):
+    summary, out = run()
+
+    model = AutoModelForCausalLM.from_pretrained(out / "model", local_files_only=True)
+    before = AutoModelForCausalLM.from_pretrained(student, local_files_only=True)
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(model.state_dict()[name], before.state_dict()[name])
+    assert AutoTokenizer.from_pretrained(out / "model", local_files_only=True).chat_template
+    end = json.loads((out / "model" / "generation_config.json").read_text())["eos_token_id"]
+    assert end
+    assert "Policy after POPO" in (out / "model" / "README.md").read_text()
+    assert {path.name for path in out.iterdir()} == {"model", "metrics.jsonl", "rollouts.parquet"}
+
+    rows = read_jsonl(out / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    for key in ("w_semantic", "w_preference", "I_semantic", "I_preference", "cos", "loss"):
+        assert all(np.isfinite(row[key]) for row in rows)
+    assert rows[-1]["w_semantic"] + rows[-1]["w_preference"] == pytest.approx(1)
+
+    rollouts = read_parquet(out / "rollouts.parquet", ROLLOUTS).to_pylist()
+    assert len(rollouts) == STEPS * ROLLOUTS_A_STEP
+    answered = [row for row in rollouts if row["status"] == "ok"]
+    assert len(answered) > len(rollouts) / 2, "the toy student should know the form"
+    assert {row["rung"] for row in answered} <= {"exact", "category", "catalogue", "none"}
+    assert any(row["preference"] > 0 for row in answered)
+    assert all(row["example_id"].startswith("rl") for row in rollouts)
+    for row in rows:
+        mine = [r["semantic"] for r in rollouts if r["step"] == row["step"]]
+        assert row["rewards/semantic/mean"] == pytest.approx(np.mean(mine), abs=1e-6)
+    assert summary["steps"] == STEPS
+
+    with pytest.raises(KilledError):
+        run("killed", kill_at=3)
+    again, resumed = run("killed")
+    assert again == summary
+    assert untimed(read_jsonl(resumed / "metrics.jsonl")) == untimed(rows)
+    assert read_parquet(resumed / "rollouts.parquet", ROLLOUTS).to_pylist() == rollouts
+    other = AutoModelForCausalLM.from_pretrained(resumed / "model", local_files_only=True)
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_killed_after_the_last_step_no_step_is_taken_twice(run, monkeypatch):
+    def crash(*_):
+        raise KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr("taiji.stages.align._save", crash)
+        run(rule="fixed", steps=1)
+    _, out = run(rule="fixed", steps=1)
+    assert [row["step"] for row in read_jsonl(out / "metrics.jsonl")] == [1]
+    assert read_parquet(out / "rollouts.parquet", ROLLOUTS).num_rows == ROLLOUTS_A_STEP
+    assert (out / "model" / "model.safetensors").is_file()
+
+
+def test_fewer_prompts_than_a_step_takes_are_refused(run):
+    with pytest.raises(DataError, match=r"raise data\.num_rl"):
+        run(prompts_per_step=NUM_EXAMPLES + 1)

@@ -1,0 +1,223 @@
+from datetime import timedelta
+
+import market
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from taiji import schema
+from taiji.artifacts import append_jsonl, read_json, read_parquet, write_json, write_parquet
+from taiji.config import EvaluateSection, RankerSection, Recipe
+from taiji.data.splits import window_start
+from taiji.data.text import item_text
+from taiji.errors import DataError
+from taiji.evaluation.baselines import BASELINES
+from taiji.evaluation.judgements import JUDGEMENTS
+from taiji.evaluation.tables import NOT_RUN, build_tables
+from taiji.ranking.pairs import AsOf
+from taiji.ranking.train import Labels, fit_ranker, save_ranker
+from taiji.stages.context import StageContext
+from taiji.stages.evaluate import evaluate
+
+NUM_TESTS = 8
+CUTOFF = window_start("test") + timedelta(days=1)
+TEXTS = {
+    row["item_id"]: item_text(
+        row["title"], row["category_l1"], row["category_l2"], row["category_l3"]
+    )
+    for row in market.items().to_pylist()
+}
+
+
+def example(number: int, split: str = "test") -> dict:
+    return {
+        "example_id": f"t{number}",
+        "user_id": f"u{number:03d}",
+        "split": split,
+        "cutoff": CUTOFF,
+        "profile": "",
+        "history": [],
+        "history_length": 0,
+        "long_tail": False,
+        "holdout": False,
+        "target_item_id": f"i{number % 6}0",
+        "novel_target_item_id": f"i{number % 6}1" if number % 2 else None,
+        "basket_item_ids": None,
+    }
+
+
+def text(number: int, model: str, answer: str) -> dict:
+    completion = f"<think>\nwhy\n</think>\n<answer>\n{answer}\n</answer>" if answer else "Hello"
+    return {
+        "example_id": f"t{number}",
+        "model": model,
+        "status": "ok" if answer else "malformed",
+        "completion": completion,
+        "cot": "why" if answer else "",
+        "answer": answer,
+    }
+
+
+def chain(number: int) -> dict:
+    return {
+        "example_id": f"s{number}",
+        "candidate": 0,
+        "teacher": "evidence",
+        "status": "ok",
+        "cot": "why",
+        "answer": "x",
+        "leak": None,
+        "perplexity": 2.0 + number,
+        "num_answer_tokens": 3,
+        "kept": number == 0,
+        "reason": "kept" if number == 0 else "perplexity",
+    }
+
+
+def rollout(step: int) -> dict:
+    return {
+        "step": step,
+        "example_id": "r0",
+        "completion": "x",
+        "status": "ok",
+        "answer": "x",
+        "grounded_item_id": None,
+        "rung": "none",
+        "semantic": 0.1 * step,
+        "preference": 0.2,
+    }
+
+
+@pytest.fixture(scope="module")
+def ranker_and_logs():
+    logs = market.build(num_users=12)
+    asof = AsOf(users=logs.users, items=logs.items, interactions=logs.interactions)
+    section = RankerSection(dim=4, hidden=(8,), own_items=5, epochs=1, batch_size=256)
+    pairs, labels = asof.features(logs.exposures), Labels.from_exposures(logs.exposures)
+    return fit_ranker(pairs, labels, section, seed=1), logs
+
+
+@pytest.fixture
+def ctx(tmp_path, ranker_and_logs, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    ranker, logs = ranker_and_logs
+    stages = ("construct", "distill", "refine", "simulate", "align", "infer", "rank")
+    for stage in (*stages, "evaluate"):
+        (tmp_path / stage).mkdir()
+
+    def write(stage: str, name: str, rows: list[dict], columns: pa.Schema) -> None:
+        table = pa.Table.from_pylist(rows, columns)
+        write_parquet(table, tmp_path / stage / f"{name}.parquet", columns)
+
+    for name in ("users", "items", "interactions"):
+        table = getattr(logs, name)
+        path = tmp_path / "construct" / f"{name}.parquet"
+        write_parquet(table, path, getattr(schema, name.upper()))
+    examples = [*(example(n) for n in range(NUM_TESTS)), example(99, "sft")]
+    write("construct", "examples", examples, schema.EXAMPLES)
+    chains = [chain(n) for n in range(4)]
+    bare = [{name: row[name] for name in schema.CANDIDATES.names} for row in chains]
+    write("distill", "candidates", bare, schema.CANDIDATES)
+    write("refine", "scored", chains, schema.SCORED)
+    threshold = {"threshold": 3.0, "rule": "quantile 0.5", "sampled": 4}
+    write_json(threshold, tmp_path / "refine" / "threshold.json")
+    save_ranker(ranker, tmp_path / "simulate" / "ranker")
+    write_json({"click_auc": 0.8}, tmp_path / "simulate" / "metrics.json")
+    for step in (1, 2):
+        row = {"step": step, "w_semantic": 0.5, "w_preference": 0.5}
+        append_jsonl(row, tmp_path / "align" / "metrics.jsonl")
+    write("align", "rollouts", [rollout(1), rollout(2)], schema.ROLLOUTS)
+    texts = [text(n, "untuned", "") for n in range(NUM_TESTS)]
+    texts += [text(n, "sft", TEXTS["i00"]) for n in range(NUM_TESTS)]
+    texts += [text(n, "policy", TEXTS[f"i{n % 6}0"]) for n in range(NUM_TESTS)]
+    write("infer", "texts", texts, schema.TEXTS)
+    figure = {"value": 0.8, "low": 0.7, "high": 0.9}
+    arm = {f"{task}_{name}": figure for task in ("click", "ctcvr") for name in ("auc", "gauc")}
+    ranking = {"arms": {"base": arm}, "differences": {}, "covered": None}
+    write_json(ranking, tmp_path / "rank" / "metrics.json")
+    return StageContext(
+        recipe=Recipe(name="tiny", evaluate=EvaluateSection(hit_rate_at=(1, 24), bootstrap=100)),
+        out=tmp_path / "evaluate",
+        inputs={stage: tmp_path / stage for stage in stages},
+        progress=lambda done, total, what: None,
+    )
+
+
+def test_judges_every_writer_on_both_tracks(ctx):
+    evaluate(ctx)
+    metrics = read_json(ctx.out / "metrics.json")
+    assert set(metrics["writers"]) == {"untuned", "sft", "policy", *BASELINES}
+    any_, novel = (
+        {name: writer["tracks"][track] for name, writer in metrics["writers"].items()}
+        for track in ("any", "novel")
+    )
+    # The policy answers the true item throughout, SFT always the item that is true for t0 and t6.
+    assert any_["policy"]["title_exact"]["value"] == 1.0
+    assert any_["policy"]["title_hit_rate_at_1"]["value"] == 1.0
+    assert any_["policy"]["semantic"]["value"] == pytest.approx(1.0, abs=1e-5)
+    assert any_["sft"]["title_exact"]["value"] == 2 / NUM_TESTS
+    assert any_["untuned"]["answer_non_empty"]["value"] == 0.0
+    assert any_["untuned"]["title_hit_rate_at_1"]["value"] == 0.0
+    assert any_["untuned"]["ctcvr"]["value"] == 0.0
+    assert 0 < any_["policy"]["ctcvr"]["value"] < 1
+    assert novel["policy"]["title_exact"]["value"] == 0.0  # the novel target is another item
+    assert "think_tag_presence" not in any_["most_popular"]
+    judgements = read_parquet(ctx.out / "judgements.parquet", JUDGEMENTS)
+    assert judgements.num_rows == len(metrics["writers"]) * (NUM_TESTS + NUM_TESTS // 2)
+
+
+def test_the_catalogue_is_what_was_sold_and_says_what_it_covers(ctx):
+    evaluate(ctx)
+    catalogue = read_json(ctx.out / "metrics.json")["catalogue"]
+    assert catalogue["size"] == 24
+    assert catalogue["targets_any"] == NUM_TESTS
+    assert catalogue["targets_novel"] == NUM_TESTS // 2
+    assert catalogue["coverage_any"] == 1.0
+
+
+def test_figures_of_other_stages_come_along_and_fill_the_tables(ctx):
+    evaluate(ctx)
+    metrics = read_json(ctx.out / "metrics.json")
+    assert metrics["refine"]["kept_share"] == 0.25
+    assert metrics["align"]["last"]["semantic"] == pytest.approx(0.2)
+    assert metrics["reward_ranker"] == {"click_auc": 0.8}
+    assert [(pair["of"], pair["over"]) for pair in metrics["differences"]] == [
+        ("sft", "untuned"),
+        ("policy", "sft"),
+        ("policy", "most_popular_new"),
+    ]
+    tables = {table.key: table for table in build_tables(metrics)}
+    measured = {row[0] for row in tables["table3"].rows if row[1] != NOT_RUN}
+    assert measured == {"Untuned", "RUPR + ORFT", "RUPR + ORFT + POPO"}
+
+
+def test_what_happens_after_the_cutoffs_changes_nothing(ctx):
+    evaluate(ctx)
+    before = (ctx.out / "metrics.json").read_bytes()
+    path = ctx.inputs["construct"] / "interactions.parquet"
+    log = read_parquet(path, schema.INTERACTIONS)
+    late = np.array([ts >= CUTOFF for ts in log["ts"].to_pylist()])
+    assert late.any()
+    write_parquet(log.filter(pa.array(~late)), path, schema.INTERACTIONS)
+    evaluate(ctx)
+    assert (ctx.out / "metrics.json").read_bytes() == before
+
+
+def test_a_model_that_did_not_answer_the_tests_is_not_judged(ctx):
+    path = ctx.inputs["infer"] / "texts.parquet"
+    texts = read_parquet(path, schema.TEXTS).to_pylist()
+    kept = [row for row in texts if row["model"] != "policy" or row["example_id"] == "t0"]
+    write_parquet(pa.Table.from_pylist(kept, schema.TEXTS), path, schema.TEXTS)
+    evaluate(ctx)
+    metrics = read_json(ctx.out / "metrics.json")
+    assert "policy" not in metrics["writers"]
+    tables = {table.key: table for table in build_tables(metrics)}
+    assert all(set(row[1:]) == {NOT_RUN} for row in tables["table3"].rows[-1:])
+
+
+def test_no_test_example_is_an_error_that_says_what_to_do(ctx):
+    path = ctx.inputs["construct"] / "examples.parquet"
+    rows = [row | {"split": "sft"} for row in read_parquet(path, schema.EXAMPLES).to_pylist()]
+    write_parquet(pa.Table.from_pylist(rows, schema.EXAMPLES), path, schema.EXAMPLES)
+    with pytest.raises(DataError, match=r"raise data\.num_test"):
+        evaluate(ctx)

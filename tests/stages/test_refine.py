@@ -1,0 +1,93 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from reasoning_run import context
+
+from taiji.artifacts import read_json, read_parquet, write_parquet
+from taiji.errors import DataError
+from taiji.schema import CANDIDATES, SCORED
+from taiji.stages import refine as refine_module
+from taiji.stages.distill import distill
+from taiji.stages.refine import refine
+
+
+class KilledError(Exception):
+    """Stands in for a kill: nothing after it runs."""
+
+
+@pytest.fixture
+def distilled(run, student):
+    """Candidates of the evidence teacher; one of them truncated, one leaking."""
+    ctx = context(run, "distill", student)
+    distill(ctx)
+    path = ctx.out / "candidates.parquet"
+    rows = read_parquet(path, CANDIDATES).to_pylist()
+    rows[1] |= {"status": "truncated", "cot": ""}
+    rows[2] |= {"leak": "title"}
+    write_parquet(pa.Table.from_pylist(rows, schema=CANDIDATES), path, CANDIDATES)
+    return run
+
+
+def scored(ctx):
+    return read_parquet(ctx.out / "scored.parquet", SCORED).to_pylist()
+
+
+def test_every_candidate_gets_a_verdict_by_the_threshold(distilled, student):
+    ctx = context(distilled, "refine", student)
+    summary = refine(ctx)
+    rows = scored(ctx)
+    limit = read_json(ctx.out / "threshold.json")
+    eligible = [row["perplexity"] for row in rows[:1] + rows[3:]]
+    assert limit == {"threshold": np.median(eligible), "rule": "quantile 0.5", "sampled": 58}
+    assert rows[1]["reason"] == "status: truncated"
+    assert rows[1]["perplexity"] is None
+    assert rows[2]["reason"] == "leak: title"
+    assert rows[2]["perplexity"] > 1
+    for row in rows[3:]:
+        assert row["kept"] == (row["perplexity"] < limit["threshold"])
+        assert row["reason"] == ("kept" if row["kept"] else "perplexity")
+    assert summary["kept"] == sum(row["kept"] for row in rows)
+    assert summary["leak_share"] == round(1 / 60, 4)
+    assert {path.name for path in ctx.out.iterdir()} == {"scored.parquet", "threshold.json"}
+
+
+def test_a_fixed_threshold_replaces_the_quantile(distilled, student):
+    ctx = context(distilled, "refine", student, refine={"max_perplexity": 1.5, "drop_leaks": False})
+    summary = refine(ctx)
+    assert read_json(ctx.out / "threshold.json") == {
+        "threshold": 1.5,
+        "rule": "fixed",
+        "sampled": 0,
+    }
+    assert summary["kept"] == 0
+
+
+def test_a_killed_run_scores_the_rest_and_ends_the_same(distilled, student, monkeypatch):
+    monkeypatch.setattr(refine_module, "_SHARD_ROWS", 8)
+    whole = context(distilled, "refine", student)
+    refine(whole)
+    calls = []
+    score = refine_module.score_branches
+
+    def mortal(*arguments):
+        calls.append(1)
+        if len(calls) == 12:
+            raise KilledError
+        return score(*arguments)
+
+    monkeypatch.setattr(refine_module, "score_branches", mortal)
+    killed = context(distilled, "again", student)
+    with pytest.raises(KilledError):
+        refine(killed)
+    refine(killed)
+    assert len(calls) == 12 + 20 - 8
+    assert scored(killed) == scored(whole)
+
+
+def test_when_nothing_can_be_kept_the_message_says_why(distilled, student):
+    ctx = context(distilled, "refine", student)
+    path = distilled / "distill" / "candidates.parquet"
+    rows = [{**row, "leak": "told"} for row in read_parquet(path, CANDIDATES).to_pylist()]
+    write_parquet(pa.Table.from_pylist(rows, schema=CANDIDATES), path, CANDIDATES)
+    with pytest.raises(DataError, match="all failed or leak"):
+        refine(ctx)

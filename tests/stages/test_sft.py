@@ -1,0 +1,103 @@
+import pyarrow as pa
+import pytest
+import torch
+from reasoning_run import context
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from taiji.artifacts import append_jsonl, read_jsonl, read_parquet, write_parquet
+from taiji.errors import DataError
+from taiji.schema import CANDIDATES, SCORED
+from taiji.stages.distill import distill
+from taiji.stages.sft import sft
+
+SECTION = {"batch_size": 4, "num_examples": 20, "learning_rate": 1e-3, "checkpoint_steps": 2}
+
+
+class KilledError(Exception):
+    """Stands in for a kill: nothing after it runs."""
+
+
+@pytest.fixture
+def refined(run, student):
+    """Every second candidate is kept."""
+    ctx = context(run, "distill", student)
+    distill(ctx)
+    rows = read_parquet(ctx.out / "candidates.parquet", CANDIDATES).to_pylist()
+    for number, row in enumerate(rows):
+        kept = number % 2 == 0
+        row |= {"perplexity": 2.0, "num_answer_tokens": 9, "kept": kept}
+        row["reason"] = "kept" if kept else "perplexity"
+    (run / "refine").mkdir()
+    table = pa.Table.from_pylist(rows, schema=SCORED)
+    write_parquet(table, run / "refine" / "scored.parquet", SCORED)
+    return run
+
+
+def test_the_model_folder_loads_and_tells_where_it_comes_from(refined, student):
+    ctx = context(refined, "sft", student, sft=SECTION)
+    summary = sft(ctx)
+    folder = ctx.out / "model"
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    assert tokenizer.chat_template
+    assert (folder / "generation_config.json").is_file()
+    before = AutoModelForCausalLM.from_pretrained(student, local_files_only=True)
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(model.state_dict()[name], before.state_dict()[name])
+    card = (folder / "README.md").read_text()
+    assert str(student) in card
+    assert "20 chains of thought of teacher `evidence`" in card
+    assert summary["examples"] == 20
+    assert summary["last_loss"] < summary["first_loss"]
+    assert {path.name for path in ctx.out.iterdir()} == {"model", "metrics.jsonl"}
+
+
+def test_there_is_one_metrics_row_for_each_step_also_after_a_kill(refined, student):
+    whole = context(refined, "sft", student, sft=SECTION)
+    sft(whole)
+
+    def kill(done, total, what):
+        if done == 4:
+            raise KilledError
+
+    killed = context(refined, "again", student, sft=SECTION, progress=kill)
+    with pytest.raises(KilledError):
+        sft(killed)
+    with (killed.out / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 5, "lo')
+    seen = []
+    sft(
+        context(
+            refined,
+            "again",
+            student,
+            sft=SECTION,
+            progress=lambda *told: seen.append(told),
+        )
+    )
+    assert seen == [(step, 5, "steps") for step in (3, 4, 5)]
+    rows = [read_jsonl(ctx.out / "metrics.jsonl") for ctx in (whole, killed)]
+    assert [row["step"] for row in rows[0]] == [1, 2, 3, 4, 5]
+    assert rows[0] == rows[1]
+    weights = [(ctx.out / "model" / "model.safetensors").read_bytes() for ctx in (whole, killed)]
+    assert weights[0] == weights[1]
+
+
+def test_chains_too_long_to_be_written_are_left_out(refined, student):
+    short = {"model": str(student), "max_completion_tokens": 85}
+    summary = sft(context(refined, "sft", student, sft=SECTION, student=short))
+    assert summary["too_long"] > 0
+    assert summary["examples"] == min(20, 30 - summary["too_long"])
+
+
+def test_nothing_to_train_on_says_what_to_raise(refined, student):
+    short = {"model": str(student), "max_completion_tokens": 5}
+    with pytest.raises(DataError, match=r"30 longer than student\.max_completion_tokens"):
+        sft(context(refined, "sft", student, sft=SECTION, student=short))
+
+
+def test_rows_of_an_unfinished_attempt_are_forgotten(refined, student):
+    ctx = context(refined, "sft", student, sft=SECTION)
+    append_jsonl({"step": 1, "loss": 99.0}, ctx.out / "metrics.jsonl")
+    sft(ctx)
+    assert [row["step"] for row in read_jsonl(ctx.out / "metrics.jsonl")] == [1, 2, 3, 4, 5]
