@@ -145,8 +145,8 @@ class RankerSection(Section):
     dim: Count = 16
     hidden: tuple[int, ...] = Field((128, 64), strict=False, min_length=1)
     own_items: Count = Field(50, description="length of the user's own sequence")
-    epochs: Count = 2
-    batch_size: Count = 4096
+    epochs: Count = 1
+    batch_size: Count = 512
     learning_rate: float = Field(2e-3, gt=0)
 
 

@@ -45,7 +45,7 @@ def test_the_section_reaches_the_trainer(tmp_path):
         ({"reward_weights": [1.0, 1.0]}, "section `align`"),
         ({"learning_rate": 1.0}, "align.learning_rate"),
         ({"gradient_accumulation_steps": 5}, "must divide"),
-        ({"scale_rewards": "group", "steps_per_generation": 3}, "refused by TRL"),
+        ({"steps_per_generation": 2, "generation_batch_size": 8}, "refused by TRL"),
     ],
 )
 def test_a_field_that_would_do_nothing_or_harm_is_refused(tmp_path, trainer, message):

@@ -13,6 +13,18 @@ PROMPTS = [Prompt("Be brief.", (Segment("milk " * words),)) for words in (1, 30,
 
 
 @pytest.fixture
+def tiny_model(tiny_model):
+    # At the usual initialisation attention hardly matters and sampling is nearly uniform, so
+    # that a wrong mask or position would go unnoticed: turn both up.
+    with torch.no_grad():
+        for name, parameter in tiny_model.named_parameters():
+            if "self_attn" in name:
+                parameter.mul_(10)
+        tiny_model.model.norm.weight.mul_(30)
+    return tiny_model
+
+
+@pytest.fixture
 def generator(tiny_model, smollm2_tokenizer):
     return TransformersGenerator(tiny_model, smollm2_tokenizer, "tiny", batch_size=4)
 

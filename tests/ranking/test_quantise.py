@@ -35,16 +35,6 @@ def test_more_bits_lose_less():
     assert errors[0] > errors[1] > errors[2]
 
 
-def test_users_who_are_alike_share_codes():
-    centres = unit_vectors(2)
-    codebook = train_codebook(np.repeat(centres, 20, axis=0), SECTION, seed=0)
-    noise = np.random.default_rng(1).normal(scale=1e-4, size=(20, 16)).astype(np.float32)
-    codes = codebook.compute_codes(np.repeat(centres, 10, axis=0) + noise)
-    assert (codes[:10] == codes[0]).all()
-    assert (codes[10:] == codes[10]).all()
-    assert (codes[0] != codes[10]).any()
-
-
 def test_the_same_seed_gives_the_same_codes():
     vectors = unit_vectors()
     first, second = (train_codebook(vectors, SECTION, seed=5) for _ in range(2))

@@ -13,7 +13,9 @@ from taiji.ranking.inputs import NO_LANGUAGE, LanguageFeatures, Vocabulary, fit_
 from taiji.ranking.train import Labels, fit_ranker, load_ranker, predict, save_ranker
 
 NUM_ITEMS = market.NUM_SHELVES * market.NUM_PER_SHELF
-SECTION = RankerSection(dim=8, hidden=(32,), own_items=10, epochs=4, batch_size=256)
+SECTION = RankerSection(
+    dim=8, hidden=(32,), own_items=10, epochs=4, batch_size=256, learning_rate=5e-3
+)
 
 
 def users_of(pairs):

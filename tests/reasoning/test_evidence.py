@@ -42,7 +42,7 @@ def histories(draw):
     ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     history=histories(),
     target=st.integers(0, len(ITEMS) - 1),
@@ -73,7 +73,7 @@ def test_a_chain_says_nothing_that_the_prompt_does_not(history, target, profile,
         assert plain_words(chain) <= plain_words(prompt) | plain_words(" ".join(own)) | OUR_WORDS
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(history=histories(), target=st.integers(0, len(ITEMS) - 1), k=st.integers(1, 16))
 def test_chains_are_different_short_and_free_of_leaks(history, target, k):
     row, item = example(*history), ITEMS[target]

@@ -4,7 +4,7 @@ import torch
 from reasoning_run import context
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from taiji.artifacts import append_jsonl, read_jsonl, read_parquet, write_parquet
+from taiji.artifacts import read_jsonl, read_parquet, write_parquet
 from taiji.errors import DataError
 from taiji.schema import CANDIDATES, SCORED
 from taiji.stages.distill import distill
@@ -94,10 +94,3 @@ def test_nothing_to_train_on_says_what_to_raise(refined, student):
     short = {"model": str(student), "max_completion_tokens": 5}
     with pytest.raises(DataError, match=r"30 longer than student\.max_completion_tokens"):
         sft(context(refined, "sft", student, sft=SECTION, student=short))
-
-
-def test_rows_of_an_unfinished_attempt_are_forgotten(refined, student):
-    ctx = context(refined, "sft", student, sft=SECTION)
-    append_jsonl({"step": 1, "loss": 99.0}, ctx.out / "metrics.jsonl")
-    sft(ctx)
-    assert [row["step"] for row in read_jsonl(ctx.out / "metrics.jsonl")] == [1, 2, 3, 4, 5]

@@ -233,21 +233,25 @@ def mean_statistic(values_N: ArrayLike) -> Statistic:
     return statistic
 
 
-def bootstrap_interval(
-    statistic: Statistic, users_N: ArrayLike, *, resamples: int, seed: int, level: float = 0.95
-) -> Interval:
-    """Percentile interval of a statistic when whole users are drawn with replacement.
+def bootstrap_draws(
+    statistic: Statistic, users_N: ArrayLike, *, resamples: int, seed: int
+) -> Array:
+    """The statistic when whole users are drawn with replacement, once for each resample.
 
-    Rows of one user are not independent, so users are the unit. Resamples in which the
-    statistic is not defined are left out.
+    Rows of one user are not independent, so users are the unit. One seed draws the same users
+    for every statistic: the difference of two statistics' draws is paired.
     """
     names, user = np.unique(np.asarray(users_N), return_inverse=True)
-    value = statistic(np.ones(user.size))
     random = np.random.default_rng(seed)
     draws = np.empty(resamples)
     for index in range(resamples):
         count_U = np.bincount(random.integers(names.size, size=names.size), minlength=names.size)
         draws[index] = statistic(count_U[user].astype(np.float64))
+    return draws
+
+
+def percentile_interval(value: float, draws: Array, *, level: float = 0.95) -> Interval:
+    """The middle `level` of the draws; those in which the statistic is not defined do not count."""
     draws = draws[~np.isnan(draws)]
     if not draws.size:
         return Interval(value, np.nan, np.nan)
@@ -255,21 +259,23 @@ def bootstrap_interval(
     return Interval(value, float(low), float(high))
 
 
-def bootstrap_difference(
-    treatment: Statistic,
-    control: Statistic,
-    users_N: ArrayLike,
-    *,
-    resamples: int,
-    seed: int,
-    level: float = 0.95,
+def bootstrap_interval(
+    statistic: Statistic, users_N: ArrayLike, *, resamples: int, seed: int
 ) -> Interval:
-    """Interval of treatment - control on the same draws of users (paired)."""
+    """95 % interval of a statistic over users."""
+    draws = bootstrap_draws(statistic, users_N, resamples=resamples, seed=seed)
+    return percentile_interval(statistic(np.ones(np.asarray(users_N).size)), draws)
+
+
+def bootstrap_difference(
+    treatment: Statistic, control: Statistic, users_N: ArrayLike, *, resamples: int, seed: int
+) -> Interval:
+    """95 % interval of treatment - control on the same draws of users (paired)."""
 
     def difference(weights_N: Array) -> float:
         return treatment(weights_N) - control(weights_N)
 
-    return bootstrap_interval(difference, users_N, resamples=resamples, seed=seed, level=level)
+    return bootstrap_interval(difference, users_N, resamples=resamples, seed=seed)
 
 
 def _labels_and_scores(labels_N: ArrayLike, scores_N: ArrayLike) -> tuple[Array, Array]:

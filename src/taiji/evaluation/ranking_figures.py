@@ -18,13 +18,16 @@ from taiji.evaluation.metrics import (
     Interval,
     Statistic,
     auc_statistic,
-    bootstrap_difference,
-    bootstrap_interval,
+    bootstrap_draws,
     ece,
     gauc_statistic,
     log_losses,
     mean_statistic,
+    percentile_interval,
 )
+
+Sampled = tuple[float, Array]
+"""A measure, and the same on each draw of users."""
 
 
 @dataclass(frozen=True)
@@ -48,26 +51,41 @@ def arm_figures(
     outcomes: Mapping[str, Sequence[Outcome]], exposed: Exposed, *, resamples: int, seed: int
 ) -> dict[str, Any]:
     """`arms` and, where there is a base arm, `differences` to it, by arm and measure."""
-    statistics = {arm: _statistics(seeds, exposed) for arm, seeds in outcomes.items()}
-    draws = {"resamples": resamples, "seed": seed}
-    arms = {
-        arm: {
-            name: _figure(bootstrap_interval(statistic, exposed.users, **draws))
-            for name, statistic in of_arm.items()
-        }
-        | _calibration(outcomes[arm], exposed)
-        for arm, of_arm in statistics.items()
+    sampled = {
+        arm: _sample(_statistics(seeds, exposed), exposed, resamples, seed)
+        for arm, seeds in outcomes.items()
     }
-    base = statistics.get("base")
+    arms = {
+        arm: {name: _figure(percentile_interval(*one)) for name, one in measures.items()}
+        | _calibration(outcomes[arm], exposed)
+        for arm, measures in sampled.items()
+    }
+    base = sampled.get("base")
     differences = {
-        arm: {
-            name: _figure(bootstrap_difference(statistic, base[name], exposed.users, **draws))
-            for name, statistic in of_arm.items()
-        }
-        for arm, of_arm in statistics.items()
+        arm: {name: _figure(_difference(one, base[name])) for name, one in measures.items()}
+        for arm, measures in sampled.items()
         if base is not None and arm != "base"
     }
     return {"arms": arms, "differences": differences}
+
+
+def _sample(
+    statistics: Mapping[str, Statistic], exposed: Exposed, resamples: int, seed: int
+) -> dict[str, Sampled]:
+    """Each measure on all rows, and on the same draws of users."""
+    _, user_N = np.unique(exposed.users, return_inverse=True)
+    everyone_N = np.ones(user_N.size)
+    return {
+        name: (
+            statistic(everyone_N),
+            bootstrap_draws(statistic, user_N, resamples=resamples, seed=seed),
+        )
+        for name, statistic in statistics.items()
+    }
+
+
+def _difference(treatment: Sampled, control: Sampled) -> Interval:
+    return percentile_interval(treatment[0] - control[0], treatment[1] - control[1])
 
 
 def _statistics(seeds: Sequence[Outcome], exposed: Exposed) -> dict[str, Statistic]:

@@ -26,7 +26,7 @@ from taiji.errors import DataError
 from taiji.evaluation.catalogue import coverage, popular_items
 from taiji.language.embedding_cache import CachedEncoder
 from taiji.language.encode import SentenceEncoder
-from taiji.language.models import load_causal_lm
+from taiji.language.models import load_causal_lm, quiet_loading
 from taiji.language.prompt import ChatScaffold
 from taiji.ranking.pairs import AsOf
 from taiji.ranking.scorer import CtcvrScorer
@@ -182,8 +182,9 @@ def _save(
 ) -> None:
     """A folder that transformers loads, with a model card."""
     folder, section = ctx.out / "model", ctx.recipe.align
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quiet_loading():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     settings = {
         "rule": section.rule,
         "eta, mu": f"{section.eta}, {section.mu}",

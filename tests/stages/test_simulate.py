@@ -1,0 +1,89 @@
+import market_run
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from taiji import schema
+from taiji.alignment.rewards import normaliser_from_json
+from taiji.artifacts import read_json, read_parquet, write_parquet
+from taiji.config import SimulateSection
+from taiji.ranking.train import load_ranker
+from taiji.stages.simulate import simulate
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    run = tmp_path_factory.mktemp("simulate")
+    world = market_run.write_construct(run / "construct")
+    context = market_run.context(run, "simulate", market_run.recipe())
+    return world, context, simulate(context)
+
+
+def test_it_leaves_a_ranker_a_pool_a_normaliser_and_figures(finished):
+    _, context, summary = finished
+    assert sorted(path.name for path in context.out.iterdir()) == [
+        "metrics.json",
+        "normaliser.json",
+        "pool.parquet",
+        "ranker",
+    ]
+    assert load_ranker(context.out / "ranker").placement == "front"
+    figures = read_json(context.out / "metrics.json")
+    assert figures["ctcvr_auc"] > 0.7
+    assert 0 <= figures["interaction_share"] <= 1
+    assert 1 <= figures["num_best_items"] <= 10
+    assert set(summary) <= set(figures)
+
+
+def test_the_normaliser_spans_the_pool(finished):
+    _, context, _ = finished
+    pool = read_parquet(context.out / "pool.parquet", schema.POOL)
+    assert pool.num_rows == 200
+    normaliser = normaliser_from_json(read_json(context.out / "normaliser.json"))
+    scaled = normaliser.apply(pool["ctcvr"].to_numpy())
+    assert (scaled.min(), scaled.max()) == (0, 1)
+
+
+def test_held_out_users_are_neither_trained_on_nor_in_the_pool(finished):
+    world, context, _ = finished
+    held_out = set(world.users.filter(world.users["holdout"])["user_id"].to_pylist())
+    assert held_out
+    pool = read_parquet(context.out / "pool.parquet", schema.POOL)
+    assert not held_out & set(pool["user_id"].to_pylist())
+    reward = world.exposures.filter(pc.equal(world.exposures["window"], "reward"))
+    seen = [user for user in reward["user_id"].to_pylist() if user not in held_out]
+    assert read_json(context.out / "metrics.json")["training_exposures"] == len(seen)
+
+
+def test_labels_of_held_out_users_and_of_later_weeks_change_nothing(finished, tmp_path):
+    world, context, _ = finished
+    market_run.write_construct(tmp_path / "construct")
+    held_out = world.users.filter(world.users["holdout"])["user_id"].combine_chunks()
+    spoiled = pc.or_(
+        pc.is_in(world.exposures["user_id"], value_set=held_out),
+        pc.is_in(world.exposures["window"], value_set=pa.array(["ranker", "test"])),
+    )
+    flipped = world.exposures
+    for name in ("click", "conversion"):
+        column = pc.if_else(
+            spoiled, pc.subtract(pa.scalar(1, pa.int8()), flipped[name]), flipped[name]
+        )
+        flipped = flipped.set_column(
+            flipped.schema.get_field_index(name), flipped.schema.field(name), column
+        )
+    write_parquet(flipped, tmp_path / "construct" / "exposures.parquet", schema.EXPOSURES)
+    again = market_run.context(tmp_path, "simulate", market_run.recipe())
+    simulate(again)
+    for name in ("pool.parquet", "ranker/model.safetensors", "normaliser.json"):
+        assert (again.out / name).read_bytes() == (context.out / name).read_bytes()
+
+
+def test_the_quantile_normaliser_is_a_setting(tmp_path):
+    market_run.write_construct(tmp_path / "construct")
+    settings = market_run.recipe(simulate=SimulateSection(pool_pairs=200, normaliser="quantile"))
+    context = market_run.context(tmp_path, "simulate", settings)
+    simulate(context)
+    pool = read_parquet(context.out / "pool.parquet", schema.POOL)["ctcvr"].to_numpy()
+    description = read_json(context.out / "normaliser.json")
+    assert description["high"] == pytest.approx(float(np.quantile(pool, 0.999)))
