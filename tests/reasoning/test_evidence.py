@@ -33,6 +33,10 @@ OUR_WORDS = plain_words(
 ) | {"and", "before"}  # how two items are joined, how an age is read
 
 
+def test_our_phrasings_hold_no_figure_of_their_own():
+    assert not any(any(map(str.isdigit, word)) for word in OUR_WORDS)
+
+
 @st.composite
 def histories(draw):
     days = sorted(draw(st.lists(st.integers(0, 500), max_size=8)))
@@ -64,6 +68,9 @@ def test_a_chain_says_nothing_that_the_prompt_does_not(history, target, profile,
         assert all(age in prompt for age in AGE.findall(chain))
         for other in ITEMS:
             assert other["title"] not in chain or other["title"] in prompt
+            for age in re.findall(rf"{other['title']} \((\d+ \w+) before\)", chain):
+                lines = [line["text"] for line in row["history"]]
+                assert any(line.startswith(other["title"]) and age in line for line in lines)
             for level in (1, 2, 3):
                 category = other[f"category_l{level}"]
                 named = category and re.search(rf"\b{category}\b", chain)

@@ -37,7 +37,7 @@ def example(number: int, split: str = "rl") -> dict:
         "user_id": f"u{number:03d}",
         "split": split,
         "cutoff": CUTOFF,
-        "profile": f"User {number}.",
+        "profile": "Somebody.",
         "history": [],
         "history_length": 0,
         "long_tail": False,
@@ -85,8 +85,14 @@ def student(upstream, tiny_model, smollm2_tokenizer):
     width = max(map(len, rows))
     ids = torch.tensor([[*row, *[scaffold.end_id] * (width - len(row))] for row in rows])
     targets, decoder = ids[:, len(prompt) :], tiny_model.get_decoder()
-    optimiser = torch.optim.AdamW(tiny_model.parameters(), lr=1e-2)
-    for _ in range(70):
+    # Louder embeddings, and one for the end of turn, let the blocks alone learn in a second.
+    embeddings = tiny_model.get_input_embeddings().requires_grad_(False)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        embeddings.weight.normal_(0, 0.4)
+    learning = [p for p in tiny_model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(learning, lr=1e-2)
+    for _ in range(60):
         hidden = decoder(input_ids=ids).last_hidden_state[:, len(prompt) - 1 : -1]
         logits = tiny_model.get_output_embeddings()(hidden)
         torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()
@@ -113,6 +119,7 @@ def run(upstream, student, tmp_path, monkeypatch):
             "steps": STEPS,
             "prompts_per_step": 2,
             "learning_rate": 1e-3,
+            "temperature": 0.7,
             "trainable_layers": 1,
             "checkpoint_steps": 2,
             **section,

@@ -13,13 +13,14 @@ import hashlib
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from taiji.errors import DivergenceError, EngineError
+from taiji.language.growing_cache import growing_cache
 from taiji.language.prompt import ChatScaffold, Prompt
 
 Status = Literal["ok", "truncated", "malformed", "empty", "refused", "http_error", "timeout"]
@@ -99,7 +100,7 @@ class TransformersGenerator:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         name: str,
-        batch_size: int = 16,
+        batch_size: int = 32,
     ) -> None:
         """Prepare the scaffold.
 
@@ -107,7 +108,8 @@ class TransformersGenerator:
             model: Is used where it lies, in evaluation mode.
             tokenizer: Its own.
             name: What manifests call it.
-            batch_size: Rows at a time: replies, not prompts.
+            batch_size: Rows at a time: replies, not prompts. On a CPU 32 decodes a third more
+                tokens per second than 16, and 64 no more than 32.
         """
         self.name = name
         self._model = model
@@ -158,7 +160,8 @@ class TransformersGenerator:
             for i in range(n)
         ]
         position_ids = (mask.cumsum(-1) - 1).clamp_min(0)
-        logits_RV, cache = self._forward(input_ids, mask, position_ids, None)
+        cache = growing_cache(self._model.config)
+        logits_RV = self._forward(input_ids, mask, position_ids, cache)
         if n > 1:
             cache.batch_repeat_interleave(n)
             logits_RV, mask = logits_RV.repeat_interleave(n, 0), mask.repeat_interleave(n, 0)
@@ -178,12 +181,12 @@ class TransformersGenerator:
                 mask = mask[chosen]
             mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
             last = torch.tensor([[row.ids[-1]] for row in live], device=device)
-            logits_RV, cache = self._forward(last, mask, mask.sum(-1, keepdim=True) - 1, cache)
+            logits_RV = self._forward(last, mask, mask.sum(-1, keepdim=True) - 1, cache)
 
     def _forward(
-        self, input_ids: Tensor, mask: Tensor, position_ids: Tensor, cache: Any
-    ) -> tuple[Tensor, Any]:
-        """Logits of the last token (R, V) in float32, and the cache."""
+        self, input_ids: Tensor, mask: Tensor, position_ids: Tensor, cache: Cache
+    ) -> Tensor:
+        """Logits of the last token (R, V) in float32; the cache takes the tokens in."""
         out = self._model(
             input_ids=input_ids,
             attention_mask=mask,
@@ -192,10 +195,10 @@ class TransformersGenerator:
             use_cache=True,
             logits_to_keep=1,
         )
-        logits_RV = out.logits[:, -1].float()
+        logits_RV: Tensor = out.logits[:, -1].float()
         if logits_RV.isnan().any():
             raise DivergenceError(f"{self.name}: logits are not numbers: the weights are broken")
-        return logits_RV, out.past_key_values
+        return logits_RV
 
     def _reply(self, prefill: str, row: _Row) -> Reply:
         text = self._tokenizer.decode(
