@@ -5,6 +5,7 @@ import pytest
 from taiji.config import Recipe
 from taiji.errors import ConfigError
 from taiji.recipes import dump_recipe, load_recipe
+from taiji.runner import check_trainer_settings
 
 SHIPPED = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 
@@ -18,6 +19,18 @@ def write(tmp_path: Path, text: str) -> Path:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_recipes_validate(path):
     assert load_recipe(path).recipe.name == path.stem
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_trainer_settings_of_shipped_recipes_are_trls(path):
+    check_trainer_settings(load_recipe(path).recipe)
+
+
+@pytest.mark.parametrize("section", ["sft", "align"])
+def test_an_unknown_trainer_setting_is_refused_before_any_work(tmp_path, section):
+    loaded = load_recipe(write(tmp_path, "name: demo\n"), [f"{section}.trainer.warmup_step=3"])
+    with pytest.raises(ConfigError, match=rf"{section}\.trainer\.warmup_step.*warmup_steps"):
+        check_trainer_settings(loaded.recipe)
 
 
 def test_numbers_and_words_are_read_as_yaml_1_2(tmp_path):

@@ -61,6 +61,9 @@ class EncoderSection(Section):
 
     model: str = "all-minilm-l6-v2"
     batch_size: Count = 32
+    catalogue_titles: Count = Field(
+        8000, description="titles sold most so far, among which an answer is grounded and judged"
+    )
 
 
 class EvidenceTeacher(Section):
@@ -76,7 +79,7 @@ class TransformersTeacher(Section):
     model: str = "smollm2-135m-instruct"
     temperature: float = Field(0.8, gt=0, le=2)
     max_new_tokens: Count = 96
-    batch_size: Count = 16
+    batch_size: Count = 32
 
 
 class OpenAITeacher(Section):
@@ -199,7 +202,7 @@ class InferSection(Section):
         ("untuned", "sft", "policy"), strict=False, description="judged on the test examples"
     )
     temperature: float = Field(0.0, ge=0, le=2, description="0 = greedy")
-    batch_size: Count = 16
+    batch_size: Count = 32
 
 
 class FeaturesSection(Section):

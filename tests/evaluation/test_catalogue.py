@@ -39,13 +39,17 @@ def test_holds_the_most_sold_titles_most_sold_first():
 
 def test_what_is_sold_from_the_test_window_on_does_not_count():
     log = sold(("a", 0), ("b", 5), ("b", 6))
-    catalogue = popular_items(items(a="Tea", b="Milk"), log, before=START + timedelta(days=5))
+    catalogue = popular_items(
+        items(a="Tea", b="Milk"), log, before=START + timedelta(days=5), size=9
+    )
     assert catalogue["title"].to_pylist() == ["Tea"]
 
 
 def test_one_row_per_title():
     log = sold(("a", 0), ("b", 0), ("b", 1))
-    catalogue = popular_items(items(a="TEA", b="Tea"), log, before=START + timedelta(days=5))
+    catalogue = popular_items(
+        items(a="TEA", b="Tea"), log, before=START + timedelta(days=5), size=9
+    )
     assert catalogue["item_id"].to_pylist() == ["b"]
 
 

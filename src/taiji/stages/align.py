@@ -56,7 +56,10 @@ def align(ctx: StageContext) -> Summary:
     end_ids = _end_turns_with(model, tokenizer, scaffold.end_id)
     prompts = policy_prompts(logs["examples"].to_pylist(), scaffold, student.max_prompt_tokens)
     catalogue = popular_items(
-        logs["items"], logs["interactions"], pc.min(logs["examples"]["cutoff"]).as_py()
+        logs["items"],
+        logs["interactions"],
+        before=pc.min(logs["examples"]["cutoff"]).as_py(),
+        size=ctx.recipe.encoder.catalogue_titles,
     )
     ctx.progress(0, section.steps, f"embedding {catalogue.num_rows} titles")
     judge = _build_judge(ctx, logs, catalogue, end_ids)

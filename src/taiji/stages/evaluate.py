@@ -58,7 +58,12 @@ def evaluate(ctx: StageContext) -> Summary:
     tests = tests.filter(pc.is_valid(tests["target_item_id"]))
     if not tests.num_rows:
         raise DataError("construct/examples.parquet: no test example: raise data.num_test")
-    catalogue = popular_items(logs["items"], logs["interactions"], pc.min(tests["cutoff"]).as_py())
+    catalogue = popular_items(
+        logs["items"],
+        logs["interactions"],
+        before=pc.min(tests["cutoff"]).as_py(),
+        size=ctx.recipe.encoder.catalogue_titles,
+    )
     judge = _build_judge(ctx, logs, catalogue, tests)
     models = _models(ctx, tests)
     writers = [*models, *_baselines(logs, tests)]
