@@ -104,7 +104,7 @@ def test_strong_evidence_comes_first_and_concludes_most():
 def test_a_repeat_is_quoted_because_the_history_holds_it():
     fact = kinds(example((0, 3), (3, 5)), 0)["repeat"]
     assert fact.level == 3
-    assert fact.slots == {"items": "Private label yogurt 6 oz (3 days before)"}
+    assert fact.slots == {"item": "Private label yogurt 6 oz (3 days before)"}
 
 
 def test_the_shelf_is_the_same_path_down_to_level_2():

@@ -12,27 +12,27 @@ from typing import Any
 
 from taiji.reasoning.facts import Fact, Kind, Levels, find_facts, written_levels
 
-MIN_WORDS, MAX_WORDS = 30, 60
+MIN_WORDS, MAX_WORDS = 18, 36
 
 _SAYINGS: dict[Kind, tuple[str, ...]] = {
     "repeat": (
-        "The list already holds {items}, so a repeat is possible.",
-        "{items}: a purchase that can well be made again.",
-        "One item stands out because it has been chosen before, {items}.",
-        "Known items are easy to choose again, and here that is {items}.",
+        "The list already holds {item}, so a repeat is possible.",
+        "{item}: a purchase that can well be made again.",
+        "One item stands out because it has been chosen before, {item}.",
+        "Known items are easy to choose again, and here that is {item}.",
     ),
     "kind": (
-        "From {category} came {items}.",
-        "The shopper buys {category}: the list names {items}.",
-        "There is a taste for {category}, seen in {items}.",
-        "{items}: that is {category}.",
-        "Looking at {category}, the list shows {items}.",
+        "From {category} came {item}.",
+        "The shopper buys {category}: the list names {item}.",
+        "There is a taste for {category}, seen in {item}.",
+        "{item}: that is {category}.",
+        "Looking at {category}, the list shows {item}.",
     ),
     "shelf": (
-        "From a neighbouring shelf of {category} the shopper took {items}.",
-        "{category} is familiar ground, with {items} in the list.",
-        "The basket has reached into {category} before, for {items}.",
-        "In {category} there was {items}.",
+        "From a neighbouring shelf of {category} the shopper took {item}.",
+        "{category} is familiar ground, with {item} in the list.",
+        "The basket has reached into {category} before, for {item}.",
+        "In {category} there was {item}.",
     ),
     "favourite": (
         "The profile counts {category} among the favourites.",
@@ -60,10 +60,10 @@ _SAYINGS: dict[Kind, tuple[str, ...]] = {
         "The shopper mostly stays with {brand}.",
     ),
     "department": (
-        "The wider department, {category}, has been visited, for example for {items}.",
-        "{items}: the round has led through {category}.",
-        "Trips lead through {category}, as {items} tell.",
-        "Part of the list is {category}, such as {items}.",
+        "The wider department, {category}, has been visited, for example for {item}.",
+        "{item}: the round has led through {category}.",
+        "Trips lead through {category}, as {item} tells.",
+        "Part of the list is {category}, such as {item}.",
     ),
     "household": (
         "The profile says {clause}, which shapes how much and what is needed.",
@@ -76,9 +76,9 @@ _SAYINGS: dict[Kind, tuple[str, ...]] = {
         "One hint of the profile is this: {clause}.",
     ),
     "latest": (
-        "The newest line is {items}.",
-        "Most recently the shopper took {items}.",
-        "At the top of the list stands {items}.",
+        "The newest line is {item}.",
+        "Most recently the shopper took {item}.",
+        "At the top of the list stands {item}.",
     ),
     "nothing": (
         "No earlier purchase points to one kind of item.",

@@ -87,7 +87,7 @@ def find_facts(example: Mapping[str, Any], target: Mapping[str, Any]) -> list[Fa
     if not any(fact.level for fact in facts):
         facts.insert(0, Fact("nothing", 0))
     if history:
-        facts.append(Fact("latest", 0, {"items": history[0].mention}))
+        facts.append(Fact("latest", 0, {"item": history[0].mention}))
     return facts
 
 
@@ -125,7 +125,7 @@ def _repeats(history: Sequence[Purchase], title: str, levels: Levels) -> Iterato
     same = [p for p in history if p.title == title]
     if same:
         depth = next((n for n in (3, 2, 1) if same[0].within(levels, n)), 0)
-        yield Fact("repeat", depth, {"items": same[0].mention})
+        yield Fact("repeat", depth, {"item": same[0].mention})
 
 
 def _categories(history: Sequence[Purchase], title: str, levels: Levels) -> Iterator[Fact]:
@@ -133,9 +133,9 @@ def _categories(history: Sequence[Purchase], title: str, levels: Levels) -> Iter
     kind = [p for p in history if p.within(levels, 3) and p.title != title]
     shelf = [p for p in history if p.within(levels, 2) and not p.within(levels, 3)]
     if kind:
-        yield Fact("kind", 3, {"category": _name(levels, 3), "items": _first_two(kind)})
+        yield Fact("kind", 3, {"category": _name(levels, 3), "item": kind[0].mention})
     if shelf:
-        yield Fact("shelf", 2, {"category": _name(levels, 2), "items": _first_two(shelf)})
+        yield Fact("shelf", 2, {"category": _name(levels, 2), "item": shelf[0].mention})
 
 
 def _favourites(clauses: Sequence[str], levels: Levels) -> Iterator[Fact]:
@@ -191,7 +191,7 @@ def _department(history: Sequence[Purchase], levels: Levels) -> Iterator[Fact]:
     """Items of the target's department (level 1) from other shelves."""
     bought = [p for p in history if p.within(levels, 1) and not p.within(levels, 2)]
     if bought:
-        yield Fact("department", 1, {"category": _name(levels, 1), "items": _first_two(bought)})
+        yield Fact("department", 1, {"category": _name(levels, 1), "item": bought[0].mention})
 
 
 def _profile(clauses: Sequence[str]) -> Iterator[Fact]:
@@ -210,13 +210,6 @@ def _clauses(profile: str) -> list[str]:
         labelled = _LABELLED.fullmatch(sentence)
         clauses += labelled.group(1).split(", ") if labelled else sentence.split("; ")
     return [c for c in clauses if c and len(c.split()) <= _MAX_SLOT_WORDS]
-
-
-def _first_two(purchases: Sequence[Purchase]) -> str:
-    """The two newest different items, as one phrase."""
-    different = {p.title: p for p in reversed(purchases)}  # the newest of a title wins
-    newest = [p for p in purchases if different[p.title] is p][:2]
-    return " and ".join(p.mention for p in newest)
 
 
 def _name(levels: Levels, depth: int) -> str:
