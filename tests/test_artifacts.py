@@ -33,8 +33,8 @@ def test_parquet_round_trip_orders_and_casts_columns(tmp_path):
 def test_a_missing_column_and_a_forbidden_null_are_named(tmp_path):
     with pytest.raises(DataError, match="no column x"):
         write_parquet(pa.table({"id": ["a"]}), tmp_path / "t.parquet", SCHEMA)
+    nulls = pa.table({"id": pa.array(["a", None]), "x": [1.0, 2.0]})
     with pytest.raises(DataError, match="column id: 1 null"):
-        nulls = pa.table({"id": pa.array(["a", None]), "x": [1.0, 2.0]})
         write_parquet(nulls, tmp_path / "t.parquet", SCHEMA)
     assert not list(tmp_path.iterdir())
 

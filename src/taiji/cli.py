@@ -57,7 +57,8 @@ Overrides = Annotated[
 RunsFolder = Annotated[Path, typer.Option("--runs", help="The folder that holds all runs.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; write nothing.")]
 
-_out = Console()
+# A file or a pipe has no width of its own; the tables want this much.
+_out = Console() if sys.stdout.isatty() else Console(width=120)
 _err = Console(stderr=True)
 
 

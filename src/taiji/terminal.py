@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,14 +25,15 @@ from rich.table import Column, Table
 from taiji.artifacts import read_json, read_parquet
 from taiji.config import Recipe
 from taiji.estimates import KNOWN_MODEL, estimate_seconds, stage_size
+from taiji.evaluation.tables import Cell, build_tables, point_text, range_text
 from taiji.evaluation.tables import Table as MeasuredTable
-from taiji.evaluation.tables import build_tables, cell_text
 from taiji.pipeline import STAGES, Stage, upstream
 from taiji.run_directory import Manifest, RunDirectory
 from taiji.runner import State, status
 
 _LINE_EVERY_SECONDS = 15.0
-_MOST_COLUMNS = 5
+_MOST_COLUMNS = 6
+_WIDTH_FOR_INTERVALS = 116
 _MARKS = {
     State.CURRENT: "[green]up to date[/]",
     State.STALE: "[yellow]changed[/]",
@@ -82,10 +84,9 @@ class RunView:
     def finished(self, stage: Stage, manifest: Manifest) -> None:
         """Close the bar and print the stage's figures."""
         self.close()
-        figures = ", ".join(f"{key} {_figure(value)}" for key, value in manifest.summary.items())
-        self._console.print(
-            f"[green]✓[/] [bold]{stage.name:<10}[/] {manifest.seconds:.0f} s   {escape(figures)}"
-        )
+        self._console.print(f"[green]✓[/] [bold]{stage.name:<10}[/] {manifest.seconds:.0f} s")
+        figures = escape(_figures(manifest))
+        self._console.print(Padding(figures, (0, 0, 0, 4)), style="dim", highlight=False)
 
     def close(self) -> None:
         """Stop the bar, also when a stage failed."""
@@ -101,14 +102,19 @@ def status_table(states: Iterable[tuple[Stage, State, Manifest | None]]) -> Tabl
         if manifest is None:
             table.add_row(stage.name, _MARKS[state], "", "", "")
             continue
-        figures = ", ".join(f"{key} {_figure(value)}" for key, value in manifest.summary.items())
-        seconds = f"{manifest.seconds:.0f}"
-        table.add_row(stage.name, _MARKS[state], seconds, manifest.finished, escape(figures))
+        seconds, figures = f"{manifest.seconds:.0f}", escape(_figures(manifest))
+        table.add_row(stage.name, _MARKS[state], seconds, manifest.finished, figures)
     return table
 
 
-def _figure(value: float | int | str) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _figures(manifest: Manifest) -> str:
+    """A stage's summary as words, such as `kept 144 · kept share 0.5`."""
+    return " · ".join(
+        f"{key.replace('_', ' ')} {value:,.4g}"
+        if isinstance(value, float)
+        else f"{key.replace('_', ' ')} {value}"
+        for key, value in manifest.summary.items()
+    )
 
 
 def print_plan(recipe: Recipe, directory: RunDirectory, until: str, console: Console) -> None:
@@ -162,8 +168,9 @@ def _next_steps(directory: RunDirectory, until: str, recipe_path: Path) -> list[
 
 
 def _print_measured(measured: MeasuredTable, console: Console) -> None:
-    """One table of the paper; wide ones are turned, so that they fit."""
-    rows = [[cell_text(cell) for cell in row] for row in measured.rows]
+    """One table of the paper; wide ones are turned, and lose their intervals if they must."""
+    wide = console.width >= _WIDTH_FOR_INTERVALS
+    rows = [[_cell(cell, with_range=wide) for cell in row] for row in measured.rows]
     grid = [list(measured.columns), *rows]
     if len(measured.columns) > _MOST_COLUMNS:
         grid = [list(column) for column in zip(*grid, strict=True)]
@@ -181,6 +188,12 @@ def _print_measured(measured: MeasuredTable, console: Console) -> None:
         table.add_row(*(escape(text) for text in row))
     console.print(table)
     console.print()
+
+
+def _cell(cell: Cell, *, with_range: bool) -> str:
+    if isinstance(cell, str):
+        return cell
+    return f"{point_text(cell)}\n{range_text(cell)}".rstrip() if with_range else point_text(cell)
 
 
 def _duration(seconds: float | None) -> str:

@@ -6,6 +6,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from taiji.artifacts import read_jsonl, read_parquet, write_parquet
 from taiji.errors import DataError
+from taiji.language.prompt import ChatScaffold
 from taiji.schema import CANDIDATES, SCORED
 from taiji.stages.distill import distill
 from taiji.stages.sft import sft
@@ -83,11 +84,16 @@ def test_there_is_one_metrics_row_for_each_step_also_after_a_kill(refined, stude
     assert weights[0] == weights[1]
 
 
-def test_chains_too_long_to_be_written_are_left_out(refined, student):
-    short = {"model": str(student), "max_completion_tokens": 85}
+def test_chains_too_long_to_be_written_are_left_out(refined, student, smollm2_tokenizer):
+    scaffold = ChatScaffold(smollm2_tokenizer)
+    rows = read_parquet(refined / "refine" / "scored.parquet", SCORED).to_pylist()
+    lengths = sorted(
+        len(scaffold.completion_ids(row["cot"], row["answer"]).ids) for row in rows if row["kept"]
+    )
+    short = {"model": str(student), "max_completion_tokens": lengths[9]}
     summary = sft(context(refined, "sft", student, sft=SECTION, student=short))
-    assert summary["too_long"] > 0
-    assert summary["examples"] == min(20, 30 - summary["too_long"])
+    assert summary["too_long"] == sum(length > lengths[9] for length in lengths) > 0
+    assert summary["examples"] == 30 - summary["too_long"]
 
 
 def test_nothing_to_train_on_says_what_to_raise(refined, student):

@@ -135,7 +135,7 @@ def language_table(metrics: Metrics, track: str, ranks: Sequence[int]) -> Table:
     writers = metrics["writers"]
     rows = tuple(
         (WRITER_TITLES.get(name, name), *(_figure(writer["tracks"][track], key) for key in columns))
-        for name, writer in writers.items()
+        for name, writer in _in_order(writers, WRITER_TITLES)
     )
     catalogue = metrics["catalogue"]
     return Table(
@@ -258,7 +258,7 @@ def _ranking_table(ranking: Metrics, key: str, whose: str) -> Table:
     ]
     rows.extend(
         (f"{_ARMS[arm]} – base", *(_figure(figures, name) for name in _RANKING))
-        for arm, figures in differences.items()
+        for arm, figures in _in_order(differences, _ARMS)
     )
     counts = [
         f"{ranking[name]:,} {name}"
@@ -273,6 +273,11 @@ def _ranking_table(ranking: Metrics, key: str, whose: str) -> Table:
         columns=("Ranking model", *_RANKING.values()),
         rows=tuple(rows),
     )
+
+
+def _in_order(figures: Metrics, order: Sequence[str] | Mapping[str, str]) -> list[tuple[str, Any]]:
+    """Items in our order; JSON keeps its keys sorted."""
+    return [(name, figures[name]) for name in order if name in figures]
 
 
 def _weights(align: Metrics) -> tuple[Cell, Cell]:
