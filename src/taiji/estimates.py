@@ -17,7 +17,7 @@ _BODY = 106.2e6  # parameters in the blocks
 _HEAD = 28.3e6  # parameters of the tied embedding and head
 _LAYERS = 30
 _ANSWER_TOKENS = 32
-_COT_TOKENS = 64
+_COT_TOKENS = 42
 
 # Share of the speed of a large matrix product that a stage reaches, data handling included.
 _SHARE_OF_PEAK = {"refine": 0.6, "sft": 0.6, "align": 0.4, "infer": 0.3}
@@ -102,7 +102,7 @@ def _training(trained: float) -> float:
 
 
 def _prompt_tokens(recipe: Recipe) -> int:
-    return min(recipe.student.max_prompt_tokens, 110 + 30 * recipe.data.history_items)
+    return min(recipe.student.max_prompt_tokens, 120 + 38 * recipe.data.history_items)
 
 
 def _sft_examples(recipe: Recipe) -> int:
