@@ -10,7 +10,13 @@ import pytest
 
 from taiji import runner
 from taiji.config import Recipe
-from taiji.errors import DataError, LockedError, MissingArtifactError, ResourceError
+from taiji.errors import (
+    DataError,
+    LockedError,
+    MissingArtifactError,
+    ResourceError,
+    RunDirectoryError,
+)
 from taiji.pipeline import STAGES, find_stage, upstream
 from taiji.run_directory import RunDirectory
 from taiji.runner import Runner, State, status
@@ -143,6 +149,14 @@ def test_leftovers_of_another_key_are_not_reused(tmp_path):
     log = run(tmp_path, recipe(), "construct")
     assert log.lines[0] == ("started", "construct")
     assert not (tmp_path / "construct" / "half.txt").exists()
+
+
+def test_files_that_no_run_wrote_are_not_overwritten(tmp_path):
+    (tmp_path / "distill").mkdir()
+    (tmp_path / "distill" / "notes.txt").write_text("mine")
+    with pytest.raises(RunDirectoryError, match="move them away"):
+        run(tmp_path, recipe())
+    assert (tmp_path / "distill" / "notes.txt").read_text() == "mine"
 
 
 def test_a_full_disk_is_a_resource_error(tmp_path):

@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from taiji.artifacts import digest_file, digest_value, read_json, replacing, sync, write_json
-from taiji.errors import DataError, LockedError, MissingArtifactError
+from taiji.errors import DataError, LockedError, MissingArtifactError, RunDirectoryError
 
 _MANIFEST = "manifest.json"
 _KEY = ".key"
@@ -139,8 +139,14 @@ class RunDirectory:
         return self.folder(stage)
 
     def begin(self, stage: str, key: str) -> Path:
-        """The folder to work in: what a killed run with the same key left, or an empty one."""
-        work = self._work(stage)
+        """The folder to work in: what a killed run with the same key left, or an empty one.
+
+        Raises:
+            RunDirectoryError: In the place of the artifact lies something that no run wrote.
+        """
+        folder, work = self.folder(stage), self._work(stage)
+        if folder.exists() and not (folder / _MANIFEST).is_file():
+            raise RunDirectoryError(f"{folder}: holds files that no run wrote: move them away")
         if not (work / _KEY).is_file() or (work / _KEY).read_text() != key:
             if work.exists():
                 shutil.rmtree(work)
