@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 
 from taiji import __version__
 from taiji.errors import ConfigError, TaijiError
 from taiji.pipeline import STAGES
+from taiji.safe_text import printable
 
 if TYPE_CHECKING:
     from taiji.config import Recipe
@@ -226,9 +228,7 @@ def _newest_run(runs: Path) -> Path:
 
 def _plain(text: str) -> str:
     """Text that comes from outside, without terminal control or Rich markup."""
-    from rich.markup import escape
-
-    return escape("".join(c if c.isprintable() else "?" for c in text))
+    return escape(printable(text))
 
 
 def _prepare_process() -> None:

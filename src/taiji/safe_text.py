@@ -55,6 +55,12 @@ def defang(text: str) -> str:
     return _SQUARE.sub(_defang_square, text)
 
 
+def printable(text: str) -> str:
+    """`text` for a terminal: line breaks stay, whatever could move the cursor or turn the
+    direction of writing becomes `?`."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
 def _defang_pairs(match: re.Match[str]) -> str:
     """Replace all angle brackets of a word between its first opener and its last closer."""
     word = match.group()

@@ -14,6 +14,7 @@ from rich.table import Table
 from taiji import schema
 from taiji.artifacts import read_parquet
 from taiji.errors import DataError, MissingArtifactError
+from taiji.safe_text import printable
 
 Row = Mapping[str, Any]
 
@@ -48,7 +49,7 @@ def _print_example(example: Row, titles: Mapping[str, str], console: Console) ->
     if target is not None:
         lines += ["", f"Really bought next: {titles.get(target, target)}"]
     title = f"user {example['user_id']} · {example['split']} · before {example['cutoff']:%Y-%m-%d}"
-    console.print(Panel(escape("\n".join(lines)), title=escape(title), title_align="left"))
+    console.print(Panel(_plain("\n".join(lines)), title=_plain(title), title_align="left"))
 
 
 def _print_chains(rows: list[Row], console: Console) -> None:
@@ -57,8 +58,8 @@ def _print_chains(rows: list[Row], console: Console) -> None:
     table = Table("chain", "PPL", "", "reasoning", title="Candidates (RUPR)", title_justify="left")
     for row in rows:
         perplexity = "–" if row["perplexity"] is None else f"{row['perplexity']:.2f}"
-        verdict = "[green]kept[/]" if row["kept"] else f"[red]{escape(row['reason'])}[/]"
-        table.add_row(str(row["candidate"]), perplexity, verdict, escape(row["cot"]))
+        verdict = "[green]kept[/]" if row["kept"] else f"[red]{_plain(row['reason'])}[/]"
+        table.add_row(str(row["candidate"]), perplexity, verdict, _plain(row["cot"]))
     console.print(table)
 
 
@@ -70,7 +71,7 @@ def _print_rollouts(rows: list[Row], console: Console) -> None:
     )
     for row in rows:
         rewards = (f"{row['semantic']:.3f}", f"{row['preference']:.3f}")
-        table.add_row(str(row["step"]), *rewards, row["rung"], escape(row["answer"]))
+        table.add_row(str(row["step"]), *rewards, row["rung"], _plain(row["answer"]))
     console.print(table)
 
 
@@ -79,7 +80,7 @@ def _print_texts(rows: list[Row], console: Console) -> None:
         return
     table = Table("model", "status", "reasoning", "answer", title="What the models wrote")
     for row in rows:
-        table.add_row(row["model"], row["status"], escape(row["cot"]), escape(row["answer"]))
+        table.add_row(row["model"], row["status"], _plain(row["cot"]), _plain(row["answer"]))
     console.print(table)
 
 
@@ -91,8 +92,13 @@ def _print_features(rows: list[Row], titles: Mapping[str, str], console: Console
             f"neighbour  user {row['neighbour_user_id']}, cosine {row['similarity']:.3f}",
             f"borrowed   {len(row['neighbour_item_ids'])} interactions: {'; '.join(borrowed)} ...",
         ]
-        panel = Panel(escape("\n".join(lines)), title="Ranking features", title_align="left")
+        panel = Panel(_plain("\n".join(lines)), title="Ranking features", title_align="left")
         console.print(panel)
+
+
+def _plain(text: str) -> str:
+    """Words of strangers and of models: no terminal control, no markup."""
+    return escape(printable(text))
 
 
 def _titles(run: Path) -> dict[str, str]:

@@ -1,0 +1,58 @@
+import io
+from pathlib import Path
+
+import pytest
+import small_run
+from rich.console import Console
+
+from taiji import schema
+from taiji.artifacts import write_parquet
+from taiji.errors import DataError
+from taiji.user_card import print_user
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    files = {
+        "construct/examples": (small_run.examples(), schema.EXAMPLES),
+        "construct/items": (small_run.items(), schema.ITEMS),
+        "refine/scored": (small_run.scored(), schema.SCORED),
+        "align/rollouts": (small_run.rollouts(), schema.ROLLOUTS),
+        "infer/texts": (small_run.texts(), schema.TEXTS),
+        "features/features": (small_run.features(), schema.USER_FEATURES),
+    }
+    for name, (table, columns) in files.items():
+        path = tmp_path / f"{name}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        write_parquet(table, path, columns)
+    return tmp_path
+
+
+def shown(run: Path, user: str = "u0") -> str:
+    stream = io.StringIO()
+    print_user(user, run, Console(file=stream, width=200, force_terminal=True, color_system=None))
+    return stream.getvalue()
+
+
+def test_a_card_shows_prompt_chains_rewards_answers_and_neighbour(run):
+    text = shown(run)
+    for part in ("Really bought next", "Candidates (RUPR)", "Rollouts (POPO)", "neighbour"):
+        assert part in text
+    assert "1.23" in text
+    assert "kept" in text
+
+
+def test_hostile_words_are_shown_and_do_nothing(run):
+    text = shown(run)
+    assert "<img src=x onerror=alert(1)>" in text
+    assert "\u202e" not in text
+
+
+def test_stages_that_have_not_run_are_left_out(run):
+    (run / "align" / "rollouts.parquet").unlink()
+    assert "Rollouts" not in shown(run)
+
+
+def test_an_unknown_user_is_refused_with_some_that_exist(run):
+    with pytest.raises(DataError, match=r"no example of user nobody.*u0"):
+        shown(run, "nobody")
