@@ -175,8 +175,10 @@ def _print_measured(measured: MeasuredTable, console: Console) -> None:
     if len(measured.columns) > _MOST_COLUMNS:
         grid = [list(column) for column in zip(*grid, strict=True)]
     header, *body = grid
+    first, *others = header
     table = Table(
-        *(Column(escape(name), overflow="fold") for name in header),
+        Column(escape(first), no_wrap=True),
+        *(Column(escape(name), overflow="fold") for name in others),
         title=escape(measured.title),
         caption=escape(measured.caption),
         title_style="bold",
