@@ -41,8 +41,8 @@ def test_the_section_reaches_the_trainer(tmp_path):
     ("trainer", "message"),
     [
         ({"lost_type": "grpo"}, "loss_type"),
-        ({"rule": "fixed"}, "section `align`"),
-        ({"reward_weights": [1.0, 1.0]}, "section `align`"),
+        ({"rule": "fixed"}, "align.rule"),
+        ({"reward_weights": [1.0, 1.0]}, "align.initial_weights"),
         ({"learning_rate": 1.0}, "align.learning_rate"),
         ({"gradient_accumulation_steps": 5}, "must divide"),
         ({"steps_per_generation": 2, "generation_batch_size": 8}, "refused by TRL"),

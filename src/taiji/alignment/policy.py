@@ -39,7 +39,6 @@ from taiji.reasoning.trainer_arguments import check_trainer_arguments
 
 logger = logging.getLogger(__name__)
 
-_OURS = ("rule", "eta", "mu", "reward_weights", "per_device_train_batch_size")
 
 OnStep = Callable[[dict[str, float], list[Rollout]], None]
 """Called after each step with its metrics and the rollouts that were new in it."""
@@ -144,9 +143,6 @@ def policy_config(run: PolicyRun) -> PopoConfig:
     """
     section = run.section
     check_trainer_arguments(PopoConfig, section.trainer, "align.trainer")
-    for key in _OURS:
-        if key in section.trainer:
-            raise ConfigError(f"align.trainer.{key}: cannot be set here: see the section `align`")
     num_rollouts = section.prompts_per_step * section.num_generations
     micro_batches = section.trainer.get("gradient_accumulation_steps", section.prompts_per_step)
     if not isinstance(micro_batches, int) or micro_batches < 1 or num_rollouts % micro_batches:
