@@ -11,7 +11,7 @@ demo: $(READY)  ## the four stages on real data, in minutes
 	$(BIN)/taiji run recipes/demo.yaml
 
 test: $(READY)  ## the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
