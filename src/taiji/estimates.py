@@ -20,19 +20,19 @@ _ANSWER_TOKENS = 32
 _COT_TOKENS = 42
 
 # Share of the speed of a large matrix product that a stage reaches, data handling included.
-_SHARE_OF_PEAK = {"refine": 0.6, "sft": 0.6, "align": 0.4, "infer": 0.3}
+_SHARE_OF_PEAK = {"refine": 0.75, "sft": 0.95, "align": 0.5, "infer": 0.5}
 _FIXED_SECONDS = {
-    "construct": 20.0,
-    "distill": 3.0,
-    "refine": 8.0,
-    "sft": 12.0,
-    "simulate": 30.0,
-    "align": 40.0,
-    "infer": 10.0,
-    "features": 8.0,
+    "construct": 13.0,
+    "distill": 7.0,
+    "refine": 5.0,
+    "sft": 6.0,
+    "simulate": 20.0,
+    "align": 12.0,
+    "infer": 6.0,
+    "features": 6.0,
     "rank": 40.0,
-    "evaluate": 40.0,
-    "report": 5.0,
+    "evaluate": 10.0,
+    "report": 2.0,
 }
 
 
