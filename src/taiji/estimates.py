@@ -19,8 +19,7 @@ _LAYERS = 30
 _ANSWER_TOKENS = 32
 _COT_TOKENS = 42
 
-# Share of the speed of a large matrix product that a stage reaches, data handling included. NumPy
-# and PyTorch bring libraries of their own, and ours of NumPy can be the slower: so it may pass 1.
+# Share of the speed of a large matrix product that a stage reaches, data handling included.
 _SHARE_OF_PEAK = {"refine": 0.69, "sft": 0.86, "align": 0.45, "infer": 0.45}
 _FIXED_SECONDS = {
     "construct": 13.0,
