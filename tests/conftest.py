@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read by OpenMP when torch is imported
+os.environ["TAIJI_PSEUDONYM_KEY"] = "a key for tests alone"  # no test makes a file at home
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the Hub is a broken test
 
 import pytest

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
+from weeks import WEEKS, week_start
 
 from taiji import schema
-from taiji.data.splits import WEEKS, week_start
 
 NUM_SHELVES, NUM_PER_SHELF = 6, 4
 
@@ -23,10 +23,9 @@ class Market:
 def users(num_users: int) -> pa.Table:
     rows = [
         {
-            **dict.fromkeys(schema.USERS.names),
             "user_id": f"u{n:03d}",
-            "age": ("35-44", "45-54", None)[n % 3],
             "holdout": n % 10 == 9,
+            "fields": [("age", ("35-44", "45-54", None)[n % 3]), ("income", None)],
         }
         for n in range(num_users)
     ]
@@ -100,8 +99,6 @@ def build(num_users: int = 40, per_visit: int = 4, seed: int = 0) -> Market:
                         "user_id": f"u{user:03d}",
                         "item_id": f"i{shelf}{n}",
                         "ts": visit,
-                        "window": name,
-                        "week": week,
                         "placement": "front" if n else "back",
                         "click": int(click),
                         "conversion": int(converts),

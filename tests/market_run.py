@@ -6,11 +6,11 @@ from pathlib import Path
 import market
 import numpy as np
 import pyarrow as pa
+from weeks import CALENDAR, window_start
 
 from taiji import schema
 from taiji.artifacts import write_parquet
 from taiji.config import FeaturesSection, RankerSection, RankSection, Recipe, SimulateSection
-from taiji.data.splits import window_start
 from taiji.stages.context import StageContext
 
 NUM_RANK_USERS = 30
@@ -47,6 +47,7 @@ def recipe(**sections) -> Recipe:
 def write_construct(folder: Path) -> market.Market:
     folder.mkdir(parents=True)
     world = market.build()
+    CALENDAR.write(folder / "windows.json")
     write_parquet(world.users, folder / "users.parquet", schema.USERS)
     write_parquet(world.items, folder / "items.parquet", schema.ITEMS)
     write_parquet(world.interactions, folder / "interactions.parquet", schema.INTERACTIONS)

@@ -3,8 +3,18 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from taiji.data.text import history_line, item_text
+from taiji.config_text import TextSection
+from taiji.data.text import (
+    SEPARATOR,
+    Wording,
+    age_text,
+    item_text,
+    kind_text,
+    price_text,
+    wording,
+)
 
+WORDS = wording(TextSection(), [])
 NOW = datetime(2017, 6, 1, 12, tzinfo=UTC)
 
 SHELVES = [
@@ -43,9 +53,21 @@ def text_of(item: dict[str, Any]) -> str:
     return item_text(item["title"], item["category_l1"], item["category_l2"], item["category_l3"])
 
 
+def history_line(
+    item: str, price: float | None, before: timedelta, words: Wording, kind: str | None = None
+) -> str:
+    """One line put together alone, as the renderer puts many together at a time."""
+    parts = [item]
+    if price is not None:
+        parts.append(price_text(price, words))
+    if kind is not None and kind != words.unsaid_kind:
+        parts.append(kind_text(kind, words))
+    return SEPARATOR.join([*parts, age_text(before // timedelta(hours=1), words)])
+
+
 def line(item: int, days: int, price: float | None = None) -> dict[str, Any]:
     age = timedelta(days=days)
-    text = history_line(text_of(ITEMS[item]), price, age)
+    text = history_line(text_of(ITEMS[item]), price, age, WORDS)
     return {"item_id": f"i{item}", "ts": NOW - age, "price": price, "text": text}
 
 

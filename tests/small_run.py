@@ -106,9 +106,12 @@ def rollouts() -> pa.Table:
             "status": "ok",
             "answer": HOSTILE[1],
             "grounded_item_id": "i0",
-            "rung": "title",
+            "rung": "exact",
+            "cosine": 1.0,
             "semantic": 0.1 * step,
             "preference": 0.05 * step + 0.01 * n,
+            "format": 1.0,
+            "custom": [("brevity", 0.5)],
         }
         for step in range(1, 5)
         for n in range(2)
@@ -208,6 +211,27 @@ def align_steps() -> list[dict[str, float]]:
             "I_preference": 0.5,
         }
         for step in range(1, 5)
+    ]
+
+
+def diagnosed_steps() -> list[dict[str, float]]:
+    """Steps with all that alignment logs of them; drawing it takes a second."""
+    return [
+        {
+            **row,
+            "grad_norm_semantic": 1.0,
+            "grad_norm_preference": 0.8,
+            "cos": 0.1 * row["step"],
+            **{f"rewards/{name}/mean": 0.1 * row["step"] for name in ("semantic", "preference")},
+            "rewards/semantic/variance_share": 0.75,
+            "rewards/preference/variance_share": 0.25,
+            "rung/exact": 0.5,
+            "rung/none": 0.5,
+            "format/think": 1.0,
+            "hacking/constant_reward": 0.3,
+            "kl": 0.01 * row["step"],
+        }
+        for row in align_steps()
     ]
 
 

@@ -13,7 +13,15 @@ from taiji.pipeline import STAGES
 from taiji.run_directory import RunDirectory
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["run", "status", "doctor", "config show", "show user", *(s.name for s in STAGES)]
+COMMANDS = [
+    "run",
+    "status",
+    "doctor",
+    "config show",
+    "show user",
+    "data check",
+    *(s.name for s in STAGES),
+]
 
 
 def taiji(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -71,10 +79,10 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(tmp_path):
 
 
 def test_config_show_tells_where_each_value_comes_from():
-    result = taiji("config", "show", str(ROOT / "recipes" / "demo.yaml"), "align.eta=0.2")
+    result = taiji("config", "show", str(ROOT / "recipes" / "demo.yaml"), "align.weights.eta=0.2")
     assert result.returncode == 0
-    assert re.search(r"align\.eta\s*│\s*0\.2\s*│\s*command line", result.stdout)
-    assert re.search(r"align\.mu\s*│\s*1\.0\s*│\s*default", result.stdout)
+    assert re.search(r"align\.weights\.eta\s*│\s*0\.2\s*│\s*command line", result.stdout)
+    assert re.search(r"align\.weights\.mu\s*│\s*1\.0\s*│\s*default", result.stdout)
     assert re.search(r"sft\.learning_rate\s*│\s*0\.001\s*│\s*.*demo\.yaml:\d+", result.stdout)
 
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from taiji.config import Recipe
+from taiji.config import AlignSection, Recipe, WeightsSection
 from taiji.estimates import estimate_seconds, stage_size
 from taiji.recipes import load_recipe
 
@@ -22,3 +22,16 @@ def test_more_work_takes_longer():
     more = DEMO.model_copy(update={"align": DEMO.align.model_copy(update={"steps": 400})})
     assert estimate_seconds(more)["align"] > 10 * estimate_seconds(DEMO)["align"]
     assert stage_size("align", more) == "400 steps of 2 x 4"
+
+
+def test_a_rule_that_needs_gradients_costs_a_probe_wherever_it_moves(monkeypatch):
+    monkeypatch.setattr("taiji.estimates._matmul_speed", lambda: 1e11)
+
+    def seconds(**settings):
+        align = AlignSection(steps=400, weights=WeightsSection(**settings))
+        return estimate_seconds(DEMO.model_copy(update={"align": align}))["align"]
+
+    plain = seconds(rule="fixed")
+    assert seconds(rule="popo_light") == plain
+    assert seconds() > 1.3 * plain
+    assert plain < seconds(every=10) < 0.8 * seconds()

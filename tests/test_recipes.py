@@ -77,7 +77,7 @@ def test_overrides_replace_values_and_are_remembered(tmp_path):
     assert loaded.recipe.ranker.hidden == (8, 4)
     assert loaded.origin("sft.epochs") == "command line"
     assert loaded.origin("name") == f"{path}:1"
-    assert loaded.origin("align.rule") == "default"
+    assert loaded.origin("align.weights.rule") == "default"
 
 
 @pytest.mark.parametrize("override", ["sft.epochs", "=3", "name.x=1", "sft..epochs=1", "sft.x=[1"])
@@ -97,12 +97,48 @@ def test_a_missing_file_is_refused(tmp_path):
         load_recipe(tmp_path / "absent.yaml")
 
 
-@pytest.mark.parametrize("weights", ["[0.5, 0.6]", "[1.0, 0.0]", "[1.0]"])
-def test_initial_weights_must_lie_inside_the_simplex(tmp_path, weights):
-    with pytest.raises(ConfigError, match="sum to 1"):
-        load_recipe(write(tmp_path, "name: demo\n"), [f"align.initial_weights={weights}"])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("initial={semantic: 0.5, preference: 0.6}", "sum to 1"),
+        ("initial={semantic: 1.0, preference: 0.0}", "sum to 1"),
+        ("initial={}", "sum to 1"),
+        ("initial={semantic: 1.0}", "one weight for each of semantic, preference"),
+        ("initial={semantic: 0.5, preferences: 0.5}", "one weight for each"),
+        ("floor=0.5", "below 1 / 2"),
+        ("warmup_steps=100", "fewer than steps"),
+        ("floor=-0.1", "floor"),
+        ("rule=best", "popo_split"),
+        ("max_log_step=0", "max_log_step"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(write(tmp_path, "name: demo\n"), [f"align.weights.{override}"])
+
+
+def test_no_initial_weight_may_lie_below_the_floor(tmp_path):
+    overrides = [
+        "align.weights.initial={semantic: 0.9, preference: 0.1}",
+        "align.weights.floor=0.2",
+    ]
+    with pytest.raises(ConfigError, match="no initial weight below it"):
+        load_recipe(write(tmp_path, "name: demo\n"), overrides)
 
 
 def test_a_dumped_recipe_loads_to_the_same(tmp_path):
     recipe = Recipe.model_validate({"name": "x", "distill": {"teacher": {"kind": "transformers"}}})
     assert load_recipe(write(tmp_path, dump_recipe(recipe))).recipe == recipe
+
+
+def test_sections_that_do_not_fit_each_other_are_refused_by_name(tmp_path):
+    overrides = ["simulate.normaliser=group_minmax", "align.weights.rule=popo_light"]
+    with pytest.raises(ConfigError, match=r"recipe\.yaml: .*simulate\.normaliser: group_minmax"):
+        load_recipe(write(tmp_path, "name: demo\n"), overrides)
+    assert load_recipe(write(tmp_path, "name: demo\n"), overrides[:1]).recipe
+
+
+def test_a_custom_reward_is_named_by_its_key(tmp_path):
+    text = "name: demo\nalign:\n  rewards:\n    custom:\n      - {name: mine, path: rewards.py}\n"
+    with pytest.raises(ConfigError, match=r"yaml:4: align\.rewards\.custom\.0\.path"):
+        load_recipe(write(tmp_path, text))

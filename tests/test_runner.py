@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def load(name):
 
     def stage(ctx):
         texts = [(path / "out.txt").read_text() for path in ctx.inputs.values()]
-        sections = [str(getattr(ctx.recipe, section)) for section in find_stage(name).sections]
+        sections = [str(attrgetter(section)(ctx.recipe)) for section in find_stage(name).sections]
         (ctx.out / "out.txt").write_text(name + str(sorted(texts + sections)))
         return {"rows": 1}
 
@@ -72,7 +73,7 @@ ALL = [stage.name for stage in STAGES]
 def test_every_stage_reads_only_earlier_ones():
     for i, stage in enumerate(STAGES):
         assert set(stage.reads) <= set(ALL[:i])
-        assert set(stage.sections) <= set(Recipe.model_fields)
+        assert all(attrgetter(section)(Recipe(name="t")) for section in stage.sections)
 
 
 def test_all_stages_run_once_and_are_then_up_to_date(tmp_path):

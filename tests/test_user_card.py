@@ -1,13 +1,18 @@
 import io
+import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import small_run
 from rich.console import Console
 
 from taiji import schema
 from taiji.artifacts import write_parquet
+from taiji.config import Recipe
+from taiji.data.pseudonym import load_pseudonyms
 from taiji.errors import DataError
+from taiji.recipes import dump_recipe
 from taiji.user_card import print_user
 
 
@@ -51,6 +56,35 @@ def test_hostile_words_are_shown_and_do_nothing(run):
 def test_stages_that_have_not_run_are_left_out(run):
     (run / "align" / "rollouts.parquet").unlink()
     assert "Rollouts" not in shown(run)
+
+
+def write_recipe(run: Path, **student) -> None:
+    recipe = Recipe.model_validate({"name": "small", "student": student})
+    (run / "recipe.resolved.yaml").write_text(dump_recipe(recipe))
+
+
+def test_a_card_says_what_the_prompt_left_out(run, smollm2_tokenizer):
+    assert "the prompt shows is not known" in shown(run)
+    write_recipe(run)
+    assert "The prompt shows all of this history, within 1024 tokens" in shown(run)
+    rows = small_run.examples().to_pylist()
+    long = [row | {"history": row["history"] * 40} for row in rows]
+    table = pa.Table.from_pylist(long, schema.EXAMPLES)
+    write_parquet(table, run / "construct" / "examples.parquet", schema.EXAMPLES)
+    write_recipe(run, max_prompt_tokens=300)
+    text = shown(run)
+    lines = len(long[0]["history"])
+    kept = int(re.search(rf"shows the newest (\d+) of {lines} lines", text)[1])
+    assert 0 < kept < lines
+    assert f"the oldest {lines - kept} do not fit into 300 tokens" in text
+
+
+def test_a_user_is_found_by_the_pseudonym_of_the_report(run):
+    name = load_pseudonyms("TAIJI_PSEUDONYM_KEY").of("u0")
+    with pytest.raises(DataError):
+        shown(run, name)
+    write_recipe(run)
+    assert "user u0 " in shown(run, name)
 
 
 def test_an_unknown_user_is_refused_with_some_that_exist(run):

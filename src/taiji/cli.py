@@ -20,7 +20,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from taiji import __version__
-from taiji.errors import ConfigError, TaijiError
+from taiji.errors import ConfigError, DataError, TaijiError
 from taiji.pipeline import STAGES
 from taiji.safe_text import printable
 
@@ -41,13 +41,15 @@ app = typer.Typer(
     ),
     epilog=(
         "Change any setting as section.key=value, as in: "
-        "taiji run recipes/demo.yaml align.rule=popo_light name=light"
+        "taiji run recipes/demo.yaml align.weights.rule=popo_light name=light"
     ),
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the settings of a recipe.")
 show_app = typer.Typer(no_args_is_help=True, help="Look inside a finished run.")
+data_app = typer.Typer(no_args_is_help=True, help="Check the data; write daily prompts.")
 app.add_typer(config_app, name="config")
 app.add_typer(show_app, name="show")
+app.add_typer(data_app, name="data")
 
 RecipePath = Annotated[
     Path, typer.Argument(help="A recipe, such as recipes/demo.yaml.", show_default=False)
@@ -114,7 +116,7 @@ def status(
 def config_show(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Print every setting of a recipe and where its value came from.
 
-    Example:  taiji config show recipes/demo.yaml align.rule=fixed
+    Example:  taiji config show recipes/demo.yaml align.weights.rule=fixed
     """
     from rich.table import Table
 
@@ -142,6 +144,67 @@ def show_user(
     from taiji.user_card import print_user
 
     print_user(user, run_folder or _newest_run(Path("runs")), _out)
+
+
+@data_app.command("check")
+def data_check(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Read all data of a recipe and report rows, figures, errors and warnings; write nothing.
+
+    Example:  taiji data check recipes/demo.yaml
+
+    Exit code 4 if the data cannot be used; warnings do not count.
+    """
+    import tempfile
+
+    from taiji.data.check import check
+    from taiji.data.engine import open_engine
+    from taiji.data_card import print_report
+
+    loaded = _load(recipe, overrides or [])
+    with tempfile.TemporaryDirectory(prefix="taiji-check-") as folder:
+        root = Path(folder)
+        (root / "tables").mkdir()
+        memory = loaded.engine_memory_gib
+        with open_engine(loaded.engine, root / "scratch", memory_gib=memory) as engine:
+            report = check(engine, loaded.data, loaded.seed, root / "tables")
+    print_report(report, _out, as_json=as_json)
+    if not report.usable:
+        raise typer.Exit(DataError.exit_code)
+
+
+@data_app.command("day")
+def data_day(
+    recipe: RecipePath,
+    day: Annotated[
+        str, typer.Argument(help="The last day that counts: YYYY-MM-DD.", show_default=False)
+    ],
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="The folder of the partitions.")] = Path("prompts"),
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Write all users, not only those that changed.")
+    ] = False,
+) -> None:
+    """Write the prompts of the users whose window a day of logs changed, as dt=<day>.
+
+    Example:  taiji data day recipes/demo.yaml 2017-12-01 --out prompts
+
+    The first day writes every user. A day that was left out is caught up with; the same day
+    again replaces its partition.
+    """
+    from taiji.data.incremental import parse_day, run_day
+
+    loaded, last = _load(recipe, overrides or []), parse_day(day)
+    report = run_day(loaded, last, out, rebuild=rebuild)
+    since = "all" if report.after is None else f"changed since {report.after}"
+    _out.print(
+        f"{report.path}: {report.num_touched:,} of {report.num_users:,} users ({since})",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()

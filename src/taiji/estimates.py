@@ -82,13 +82,13 @@ def _sft(recipe: Recipe) -> float:
 
 
 def _align(recipe: Recipe) -> float:
-    """Generation, one probe per reward for POPO, and the update."""
+    """Generation, a probe where the rule needs gradients and moves, and the update."""
     align = recipe.align
     tokens = _prompt_tokens(recipe) + recipe.student.max_completion_tokens
     trained = min(1.0, (align.trainable_layers or _LAYERS) / _LAYERS)
-    passes = 2 if align.rule == "popo" else 1
+    probes = 0.0 if align.weights.rule in ("popo_light", "fixed") else 1 / align.weights.every
     rollouts = align.steps * align.prompts_per_step * align.num_generations
-    return rollouts * tokens * (2 * _BODY + passes * _training(trained))
+    return rollouts * tokens * (2 * _BODY + (1 + probes) * _training(trained))
 
 
 def _infer(recipe: Recipe) -> float:

@@ -20,7 +20,7 @@ class Stage:
         does: What it does, in the words of `taiji --help`.
         paper: Which of the paper's stages it belongs to, 1 to 4, or 0 for judgement.
         reads: Stages whose artifacts it reads.
-        sections: Recipe sections that its result depends on.
+        sections: Recipe sections that its result depends on, or parts such as `data.text`.
     """
 
     name: str
@@ -39,21 +39,21 @@ STAGES = (
         "RUPR: the teacher, shown the true next item, writes k chains of thought.",
         1,
         ("construct",),
-        ("distill", "student"),
+        ("distill", "student", "data.text"),
     ),
     Stage(
         "refine",
         "ORFT: keep the chains under which the true answer has low perplexity (Eq. 1).",
         2,
         ("construct", "distill"),
-        ("refine", "student"),
+        ("refine", "student", "data.text"),
     ),
     Stage(
         "sft",
         "ORFT: fine-tune the student on the kept chains (Eq. 2).",
         2,
         ("construct", "refine"),
-        ("sft", "student"),
+        ("sft", "student", "data.text"),
     ),
     Stage(
         "simulate",
@@ -67,14 +67,14 @@ STAGES = (
         "POPO: reinforcement learning with adaptive reward weights (Eq. 3 to 9).",
         3,
         ("construct", "sft", "simulate"),
-        ("align", "student", "encoder"),
+        ("align", "student", "encoder", "data.text"),
     ),
     Stage(
         "infer",
         "Let the tuned models reason and answer for each user.",
         4,
         ("construct", "sft", "align"),
-        ("infer", "student"),
+        ("infer", "student", "data.text"),
     ),
     Stage(
         "features",
@@ -124,6 +124,7 @@ STAGES = (
             "infer",
             "rank",
             "evaluate",
+            "report",
         ),
     ),
 )

@@ -149,6 +149,8 @@ def _explain(detail: ErrorDetails, origins: Mapping[str, str], path: Path) -> st
     if detail["type"] == "missing":
         return f"{where}: required, but not given"
     message = detail["msg"][0].lower() + detail["msg"][1:]
+    if not keys:  # two sections do not fit each other, and the message names them
+        return f"{path}: {message}"
     return f"{where}: {message}, found {detail['input']!r}"
 
 
@@ -175,7 +177,8 @@ def _locate(loc: Path_) -> tuple[Path_, list[str]]:
             continue
         known = sorted({name for model in models for name in model.model_fields})
         fields = [model.model_fields[key] for model in models if key in model.model_fields]
-        models = [child for field in fields for child in _models_in(field.annotation)]
+        if fields or len(models) != 1:  # else a name of the user's choice, as of a profile field
+            models = [child for field in fields for child in _models_in(field.annotation)]
         keys.append(key)
     return tuple(keys), known
 

@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Protocol
 
+from taiji.alignment.custom_rewards import import_rewards
 from taiji.artifacts import digest_value, replacing
 from taiji.config import Recipe
 from taiji.errors import ConfigError, MissingArtifactError, ResourceError
@@ -74,12 +77,13 @@ class Runner:
         """Run every stage up to `until` that is not up to date.
 
         Raises:
-            ConfigError: A trainer setting is unknown.
+            ConfigError: A trainer setting is unknown, or a custom reward cannot be imported.
             LockedError: Another process writes here.
             ResourceError: Memory or disk ran out.
             TaijiError: A stage failed; what had finished stays.
         """
         check_trainer_settings(self._recipe)
+        import_rewards(self._recipe.align.rewards.custom)  # fails now, or hours later
         with self._directory.locked(), _resource_errors():
             with replacing(self._directory.root / "recipe.resolved.yaml") as temporary:
                 temporary.write_text(dump_recipe(self._recipe), encoding="utf-8")
@@ -121,7 +125,10 @@ def plan(stage: Stage, recipe: Recipe, directory: RunDirectory) -> Manifest:
     Raises:
         MissingArtifactError: An upstream stage has not finished.
     """
-    settings = {name: digest_value(recipe.model_dump(mode="json")[name]) for name in stage.sections}
+    tree = recipe.model_dump(mode="json")
+    settings = {
+        name: digest_value(reduce(getitem, name.split("."), tree)) for name in stage.sections
+    }
     inputs: dict[str, str] = {}
     for name in stage.reads:
         manifest = directory.manifest(name)

@@ -11,14 +11,9 @@ TIME = pa.timestamp("us", tz="UTC")
 USERS = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
-        pa.field("age", pa.string()),
-        pa.field("income", pa.string()),
-        pa.field("home_ownership", pa.string()),
-        pa.field("marital_status", pa.string()),
-        pa.field("household_size", pa.string()),
-        pa.field("household_composition", pa.string()),
-        pa.field("kids_count", pa.string()),
         pa.field("holdout", pa.bool_(), nullable=False),  # never seen by SFT, RL or a reward
+        # The profile: every user has every declared field, in declared order, null if unknown.
+        pa.field("fields", pa.map_(pa.string(), pa.string()), nullable=False),
     ]
 )
 
@@ -45,16 +40,44 @@ INTERACTIONS = pa.schema(
     ]
 )
 
+# What users do beside interactions: searches, apps, live rooms. The modality is data, not code.
+EVENTS = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("ts", TIME, nullable=False),
+        pa.field("modality", pa.string(), nullable=False),
+        pa.field("value", pa.string(), nullable=False),
+        pa.field("weight", pa.float64()),  # seconds or counts, null if the source has none
+    ]
+)
+
 EXPOSURES = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
         pa.field("item_id", pa.string(), nullable=False),
-        pa.field("ts", TIME, nullable=False),  # first moment of the visit
-        pa.field("window", pa.string(), nullable=False),  # reward | rl | ranker | test
-        pa.field("week", pa.int16(), nullable=False),
-        pa.field("placement", pa.string(), nullable=False),
+        pa.field("ts", TIME, nullable=False),  # when it was shown; its window follows from this
+        pa.field("placement", pa.string(), nullable=False),  # "" if unknown
         pa.field("click", pa.int8(), nullable=False),
-        pa.field("conversion", pa.int8(), nullable=False),
+        pa.field("conversion", pa.int8()),  # null if nobody knows what came of the click
+    ]
+)
+
+PURCHASE = pa.struct(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("ts", TIME, nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("quantity", pa.int32(), nullable=False),
+        pa.field("price", pa.float64()),
+    ]
+)
+
+EVENT = pa.struct(
+    [
+        pa.field("modality", pa.string(), nullable=False),
+        pa.field("ts", TIME, nullable=False),
+        pa.field("value", pa.string(), nullable=False),
+        pa.field("weight", pa.float64()),
     ]
 )
 
@@ -64,6 +87,33 @@ HISTORY_ITEM = pa.struct(
         pa.field("ts", TIME, nullable=False),
         pa.field("price", pa.float64()),
         pa.field("text", pa.string(), nullable=False),  # the line that a prompt shows
+    ]
+)
+
+# What is known at the cut-off of one example, as figures: the input of the renderer, which turns
+# it into a row of EXAMPLES. Items are looked up by id, so a line costs no text here. A null list is
+# an empty one.
+FIGURES = pa.schema(
+    [
+        pa.field("example_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("cutoff", TIME, nullable=False),
+        pa.field("holdout", pa.bool_(), nullable=False),
+        pa.field("fields", pa.map_(pa.string(), pa.string()), nullable=False),
+        pa.field("history", pa.list_(PURCHASE)),  # newest first, at most N
+        pa.field("events", pa.list_(EVENT)),  # newest first, at most N a modality
+        pa.field("history_length", pa.int32(), nullable=False),
+        pa.field("top_categories", pa.list_(pa.string())),  # at most 3, level 2
+        pa.field("low_price", pa.float64()),  # quartiles of the unit prices paid
+        pa.field("high_price", pa.float64()),
+        pa.field("brands", pa.list_(pa.string())),  # at most 3, favourite first
+        pa.field("private_label_share", pa.float64()),  # where brands are of two kinds only
+        pa.field("shopping_time", pa.string()),  # such as "weekday evenings"
+        pa.field("target_item_id", pa.string()),
+        pa.field("novel_target_item_id", pa.string()),
+        pa.field("target_item_ids", pa.list_(pa.string())),
+        pa.field("basket_item_ids", pa.list_(pa.string())),
     ]
 )
 
@@ -79,8 +129,11 @@ EXAMPLES = pa.schema(
         pa.field("history_length", pa.int32(), nullable=False),  # all interactions before cutoff
         pa.field("long_tail", pa.bool_(), nullable=False),
         pa.field("holdout", pa.bool_(), nullable=False),
-        pa.field("target_item_id", pa.string()),
+        pa.field("target_item_id", pa.string()),  # the one that SFT and RL train towards
         pa.field("novel_target_item_id", pa.string()),  # a title new to the user, if there is one
+        # What counts as foreseen: the target alone, or with data.target_items "basket" every line
+        # of the basket that could have been the target.
+        pa.field("target_item_ids", pa.list_(pa.string())),
         pa.field("basket_item_ids", pa.list_(pa.string())),
     ]
 )
@@ -124,8 +177,11 @@ ROLLOUTS = pa.schema(
         pa.field("answer", pa.string(), nullable=False),
         pa.field("grounded_item_id", pa.string()),
         pa.field("rung", pa.string(), nullable=False),  # which rung of the ladder served
+        pa.field("cosine", pa.float64(), nullable=False),  # of answer and item; 1 by words alone
         pa.field("semantic", pa.float64(), nullable=False),
         pa.field("preference", pa.float64(), nullable=False),
+        pa.field("format", pa.float64(), nullable=False),
+        pa.field("custom", pa.map_(pa.string(), pa.float64())),  # the user's own, by name
     ]
 )
 
@@ -137,6 +193,7 @@ TEXTS = pa.schema(
         pa.field("completion", pa.string(), nullable=False),
         pa.field("cot", pa.string(), nullable=False),
         pa.field("answer", pa.string(), nullable=False),
+        pa.field("lines_dropped", pa.int32()),  # oldest history lines that did not fit the prompt
     ]
 )
 

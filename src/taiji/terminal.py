@@ -161,7 +161,7 @@ def _next_steps(directory: RunDirectory, until: str, recipe_path: Path) -> list[
     user = examples.filter(pc.equal(examples["split"], "test"))["user_id"][0].as_py()
     return [
         f"taiji show user {user} --run {directory.root}    one user, from prompt to neighbour",
-        f"taiji run {recipe_path} align.rule=popo_light name=light    other reward weights",
+        f"taiji run {recipe_path} align.weights.rule=popo_light name=light    other reward weights",
         f"taiji run {recipe_path} data.target=novel name=novel    learn from new titles only",
         f"taiji status {recipe_path}    every stage with its figures",
     ]

@@ -1,6 +1,6 @@
 """Everything that a run holds of one user, for `taiji show user`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
+from transformers import AutoTokenizer
 
 from taiji import schema
 from taiji.artifacts import read_parquet
-from taiji.errors import DataError, MissingArtifactError
+from taiji.data.pseudonym import PREFIX, load_pseudonyms
+from taiji.errors import ConfigError, DataError, MissingArtifactError, TaijiError
+from taiji.language.models import resolve_model
+from taiji.language.prompt import ChatScaffold
+from taiji.reasoning.prompts import prompt_fitter
+from taiji.recipes import load_recipe
 from taiji.safe_text import printable
 
 Row = Mapping[str, Any]
@@ -22,18 +28,27 @@ Row = Mapping[str, Any]
 def print_user(user_id: str, run: Path, console: Console) -> None:
     """Print prompt, chains with PPL, answers, rewards and neighbour of one user.
 
+    Args:
+        user_id: The id as the log has it, or the user's pseudonym in the run's report.
+        run: The run's folder.
+        console: Where to print.
+
     Raises:
         DataError: The run has no example of this user.
         MissingArtifactError: The run has not even constructed its examples.
     """
     examples = read_parquet(run / "construct" / "examples.parquet", schema.EXAMPLES)
+    known = sorted(set(examples["user_id"].to_pylist()))
+    if user_id not in known:
+        user_id = _behind(user_id, known, run)
     mine = examples.filter(pc.equal(examples["user_id"], user_id)).to_pylist()
     if not mine:
-        some = ", ".join(sorted(set(examples["user_id"].to_pylist()))[:8])
+        some = ", ".join(known[:8])
         raise DataError(f"{run}: no example of user {user_id}: some that have one: {some}")
     titles = _titles(run)
+    fit = _fit(run)
     for example in mine:
-        _print_example(example, titles, console)
+        _print_example(example, titles, fit(example), console)
         key = example["example_id"]
         _print_chains(_rows(run / "refine" / "scored.parquet", schema.SCORED, key), console)
         _print_rollouts(_rows(run / "align" / "rollouts.parquet", schema.ROLLOUTS, key), console)
@@ -42,9 +57,50 @@ def print_user(user_id: str, run: Path, console: Console) -> None:
         _print_features(features, titles, console)
 
 
-def _print_example(example: Row, titles: Mapping[str, str], console: Console) -> None:
+def _behind(name: str, user_ids: Sequence[str], run: Path) -> str:
+    """The user behind a pseudonym; the name itself if it is none that this key gave."""
+    path = run / "recipe.resolved.yaml"
+    if not name.startswith(PREFIX) or not path.is_file():
+        return name
+    pseudonyms = load_pseudonyms(load_recipe(path).recipe.report.pseudonym_key_env)
+    return next((user_id for user_id in user_ids if pseudonyms.of(user_id) == name), name)
+
+
+def _fit(run: Path) -> Callable[[Row], str]:
+    """Says how much of a history the student's prompt shows, by the run's recipe and tokenizer.
+
+    Where either is missing it says that this is not known; the rest of the card needs neither.
+    """
+    try:
+        recipe = load_recipe(run / "recipe.resolved.yaml").recipe
+        tuned = run / "sft" / "model"
+        folder = tuned if tuned.is_dir() else resolve_model(recipe.student.model)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        fitter = prompt_fitter(recipe, ChatScaffold(tokenizer))
+    except (TaijiError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        return lambda _: f"How many of these lines the prompt shows is not known: {reason}"
+
+    def say(example: Row) -> str:
+        try:
+            num_lines, dropped = len(example["history"]), fitter.fit(example)[1]
+        except ConfigError as error:
+            return str(error)
+        budget = f"{fitter.max_prompt_tokens} tokens (student.max_prompt_tokens)"
+        if not dropped:
+            return f"The prompt shows all of this history, within {budget}"
+        return (
+            f"The prompt shows the newest {num_lines - dropped} of {num_lines} lines; "
+            f"the oldest {dropped} do not fit into {budget}"
+        )
+
+    return say
+
+
+def _print_example(example: Row, titles: Mapping[str, str], fit: str, console: Console) -> None:
     lines = [example["profile"], ""]
     lines += [f"{i}. {item['text']}" for i, item in enumerate(example["history"], start=1)]
+    lines += ["", fit]
     target = example["target_item_id"]
     if target is not None:
         lines += ["", f"Really bought next: {titles.get(target, target)}"]

@@ -56,7 +56,13 @@ def make_trainer(
 ) -> Callable[..., PopoTrainer]:
     """Builds a trainer of the toy model: two rewards, two micro-batches to a step."""
 
-    def make(*, rewards: list[Any] | None = None, **settings: Any) -> PopoTrainer:
+    def make(
+        *,
+        rewards: list[Any] | None = None,
+        prompts: list[list[int]] | None = None,
+        lora: Any = None,
+        **settings: Any,
+    ) -> PopoTrainer:
         model = LlamaForCausalLM.from_pretrained(toy_model_folder)
         config = PopoConfig(
             **{
@@ -76,13 +82,14 @@ def make_trainer(
                 **settings,
             }
         )
-        prompts = [[3 + i, 4 + i, 5 + i] for i in range(6)]
+        prompts = prompts or [[3 + i, 4 + i, 5 + i] for i in range(6)]
         trainer = PopoTrainer(
             model,
             [share_of_a, share_of_b] if rewards is None else rewards,
             config,
             train_dataset=Dataset.from_dict({"prompt": prompts}),
             processing_class=toy_tokenizer,
+            peft_config=lora,
         )
         trainer.remove_callback(PrinterCallback)
         return trainer

@@ -1,11 +1,15 @@
+import asyncio
 import logging
 import math
 
+import numpy as np
 import pytest
+import torch
 from toy import share_of_a, steps
 
 from taiji.alignment import PopoConfig
-from taiji.errors import ConfigError, DivergenceError, EngineError
+from taiji.alignment.guards import guarded
+from taiji.errors import ConfigError, DataError, DivergenceError, EngineError
 
 # TRL 1.16 asks transformers 5.23 for a property by its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -37,8 +41,85 @@ def test_a_reward_that_is_not_finite_stops_the_run(make_trainer, bad):
     def broken(completions, trainer_state, **_):
         return [bad if trainer_state.global_step == 1 else 0.5] * len(completions)
 
-    with pytest.raises(DivergenceError, match="step 2: reward broken"):
+    with pytest.raises(DivergenceError, match="step 2: reward broken: rollout 0 of row 0 got"):
         make_trainer(rewards=[broken]).train()
+
+
+class State:
+    global_step = 6
+
+
+def ask(reward, **columns):
+    """Call a guarded reward as TRL would, for two rollouts."""
+    asked = {"prompts": ["first", "second"], "completions": ["a", "b"], "trainer_state": State}
+    return guarded(reward, "mine")(**{**asked, **columns})
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ([0.5], EngineError, "returned 1 values for 2 completions: the first prompt was row 0"),
+        ([0.5, math.nan], DivergenceError, r"rollout 1 of row 1 \('second'\) got nan"),
+        ([0.5, "good"], EngineError, "'good' for rollout 1 of row 1.*no number"),
+        (0.5, EngineError, "returned a float"),
+        ("ab", EngineError, "returned a str"),
+        (None, EngineError, "returned a NoneType"),
+    ],
+)
+def test_a_wrong_reward_is_named_with_step_and_prompt(values, error, message):
+    with pytest.raises(error, match=f"step 7: reward mine: .*{message}"):
+        ask(lambda **_: values)
+
+
+@pytest.mark.parametrize("values", [[1, None], np.array([0.5, 1]), torch.tensor([0.5, 1.0])])
+def test_numbers_of_any_kind_and_none_pass(values):
+    assert len(ask(lambda **_: values)) == 2
+
+
+def test_an_exception_inside_a_reward_is_chained():
+    def broken(**_):
+        raise KeyError("price")
+
+    with pytest.raises(
+        EngineError, match="step 7: reward mine: raised KeyError: 'price'"
+    ) as caught:
+        ask(broken)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_an_error_of_ours_keeps_its_class_and_memory_is_nobodys_fault():
+    def ours(**_):
+        raise DataError("scores: no such item")
+
+    def full(**_):
+        raise MemoryError
+
+    with pytest.raises(DataError, match="step 7: reward mine: scores: no such item"):
+        ask(ours)
+    with pytest.raises(MemoryError):
+        ask(full)
+
+
+def test_of_a_prompt_no_more_than_a_line_is_shown_and_the_example_if_there_is_one():
+    prompt = "Jane Doe,\n\x1b[31m" + "of 12 Long Street, " * 20
+    with pytest.raises(EngineError) as caught:
+        ask(lambda **_: [], prompts=[prompt] * 2, example_id=["e1", "e2"])
+    message = str(caught.value)
+    assert "example e1 ('Jane Doe, ?[31mof" in message
+    assert len(message) < 200
+    chat = [[{"role": "user", "content": "Hello"}]] * 2
+    with pytest.raises(EngineError, match=r"row 0 \('Hello'\)"):
+        ask(lambda **_: [], prompts=chat)
+    with pytest.raises(EngineError, match=r"was example e1$"):
+        ask(lambda **_: [], prompts=[[5, 6]] * 2, example_id=["e1", "e2"])
+
+
+def test_asynchronous_rewards_are_guarded_alike():
+    async def late(**_):
+        raise ValueError("too late")
+
+    with pytest.raises(EngineError, match="raised ValueError: too late"):
+        asyncio.run(ask(late))
 
 
 def test_other_advantages_than_trls_are_refused(make_trainer, monkeypatch):

@@ -1,5 +1,4 @@
 import ast
-import copy
 import math
 from pathlib import Path
 
@@ -21,63 +20,6 @@ from taiji.alignment.weights import popo_light_weights, popo_weights
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
 
-def gradients_in_float64(trainer, batches):
-    """g_k by one separate float64 backward pass for each reward, through a plain forward."""
-    model = LlamaForCausalLM(trainer.model.config).double()
-    model.load_state_dict(trainer.model.state_dict())
-    temperature = trainer.temperature
-
-    def forward(model, input_ids, attention_mask, logits_to_keep, **_):
-        logits = model(input_ids=input_ids, attention_mask=attention_mask).logits[:, :-1]
-        logprobs = torch.log_softmax(logits / temperature, dim=-1)
-        picked = logprobs.gather(2, input_ids[:, 1:, None]).squeeze(2)[:, -logits_to_keep:]
-        return picked, torch.zeros_like(picked), None
-
-    out = []
-    original = trainer._get_per_token_logps_and_entropies
-    metrics = trainer._metrics
-    trainer._get_per_token_logps_and_entropies = forward
-    trainer._metrics = copy.deepcopy(metrics)
-    try:
-        for k in range(2):
-            model.zero_grad()
-            for batch in batches:
-                inputs = {**batch, "advantages": batch["popo_advantages"][:, k].double()}
-                inputs = {n: v.double() if "logps" in n else v for n, v in inputs.items()}
-                GRPOTrainer._compute_loss(trainer, model, inputs).backward()
-            out.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
-    finally:
-        trainer._get_per_token_logps_and_entropies = original
-        trainer._metrics = metrics
-    return out
-
-
-@pytest.mark.parametrize("loss_type", ["grpo", "dapo", "dr_grpo", "bnpo"])
-def test_alignment_is_exact(make_trainer, loss_type):
-    trainer = make_trainer(loss_type=loss_type, beta=0.5, eta=1.0, learning_rate=1e-2)
-    expected, inner = [], trainer._step_popo
-
-    def spying(rewards):
-        g_a, g_b = gradients_in_float64(trainer, trainer._buffered_inputs)
-        total = g_a + g_b
-        cos = (g_a @ g_b / (g_a.norm() * g_b.norm())).item()
-        expected.append(((g_a @ total).item(), (g_b @ total).item(), cos))
-        inner(rewards)
-
-    trainer._step_popo = spying
-    trainer.train()
-
-    # In the second step the policy has left the reference, so the KL has a gradient.
-    assert len(expected) == 2
-    assert expected[1][0] > 1e-6
-    for row, (i_a, i_b, cos) in zip(steps(trainer), expected, strict=True):
-        assert row[f"popo/I_{A}"] == pytest.approx(i_a, rel=1e-5)
-        assert row[f"popo/I_{B}"] == pytest.approx(i_b, rel=1e-5)
-        assert row["popo/cos"] == pytest.approx(cos, abs=1e-5)
-    assert "kl" in steps(trainer)[1]
-    assert steps(trainer)[1]["kl"] > 0
-
-
 def test_scores_do_not_depend_on_how_many_updates_one_generation_serves(make_trainer):
     one = make_trainer(gradient_accumulation_steps=4, steps_per_generation=4, max_steps=1)
     one.train()  # before the other is built, which seeds anew
@@ -96,8 +38,7 @@ def test_the_update_uses_the_weights_of_the_same_step(make_trainer):
         return rewards[-1]
 
     def spy_loss(model, inputs):
-        if trainer._probe is None:
-            used.append(inputs["advantages"])
+        used.append(inputs["advantages"])
         return loss(model, inputs)
 
     trainer._calculate_rewards, trainer._compute_loss = spy_rewards, spy_loss
@@ -117,7 +58,8 @@ def test_the_update_uses_the_weights_of_the_same_step(make_trainer):
 
 
 def test_fixed_weights_train_as_trl_does(make_trainer, toy_tokenizer, toy_model_folder):
-    ours = make_trainer(rule="fixed", reward_weights=[0.3, 0.7])
+    # Sharing prompts rounds differently and deals out whole groups; without it, bits are equal.
+    ours = make_trainer(rule="fixed", reward_weights=[0.3, 0.7], share_prompts=False)
     ours.train()
     theirs = GRPOTrainer(
         LlamaForCausalLM.from_pretrained(toy_model_folder),
@@ -186,5 +128,7 @@ def test_the_trainer_knows_no_recommender():
             if isinstance(node, ast.ImportFrom) and node.module and "taiji" in node.module:
                 todo += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     rooms = {name.split(".")[1] for name in seen if name.count(".")}
-    assert rooms == {"alignment", "errors"}
+    assert rooms == {"alignment", "errors", "language", "safe_text"}
+    language = {name for name in seen if name.startswith("taiji.language.")}
+    assert language == {"taiji.language.tree"}
     assert issubclass(PopoTrainer, GRPOTrainer)

@@ -5,9 +5,12 @@ from test_grounding import ITEMS, WordEncoder
 
 from taiji import schema
 from taiji.alignment.grounding import Grounder
-from taiji.alignment.rewards import MinMax
+from taiji.alignment.normalisers import Linear
+from taiji.alignment.preference import PreferenceReward, Scale
+from taiji.alignment.rewards import group_advantages, mix
 from taiji.alignment.rollouts import PolicyRewards, RolloutJudge
 from taiji.errors import DivergenceError
+from taiji.language.recent_texts import RecentTexts
 
 END = 2
 
@@ -38,10 +41,10 @@ def judge(scorer):
     milk, soap = encoder.encode(["milk", "soap"])
     return RolloutJudge(
         targets={"e1": milk, "e2": soap},
-        encoder=encoder,
+        encoder=RecentTexts(encoder),
         grounder=Grounder(pa.Table.from_pylist(ITEMS, schema.ITEMS), encoder),
-        scorer=scorer,
-        normaliser=MinMax(0.0, 0.5),
+        preference=PreferenceReward(scorer, Scale(Linear("minmax", 0.0, 0.5))),
+        form="graded",
         end_ids=frozenset({END}),
     )
 
@@ -54,6 +57,7 @@ def test_both_rewards_by_hand(judge, scorer):
     )
     assert (first.semantic, first.preference) == (pytest.approx(1), pytest.approx(0.4))
     assert (first.status, first.rung, first.answer) == ("ok", "exact", "Fresh Milk 1 L")
+    assert (first.format, first.cosine) == (1, 1)
     assert second.semantic == pytest.approx(0.7071, abs=1e-4)
     assert (second.grounded_item_id, second.preference) == ("milk", 0.0)
     assert scorer.asked == [[("e1", "milk"), ("e2", "milk")]]
@@ -87,18 +91,79 @@ def test_a_score_that_is_nan_stops_the_run(judge, scorer):
         judge.judge(["e1"], [write("milk")], [[END]])
 
 
-def test_the_two_reward_functions_share_one_judgement(judge, scorer):
+CALL = {
+    "prompts": ["p"],
+    "completions": [write("milk")],
+    "completion_ids": [[END]],
+    "example_id": ["e1"],
+    "trainer_state": None,
+}
+
+
+def test_the_reward_functions_share_one_judgement(judge, scorer):
     rewards = PolicyRewards(judge)
-    call = {
-        "completions": [write("milk")],
-        "completion_ids": [[END]],
-        "example_id": ["e1"],
-        "trainer_state": None,
-    }
-    assert rewards.semantic(**call) == [pytest.approx(1)]
-    assert rewards.preference(**call) == [pytest.approx(0.4)]
+    semantic, preference = rewards.functions()
+    assert (semantic.__name__, preference.__name__) == rewards.names == ("semantic", "preference")
+    assert semantic(**CALL) == [pytest.approx(1)]
+    assert preference(**CALL) == [pytest.approx(0.4)]
     assert len(scorer.asked) == 1
     assert [rollout.example_id for rollout in rewards.take()] == ["e1"]
     assert rewards.take() == []
-    rewards.semantic(**call)
+    semantic(**CALL)
     assert len(rewards.take()) == 1, "the same rollouts in a later step are a new judgement"
+
+
+def test_what_is_not_paid_is_judged_all_the_same(judge):
+    rewards = PolicyRewards(judge, ("format",))
+    (only,) = rewards.functions()
+    assert (only.__name__, only(**CALL)) == ("format", [1.0])
+    (rollout,) = rewards.take()
+    assert (rollout.semantic, rollout.preference) == (pytest.approx(1), pytest.approx(0.4))
+    assert rollout.custom == {}
+
+
+def test_a_reward_of_the_users_own_sees_answers_and_items(judge):
+    seen = {}
+
+    def brevity(completions, answers, item_ids, prompts, **_):
+        seen.update(answers=answers, item_ids=item_ids, prompts=prompts)
+        return [None if answer is None else 1 / len(answer) for answer in answers]
+
+    rewards = PolicyRewards(judge, ("semantic",), {"brevity": brevity})
+    semantic, own = rewards.functions()
+    assert own.__name__ == "brevity"
+    assert own(**CALL) == [0.25]
+    assert seen == {"answers": ["milk"], "item_ids": ["milk"], "prompts": ["p"]}
+    semantic(**CALL)
+    assert rewards.take()[0].custom == {"brevity": 0.25}
+    semantic(**CALL)
+    assert rewards.take()[0].custom == {}, "what an earlier step earned is not this one's"
+
+
+def test_a_group_in_which_every_answer_is_empty_does_not_poison_the_batch(judge):
+    empty, whole = (
+        ["", write(""), "no tags", write("")],
+        [write(t) for t in ("milk", "bread", "soap", "milk bread")],
+    )
+    judge.preference.scorer.scores |= {("e2", i): 0.1 for i in ("milk", "bread", "soap")}
+    judged = judge.judge(["e1"] * 4 + ["e2"] * 4, empty + whole, [[END]] * 8)
+    rewards = np.array([[r.semantic, r.preference, r.format] for r in judged]).reshape(2, 4, 3)
+    assert (rewards[0, :, :2] == 0).all()
+    advantages = group_advantages(mix(rewards, np.array([0.5, 0.5, 0.0])))
+    assert (advantages[0] == 0).all()
+    alone = group_advantages(mix(rewards[1:], np.array([0.5, 0.5, 0.0])))
+    assert np.isfinite(advantages).all()
+    assert advantages[1].tolist() == alone[0].tolist()
+    assert np.ptp(advantages[1]) > 0
+
+
+def test_answers_are_embedded_once_until_a_checkpoint(judge):
+    asked = judge.grounder._encoder.calls
+    rewards = PolicyRewards(judge)
+    for _ in range(2):
+        rewards.functions()[0](**CALL)
+        rewards.take()
+    assert asked.count(["milk"]) == 1
+    rewards.forget()
+    rewards.functions()[0](**CALL)
+    assert asked.count(["milk"]) == 2

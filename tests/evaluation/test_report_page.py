@@ -4,7 +4,7 @@ import pytest
 import small_run
 
 from taiji.evaluation.cards import CardTables, build_cards
-from taiji.evaluation.report import ReportData, render_report, reward_means, selection_summary
+from taiji.evaluation.report import ReportData, render_report, selection_summary
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +122,19 @@ def test_ids_of_charts_are_unique_in_the_page(page):
     assert set(re.findall(r"url\(#([^)]+)\)", page)) <= set(ids)
 
 
-def test_reward_means_are_per_step():
-    first = reward_means(small_run.rollouts())[0]
-    assert first["step"] == 1
-    assert first["preference"] == pytest.approx((0.05 + 0.06) / 2)
+def test_every_figure_about_rewards_that_there_is_has_a_chart():
+    page = render_report(small_run.whole_run(align_steps=small_run.diagnosed_steps()))
+    drawn = set(re.findall(r'data-testid="chart-([a-z]+)"', page))
+    assert drawn >= {"weights", "alignment", "norms", "cosines", "means", "shares", "rungs"}
+    assert drawn >= {"form", "constant", "scatter", "kl"}
+    assert not drawn & {"popularity", "flat", "clip"}, "nothing was logged to draw them from"
+    assert "Rewards: semantic, preference." in page
+
+
+def test_the_top_answers_are_named_as_text(page):
+    table = page.partition('data-testid="top-answers"')[2].partition("</table>")[0]
+    assert "&lt;img src=x onerror=alert(1)&gt;" in table
+    assert table.count("100.0 %") == 2
 
 
 def test_cards_choose_users_that_more_stages_saw_first():

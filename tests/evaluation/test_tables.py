@@ -1,12 +1,17 @@
+from typing import get_args
+
 import pytest
 import small_run
 
+from taiji.alignment.rule_settings import RuleKind
+from taiji.config import WeightsSection
 from taiji.evaluation.tables import (
     NOT_APPLICABLE,
     NOT_RUN,
     Measured,
     build_tables,
     cell_text,
+    weighting_title,
 )
 
 
@@ -65,6 +70,27 @@ def test_table_4_measures_the_rule_of_this_run_alone(rule, measured):
         Measured(0.25, unit="number"),
     )
     assert all(set(cells) == {NOT_RUN} for cells in weighting.values())
+
+
+@pytest.mark.parametrize(
+    ("rule", "title"),
+    [
+        ("gdpo", "GDPO, fixed weights"),
+        ("popo_split", "POPO without noise bias"),
+        ("popo on advantages", "POPO, on advantages"),
+    ],
+)
+def test_table_4_has_a_row_for_a_weighting_that_is_not_the_papers(rule, title):
+    weighting = rows(table("table4", rule=rule))
+    assert weighting.pop(title)[2] == Measured(0.75, unit="number")
+    assert list(weighting) == ["GRPO, fixed weights", "POPO-light", "POPO"]
+    assert all(set(cells) == {NOT_RUN} for cells in weighting.values())
+
+
+def test_every_weighting_has_a_title():
+    for rule in get_args(RuleKind):
+        for act_on in ("rewards", "advantages"):
+            assert weighting_title(WeightsSection(rule=rule, act_on=act_on).scheme)
 
 
 def test_only_popo_counts_as_popo_in_table_3():

@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch.nn.attention.flex_attention import create_mask
 
-from taiji.language.tree import pack
+from taiji.language.tree import PADDING, pack, tree_mask
+from taiji.language.tree import PROMPT as SHARED
 
 PROMPT = [5, 6, 7, 8, 9]
 BRANCHES = [[20, 21, 22], [30], [40, 41, 42, 43, 44]]
@@ -19,7 +21,7 @@ def run(model, tree):
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_packed_logits_equal_one_by_one(tiny_model, attention):
     tiny_model.set_attn_implementation(attention)
-    tree = pack(PROMPT, BRANCHES)
+    tree = pack(PROMPT, BRANCHES, tiny_model)
     packed = run(tiny_model, tree)
     for branch, (start, stop) in zip(BRANCHES, tree.spans, strict=True):
         with torch.inference_mode():
@@ -29,7 +31,7 @@ def test_packed_logits_equal_one_by_one(tiny_model, attention):
 
 
 def test_predictors_point_at_the_token_before(tiny_model):
-    tree = pack(PROMPT, BRANCHES)
+    tree = pack(PROMPT, BRANCHES, tiny_model)
     packed = run(tiny_model, tree)
     for i, branch in enumerate(BRANCHES):
         with torch.inference_mode():
@@ -38,13 +40,13 @@ def test_predictors_point_at_the_token_before(tiny_model):
         torch.testing.assert_close(packed[tree.predictors(i)], expected, atol=1e-5, rtol=0)
 
 
-def test_layout_by_hand():
-    tree = pack([1, 2], [[3, 4], [], [5]])
+def test_layout_by_hand(tiny_model):
+    tree = pack([1, 2], [[3, 4], [], [5]], tiny_model)
     assert tree.input_ids.tolist() == [[1, 2, 3, 4, 5]]
     assert tree.position_ids.tolist() == [[0, 1, 2, 3, 2]]
     assert tree.spans == ((2, 4), (4, 4), (4, 5))
     assert [tree.predictors(i) for i in range(3)] == [[1, 2], [], [1]]
-    seen = (tree.attention_mask[0, 0] == 0).int().tolist()
+    seen = tree.attention_mask[0, 0].int().tolist()
     assert seen == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
@@ -55,6 +57,22 @@ def test_layout_by_hand():
 
 
 @pytest.mark.parametrize(("prompt", "branches"), [([], [[1]]), ([1], [])])
-def test_nothing_to_pack_is_refused(prompt, branches):
+def test_nothing_to_pack_is_refused(tiny_model, prompt, branches):
     with pytest.raises(ValueError, match="at least one"):
-        pack(prompt, branches)
+        pack(prompt, branches, tiny_model)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_padding_is_seen_by_itself_alone(tiny_model, attention):
+    tiny_model.set_attn_implementation(attention)
+    mask = tree_mask(torch.tensor([[SHARED, 0, PADDING, PADDING]]), tiny_model)[0, 0]
+    seen = mask if mask.dtype == torch.bool else mask == 0
+    assert seen.int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1]]
+
+
+def test_the_block_mask_of_flex_attention_says_the_same(tiny_model):
+    owners = torch.tensor([[SHARED, SHARED, 0, 0, 1, PADDING], [SHARED, 0, 1, 1, 2, 2]])
+    dense = tree_mask(owners, tiny_model)
+    tiny_model.config._attn_implementation = "flex_attention"
+    block = tree_mask(owners, tiny_model)
+    assert torch.equal(create_mask(block.mask_mod, 2, 1, 6, 6, device="cpu"), dense)

@@ -5,16 +5,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from weeks import CALENDAR, week_start
 
-from taiji.data.splits import week_start
 from taiji.errors import DataError
-from taiji.ranking.pairs import DENSE, FIELDS, AsOf
+from taiji.ranking.pairs import DENSE, AsOf
 
 MONDAY_20 = week_start(20)
 
 
 def as_of(*purchases):
-    return AsOf(users=market.users(3), items=market.items(), interactions=market.log(*purchases))
+    return AsOf(
+        users=market.users(3),
+        items=market.items(),
+        interactions=market.log(*purchases),
+        calendar=CALENDAR,
+    )
 
 
 def feature(pairs, name):
@@ -77,11 +82,13 @@ def test_what_happens_at_or_after_the_moment_changes_no_bit(world, asof):
     expected = asof.features(asked)
     rows = np.arange(len(asked))
     for interactions in (past, pa.concat_tables([now, altered, past])):
-        other = AsOf(users=world.users, items=world.items, interactions=interactions)
+        other = AsOf(
+            users=world.users, items=world.items, interactions=interactions, calendar=CALENDAR
+        )
         pairs = other.features(asked)
         assert pairs.dense.tobytes() == expected.dense.tobytes()
         assert (pairs.own_items(rows, 30) == expected.own_items(rows, 30)).all()
-        for name in FIELDS:
+        for name in expected.fields:
             assert (pairs.fields[name].codes == expected.fields[name].codes).all()
 
 

@@ -1,8 +1,8 @@
 import market
 import pyarrow.compute as pc
 import pytest
+from weeks import week_start, window_start
 
-from taiji.data.splits import week_start, window_start
 from taiji.errors import DataError
 from taiji.ranking.pool import draw_pool
 

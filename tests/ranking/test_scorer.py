@@ -2,9 +2,9 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from weeks import window_start
 
 from taiji.config import RankerSection
-from taiji.data.splits import window_start
 from taiji.errors import DataError
 from taiji.ranking.scorer import CtcvrScorer
 from taiji.ranking.train import fit_ranker

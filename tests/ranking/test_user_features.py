@@ -1,9 +1,9 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from weeks import window_start
 
 from taiji.config import FeaturesSection
-from taiji.data.splits import window_start
 from taiji.errors import DataError
 from taiji.ranking.features import feature_text, user_features
 from taiji.ranking.inputs import LanguageFeatures

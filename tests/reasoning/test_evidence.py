@@ -1,15 +1,18 @@
 import re
 import string
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shop import ITEMS, PROFILE, example
+from shop import ITEMS, PROFILE, WORDS, example
 
+from taiji.data.text import KINDS, kind_text
 from taiji.reasoning import evidence
 from taiji.reasoning.evidence import MAX_WORDS, MIN_WORDS, write_chains
 from taiji.reasoning.facts import find_facts
 from taiji.reasoning.leakage import find_leak
 from taiji.reasoning.prompts import prompt_text, student_prompt
+from taiji.templates import ENGLISH
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 AGE = re.compile(r"\d+ (?:hour|day|week|month|year)s?")
@@ -61,7 +64,7 @@ def test_a_chain_says_nothing_that_the_prompt_does_not(history, target, profile,
     the target, which is what a chain concludes.
     """
     row, item = example(*history, profile=profile, example_id=name), ITEMS[target]
-    prompt = prompt_text(student_prompt(row))
+    prompt = prompt_text(student_prompt(row, ENGLISH))
     own = [item[f"category_l{level}"] for level in (1, 2, 3) if item[f"category_l{level}"]]
     for chain in write_chains(row, item, k):
         assert {*NUMBER.findall(chain)} <= {*NUMBER.findall(prompt)}
@@ -176,3 +179,15 @@ def test_different_users_are_told_in_different_words():
         for number in range(40)
     }
     assert len(chains) >= 10
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_line_of_another_kind_is_read_like_a_purchase(kind):
+    row = example((0, 2, 0.99), (3, 9))
+    said = kind_text(kind, WORDS)
+    told = [
+        line | {"text": line["text"].replace(f"; {age} before", f"; {said}; {age} before")}
+        for line, age in zip(row["history"], ("2 days", "1 week"), strict=True)
+    ]
+    assert told[0]["text"].endswith(f"0.99 USD; {said}; 2 days before")
+    assert find_facts(row | {"history": told}, ITEMS[0]) == find_facts(row, ITEMS[0])

@@ -69,3 +69,26 @@ def test_boilerplate_counts_runs_of_words_across_chains():
 def test_boilerplate_of_different_chains_is_empty():
     assert boilerplate(["a b c d e f g h i j k", "l m n o p q r s t u v"]) == {}
     assert boilerplate([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("cot", "rule"),
+    [
+        ("我已被告知答案，是牛奶。", "told"),
+        ("正确答案是牛奶。", "answer"),
+        ("目标商品是牛奶。", "answer"),
+        ("我们已经知道用户要牛奶。", "known"),
+        ("用户最终购买了牛奶。", "hindsight"),
+        ("题目要求推理到牛奶。", "task"),
+        ("所以蒙牛纯牛奶250毫升很合适。", "title"),
+        ("用户常买乳制品，家里牛奶可能快喝完了。", None),
+        ("用户偏爱蒙牛，接下来可能需要纯牛奶。", None),
+    ],
+)
+def test_chinese_chains_are_guarded_too(cot, rule):
+    assert find_leak(cot, "蒙牛纯牛奶250毫升", ["面包; 烘焙; 9.90元; 2天前"]) == rule
+
+
+def test_a_chinese_title_may_be_quoted_from_the_history():
+    title = "蒙牛纯牛奶250毫升"
+    assert find_leak(f"用户买过{title}。", title, [f"{title}; 乳制品; 3天前"]) is None

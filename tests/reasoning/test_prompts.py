@@ -1,9 +1,17 @@
 import pytest
 from shop import ITEMS, PROFILE, example, text_of
 
+from taiji.config import Recipe
 from taiji.errors import ConfigError
 from taiji.language.prompt import ChatScaffold
-from taiji.reasoning.prompts import fit_prompt, prompt_text, rupr_prompt, shown, student_prompt
+from taiji.reasoning.prompts import (
+    PromptFitter,
+    prompt_fitter,
+    prompt_text,
+    rupr_prompt,
+    student_prompt,
+)
+from taiji.templates import CHINESE, ENGLISH
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +20,7 @@ def scaffold(smollm2_tokenizer):
 
 
 def test_the_student_reads_profile_then_numbered_history_then_format():
-    text = prompt_text(student_prompt(example((3, 2, 0.99), (0, 9))))
+    text = prompt_text(student_prompt(example((3, 2, 0.99), (0, 9)), ENGLISH))
     assert text.splitlines() == [
         "Profile:",
         PROFILE,
@@ -25,7 +33,7 @@ def test_the_student_reads_profile_then_numbered_history_then_format():
 
 
 def test_only_profile_and_history_are_data():
-    prompt = student_prompt(example((3, 2)))
+    prompt = student_prompt(example((3, 2)), ENGLISH)
     assert [segment.text for segment in prompt.user if segment.data] == [
         f"{PROFILE}\n",
         "1. Private label white bread 20 oz; Grocery; Bread; White bread; 2 days before\n",
@@ -33,41 +41,67 @@ def test_only_profile_and_history_are_data():
 
 
 def test_what_is_missing_is_left_out():
-    text = prompt_text(student_prompt(example(profile="")))
+    text = prompt_text(student_prompt(example(profile=""), ENGLISH))
     assert "Profile" not in text
     assert "No purchases are known." in text
 
 
 def test_our_own_words_are_few(scaffold):
-    assert len(scaffold.prompt_ids(student_prompt(example(profile="")))) <= 70
+    assert len(scaffold.prompt_ids(student_prompt(example(profile=""), ENGLISH))) <= 70
 
 
 def test_the_teacher_sees_the_answer_and_the_student_never_does(scaffold):
     row, answer = example((3, 2)), text_of(ITEMS[8])
-    assert answer in prompt_text(rupr_prompt(row, answer))
-    student = student_prompt(row)
+    assert answer in prompt_text(rupr_prompt(row, answer, ENGLISH))
+    student = student_prompt(row, ENGLISH)
     assert not any(ITEMS[8][name] in prompt_text(student) for name in ("title", "category_l2"))
 
 
 def test_a_prompt_that_fits_loses_nothing(scaffold):
     row = example((3, 2), (0, 9))
-    prompt, dropped = fit_prompt(row, scaffold, 1024)
-    assert (prompt, dropped) == (student_prompt(row), 0)
+    prompt, dropped = PromptFitter(scaffold, 1024, ENGLISH).fit(row)
+    assert (prompt, dropped) == (student_prompt(row, ENGLISH), 0)
 
 
 def test_the_oldest_lines_go_first_and_no_more_than_needed(scaffold):
     row = example(*[(item, item + 1) for item in range(8)])
     sizes = [
-        len(scaffold.prompt_ids(student_prompt({**row, "history": row["history"][:num_lines]})))
-        for num_lines in range(9)
+        len(scaffold.prompt_ids(student_prompt(row | {"history": row["history"][:n]}, ENGLISH)))
+        for n in range(9)
     ]
     for num_lines, size in enumerate(sizes):
-        prompt, dropped = fit_prompt(row, scaffold, size)
+        fitter = PromptFitter(scaffold, size, ENGLISH)
+        prompt, dropped = fitter.fit(row)
         assert dropped == 8 - num_lines
         assert len(scaffold.prompt_ids(prompt)) == size
-        assert shown(row, scaffold, size)["history"] == row["history"][:num_lines]
+        assert fitter.shown(row)["history"] == row["history"][:num_lines]
 
 
 def test_a_budget_below_the_bare_prompt_is_refused(scaffold):
     with pytest.raises(ConfigError, match=r"student.max_prompt_tokens: 20: too few.*e1"):
-        fit_prompt(example((3, 2)), scaffold, 20)
+        PromptFitter(scaffold, 20, ENGLISH).fit(example((3, 2)))
+
+
+def test_the_prompts_can_be_asked_in_chinese():
+    row = example((3, 2))
+    text = prompt_text(student_prompt(row, CHINESE))
+    assert text.splitlines()[0] == "用户画像："
+    assert text.splitlines()[2] == "购买记录（由近到远）："
+    assert text.endswith(CHINESE.student_format)
+    teacher = rupr_prompt(row, "牛奶; 乳制品", CHINESE)
+    assert teacher.system == CHINESE.teacher_system
+    assert prompt_text(teacher).endswith("推理应当指向的商品：\n牛奶; 乳制品")
+    bare = prompt_text(student_prompt(example(profile=""), CHINESE))
+    assert bare.startswith("暂无购买记录。")
+
+
+def test_the_recipe_says_the_words_and_the_budget(scaffold):
+    text = {"language": "zh", "templates": {"history_heading": "观看记录："}}
+    recipe = Recipe.model_validate(
+        {"name": "t", "data": {"text": text}, "student": {"max_prompt_tokens": 333}}
+    )
+    fitter = prompt_fitter(recipe, scaffold)
+    assert fitter.max_prompt_tokens == 333
+    prompt, _ = fitter.fit(example((3, 2)))
+    assert "\n观看记录：\n1. Private label" in prompt_text(prompt)
+    assert prompt.system == CHINESE.student_system

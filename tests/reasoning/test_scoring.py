@@ -6,9 +6,11 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from taiji.errors import DivergenceError
 from taiji.language.prompt import ChatScaffold
+from taiji.language.tree import refuses_tree_mask
 from taiji.reasoning.evidence import write_chains
 from taiji.reasoning.prompts import student_prompt
-from taiji.reasoning.scoring import score_branches, takes_tree_mask
+from taiji.reasoning.scoring import score_branches
+from taiji.templates import ENGLISH
 
 
 @pytest.fixture
@@ -17,7 +19,7 @@ def task(smollm2_tokenizer):
     row = example((3, 2, 0.99), (0, 9), (5, 20))
     chains = [*write_chains(row, ITEMS[8], 3), ""]
     branches = [scaffold.completion_ids(chain, text_of(ITEMS[8])) for chain in chains]
-    return scaffold.prompt_ids(student_prompt(row)), branches
+    return scaffold.prompt_ids(student_prompt(row, ENGLISH)), branches
 
 
 def naive(model, prompt_ids, branch):
@@ -57,13 +59,13 @@ def test_a_model_with_a_sliding_window_is_scored_one_by_one(smollm2_tokenizer, t
         )
     ).eval()
     prompt_ids, branches = task
-    assert not takes_tree_mask(model)
+    assert refuses_tree_mask(model) == "its attention slides a window"
     for score, branch in zip(score_branches(model, prompt_ids, branches), branches, strict=True):
         np.testing.assert_allclose(score, naive(model, prompt_ids, branch), atol=1e-5)
 
 
 def test_a_plain_llama_takes_a_tree_mask(tiny_model):
-    assert takes_tree_mask(tiny_model)
+    assert refuses_tree_mask(tiny_model) is None
 
 
 def test_the_context_never_holds_the_answer(smollm2_tokenizer, task):

@@ -2,6 +2,8 @@ import pytest
 from shop import ITEMS, example
 
 from taiji import config
+from taiji.config_text import TextSection
+from taiji.errors import ConfigError
 from taiji.language.generate import Reply, Sampling, TransformersGenerator
 from taiji.reasoning.teachers import (
     EvidenceTeacher,
@@ -10,6 +12,7 @@ from taiji.reasoning.teachers import (
     build_teacher,
     clean,
 )
+from taiji.templates import ENGLISH
 
 
 @pytest.fixture(params=["evidence", "language model"])
@@ -17,7 +20,8 @@ def teacher(request, tiny_model, smollm2_tokenizer):
     if request.param == "evidence":
         return EvidenceTeacher()
     generator = TransformersGenerator(tiny_model, smollm2_tokenizer, "tiny", 8)
-    return LanguageModelTeacher(generator, Sampling(max_new_tokens=6, temperature=1.0, seed=3))
+    sampling = Sampling(max_new_tokens=6, temperature=1.0, seed=3)
+    return LanguageModelTeacher(generator, sampling, ENGLISH)
 
 
 TASKS = [Task(example((3, 2), example_id="a"), ITEMS[0]), Task(example(example_id="b"), ITEMS[10])]
@@ -76,10 +80,32 @@ def test_a_prompts_tag_in_full_width_is_no_tag_after_cleaning():
 
 
 def test_the_recipe_names_the_teacher(tiny_model, smollm2_tokenizer, tmp_path):
-    assert build_teacher(config.EvidenceTeacher(), 1).name == "evidence"
+    assert build_teacher(config.EvidenceTeacher(), TextSection(), 1).name == "evidence"
     tiny_model.save_pretrained(tmp_path)
     smollm2_tokenizer.save_pretrained(tmp_path)
     section = config.TransformersTeacher(kind="transformers", model=str(tmp_path))
-    assert isinstance(build_teacher(section, 1), LanguageModelTeacher)
+    assert isinstance(build_teacher(section, TextSection(), 1), LanguageModelTeacher)
     remote = config.OpenAITeacher(kind="openai", base_url="http://127.0.0.1:9/v1", model="big")
-    assert build_teacher(remote, 1).name == "big"
+    assert build_teacher(remote, TextSection(), 1).name == "big"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ({"language": "zh"}, "evidence writes English only.*data.text.language is zh"),
+        ({"templates": {"before": "{age} ago"}}, "data.text.templates replaces before"),
+    ],
+)
+def test_the_evidence_teacher_refuses_words_that_it_cannot_read(text, message):
+    with pytest.raises(ConfigError, match=message):
+        build_teacher(config.EvidenceTeacher(), TextSection(**text), 1)
+
+
+def test_words_outside_of_history_lines_do_not_trouble_the_evidence_teacher():
+    text = TextSection(templates={"household": "Family"}, currency="EUR", unsaid_kind="view")
+    assert build_teacher(config.EvidenceTeacher(), text, 1).name == "evidence"
+
+
+def test_a_chinese_chain_that_ran_into_the_limit_ends_with_its_last_sentence():
+    reply = clean(Reply("用户常买牛奶。所以需要乳制品！接下来", "truncated", 9))
+    assert (reply.text, reply.status) == ("用户常买牛奶。所以需要乳制品！", "ok")

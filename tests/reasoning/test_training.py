@@ -13,6 +13,7 @@ from taiji.reasoning.checkpoints import newest_complete
 from taiji.reasoning.evidence import write_chains
 from taiji.reasoning.prompts import student_prompt
 from taiji.reasoning.sft import CompletionTrainer, TrainingRow, sft_loss, train_student
+from taiji.templates import ENGLISH
 
 
 class KilledError(Exception):
@@ -27,7 +28,7 @@ def rows(smollm2_tokenizer):
         row, item = example((number, 2), example_id=f"e{number}", profile=""), ITEMS[number]
         (chain,) = write_chains(row, item, 1)
         completion = scaffold.completion_ids(chain, text_of(item)).ids
-        rows.append(TrainingRow(scaffold.prompt_ids(student_prompt(row)), completion))
+        rows.append(TrainingRow(scaffold.prompt_ids(student_prompt(row, ENGLISH)), completion))
     return rows
 
 

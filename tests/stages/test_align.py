@@ -7,12 +7,21 @@ import pyarrow as pa
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from weeks import CALENDAR, window_start
 
 from taiji import schema
-from taiji.alignment.rewards import fit_normaliser
-from taiji.artifacts import read_jsonl, read_parquet, write_json, write_parquet
-from taiji.config import AlignSection, RankerSection, Recipe, StudentSection
-from taiji.data.splits import window_start
+from taiji.alignment.grounding import RUNGS
+from taiji.alignment.normalisers import fit_normaliser
+from taiji.artifacts import read_json, read_jsonl, read_parquet, write_json, write_parquet
+from taiji.config import (
+    AlignSection,
+    RankerSection,
+    Recipe,
+    RewardsSection,
+    SimulateSection,
+    StudentSection,
+    WeightsSection,
+)
 from taiji.data.text import item_text
 from taiji.errors import DataError
 from taiji.language.prompt import ChatScaffold
@@ -22,6 +31,7 @@ from taiji.reasoning.prompts import student_prompt
 from taiji.schema import ROLLOUTS
 from taiji.stages.align import align
 from taiji.stages.context import StageContext
+from taiji.templates import ENGLISH
 
 NUM_EXAMPLES, STEPS, ROLLOUTS_A_STEP = 6, 3, 8
 CUTOFF = window_start("rl") + timedelta(days=1)
@@ -57,15 +67,25 @@ def upstream(tmp_path_factory):
     for name in ("users", "items", "interactions"):
         path = root / "construct" / f"{name}.parquet"
         write_parquet(getattr(logs, name), path, getattr(schema, name.upper()))
+    CALENDAR.write(root / "construct" / "windows.json")
     rows = [*(example(n) for n in range(NUM_EXAMPLES)), example(9, "test")]
     examples = pa.Table.from_pylist(rows, schema.EXAMPLES)
     write_parquet(examples, root / "construct" / "examples.parquet", schema.EXAMPLES)
-    asof = AsOf(users=logs.users, items=logs.items, interactions=logs.interactions)
+    asof = AsOf(
+        users=logs.users, items=logs.items, interactions=logs.interactions, calendar=CALENDAR
+    )
     section = RankerSection(dim=4, hidden=(8,), own_items=5, epochs=1, batch_size=256)
     pairs, labels = asof.features(logs.exposures), Labels.from_exposures(logs.exposures)
     save_ranker(fit_ranker(pairs, labels, section, seed=1), root / "simulate" / "ranker")
     normaliser = fit_normaliser("minmax", np.array([0.0, 0.5]))
     write_json(normaliser.to_json(), root / "simulate" / "normaliser.json")
+    pool = [
+        {"user_id": f"u{n:03d}", "item_id": item, "ctcvr": 0.1 * n}
+        for n in range(2)
+        for item in ("i00", "i10")
+    ]
+    table = pa.Table.from_pylist(pool, schema.POOL)
+    write_parquet(table, root / "simulate" / "pool.parquet", schema.POOL)
     return root
 
 
@@ -76,7 +96,7 @@ def student(upstream, tiny_model, smollm2_tokenizer):
     if folder.is_dir():
         return folder
     scaffold = ChatScaffold(smollm2_tokenizer)
-    prompt = scaffold.prompt_ids(student_prompt(example(0)))
+    prompt = scaffold.prompt_ids(student_prompt(example(0), ENGLISH))
     texts = [
         item_text(row["title"], row["category_l1"], row["category_l2"], row["category_l3"])
         for row in market.items().to_pylist()[:3]
@@ -108,14 +128,13 @@ def run(upstream, student, tmp_path, monkeypatch):
     """Runs the stage; `kill_at` raises in the progress report of that step."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(upstream / "cache"))
 
-    def start(out="align", kill_at=None, **section):
+    def start(out="align", kill_at=None, simulate=None, **section):
         def progress(done, total, what):
             if what == "steps" and done == kill_at:
                 raise KilledError
 
         settings = {
-            "rule": "popo",
-            "eta": 5.0,
+            "weights": WeightsSection(eta=5.0),
             "steps": STEPS,
             "prompts_per_step": 2,
             "learning_rate": 1e-3,
@@ -126,6 +145,7 @@ def run(upstream, student, tmp_path, monkeypatch):
         }
         recipe = Recipe(
             name="tiny",
+            simulate=simulate or SimulateSection(),
             student=StudentSection(max_completion_tokens=48),
             align=AlignSection(**settings),
         )
@@ -165,13 +185,22 @@ def test_the_stage_aligns_and_a_killed_run_ends_the_same(run, student):
     assert len(rollouts) == STEPS * ROLLOUTS_A_STEP
     answered = [row for row in rollouts if row["status"] == "ok"]
     assert len(answered) > len(rollouts) / 2, "the toy student should know the form"
-    assert {row["rung"] for row in answered} <= {"exact", "category", "catalogue", "none"}
+    assert {row["rung"] for row in answered} <= set(RUNGS)
+    assert all(row["custom"] is None for row in rollouts)
     assert any(row["preference"] > 0 for row in answered)
     assert all(row["example_id"].startswith("rl") for row in rollouts)
     for row in rows:
+        names = ("semantic", "preference")
+        flat = all(row[f"rewards/{name}/frac_zero_std"] == 1 for name in names)
+        shares = [row.get(f"rewards/{name}/variance_share", 0) for name in names]
+        assert sum(shares) == pytest.approx(0 if flat else 1)
+        assert sum(row[f"rung/{rung}"] for rung in RUNGS) == pytest.approx(1)
+        assert row["hacking/constant_reward"] > 0
+        assert 0 <= row["hacking/top_answer_share"] <= 1
         mine = [r["semantic"] for r in rollouts if r["step"] == row["step"]]
         assert row["rewards/semantic/mean"] == pytest.approx(np.mean(mine), abs=1e-6)
     assert summary["steps"] == STEPS
+    assert summary["prompts_cut"] == summary["history_lines_dropped"] == 0
 
     with pytest.raises(KilledError):
         run("killed", kill_at=3)
@@ -184,6 +213,49 @@ def test_the_stage_aligns_and_a_killed_run_ends_the_same(run, student):
         assert torch.equal(a, b)
 
 
+def test_three_rewards_one_of_the_users_own_and_scores_from_a_table(run, tmp_path, monkeypatch):
+    (tmp_path / "own_rewards.py").write_text(
+        "def known(completions, item_ids, **kwargs):\n"
+        "    return [None if item is None else float(item < 'i2') for item in item_ids]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    lines = [f"u{n:03d},i{shelf}0,{0.1 * shelf:.1f}" for n in range(6) for shelf in range(4)]
+    scores = tmp_path / "scores.csv"
+    scores.write_text("\n".join(["user_id,item_id,score", *lines]) + "\n")
+    rewards = RewardsSection(
+        semantic=False,
+        format="binary",
+        custom=({"name": "known", "path": "own_rewards:known"},),
+        scores=str(scores),
+        scores_missing="item_mean",
+    )
+    simulate = SimulateSection(normaliser="rank", popularity_discount=0.5)
+    weights = WeightsSection(rule="popo_light")
+    summary, out = run(simulate=simulate, rewards=rewards, weights=weights, steps=1)
+    assert {name for name in summary if name.startswith("w_")} == {
+        "w_preference",
+        "w_format",
+        "w_known",
+    }
+    (row,) = read_jsonl(out / "metrics.jsonl")
+    assert "rewards/semantic/mean" not in row
+    rollouts = read_parquet(out / "rollouts.parquet", ROLLOUTS).to_pylist()
+    for rollout in rollouts:
+        item = rollout["grounded_item_id"]
+        assert dict(rollout["custom"]) == {"known": None if item is None else float(item < "i2")}
+    assert {rollout["format"] for rollout in rollouts} <= {0.0, 1.0}
+    scale = read_json(out / "normaliser.json")
+    assert (scale["kind"], scale["discount"]["power"]) == ("rank", 0.5)
+    assert scale["discount"]["item_means"]["i30"] == pytest.approx(0.3)
+
+
+def test_a_table_of_strangers_is_refused(run, tmp_path):
+    scores = tmp_path / "scores.csv"
+    scores.write_text("user_id,item_id,score\nsomebody,i00,0.5\n")
+    with pytest.raises(DataError, match="none of the 6 users of alignment, such as 'u000'"):
+        run(rewards=RewardsSection(scores=str(scores)))
+
+
 def test_killed_after_the_last_step_no_step_is_taken_twice(run, monkeypatch):
     def crash(*_):
         raise KilledError
@@ -191,8 +263,8 @@ def test_killed_after_the_last_step_no_step_is_taken_twice(run, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("taiji.stages.align._save", crash)
         with pytest.raises(KilledError):
-            run(rule="fixed", steps=1)
-    _, out = run(rule="fixed", steps=1)
+            run(weights=WeightsSection(rule="fixed"), steps=1)
+    _, out = run(weights=WeightsSection(rule="fixed"), steps=1)
     assert [row["step"] for row in read_jsonl(out / "metrics.jsonl")] == [1]
     assert read_parquet(out / "rollouts.parquet", ROLLOUTS).num_rows == ROLLOUTS_A_STEP
     assert (out / "model" / "model.safetensors").is_file()

@@ -6,11 +6,11 @@ import random
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from weeks import week_start
 
 from taiji import schema
 from taiji.artifacts import read_parquet
 from taiji.config import DataSection, Recipe
-from taiji.data.splits import week_start
 from taiji.errors import DataError
 from taiji.stages.construct import construct
 from taiji.stages.context import StageContext
@@ -31,6 +31,7 @@ TABLES = {
     "users": schema.USERS,
     "items": schema.ITEMS,
     "interactions": schema.INTERACTIONS,
+    "events": schema.EVENTS,
     "exposures": schema.EXPOSURES,
     "examples": schema.EXAMPLES,
 }
@@ -75,7 +76,7 @@ def install_grocer(folder, *, last_week=53):
         for w in range(1, 54)
     ]
     demographics = [
-        dict.fromkeys(schema.USERS.names[1:6])
+        dict.fromkeys(("income", "home_ownership", "marital_status", "household_size"))
         | {"household_id": 3, "age": "65+", "household_comp": "NaN", "kids_count": "0"}
     ]
     rows = {
@@ -111,6 +112,8 @@ def test_construct_writes_every_table_and_sums_up(grocer, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *(f"{name}.parquet" for name in TABLES),
         "quarantine.json",
+        "quarantine.parquet",
+        "windows.json",
     }
     for name in ("users", "items", "interactions", "exposures"):
         assert summary[name] == tables[name].num_rows > 0
@@ -160,4 +163,4 @@ def test_a_log_that_ends_too_early_is_an_error_that_names_the_split(grocer, tmp_
     install_grocer(grocer, last_week=40)
     with pytest.raises(DataError, match="no example for test"):
         run(tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out" / "windows.json").exists()

@@ -28,6 +28,13 @@ def test_every_sft_example_gets_k_candidates_in_order(run, student):
     assert {path.name for path in ctx.out.iterdir()} == {"candidates.parquet"}
 
 
+def test_lines_beyond_the_budget_are_counted(run, student):
+    small = {"model": str(student), "max_prompt_tokens": 210}
+    summary = distill(context(run, "distill", student, student=small))
+    assert summary["prompts_cut"] == NUM_EXAMPLES
+    assert NUM_EXAMPLES <= summary["history_lines_dropped"] <= 2 * NUM_EXAMPLES
+
+
 def test_a_killed_run_goes_on_after_its_last_shard(run, student, monkeypatch):
     monkeypatch.setattr(distill_module, "_SHARD_ROWS", 16)
     whole = context(run, "distill", student)

@@ -4,11 +4,11 @@ import market
 import numpy as np
 import pyarrow as pa
 import pytest
+from weeks import CALENDAR, window_start
 
 from taiji import schema
 from taiji.artifacts import append_jsonl, read_json, read_parquet, write_json, write_parquet
 from taiji.config import EvaluateSection, RankerSection, Recipe
-from taiji.data.splits import window_start
 from taiji.data.text import item_text
 from taiji.errors import DataError
 from taiji.evaluation.baselines import BASELINES
@@ -83,15 +83,20 @@ def rollout(step: int) -> dict:
         "answer": "x",
         "grounded_item_id": None,
         "rung": "none",
+        "cosine": 0.0,
         "semantic": 0.1 * step,
         "preference": 0.2,
+        "format": 0.0,
+        "custom": None,
     }
 
 
 @pytest.fixture(scope="module")
 def ranker_and_logs():
     logs = market.build(num_users=12)
-    asof = AsOf(users=logs.users, items=logs.items, interactions=logs.interactions)
+    asof = AsOf(
+        users=logs.users, items=logs.items, interactions=logs.interactions, calendar=CALENDAR
+    )
     section = RankerSection(dim=4, hidden=(8,), own_items=5, epochs=1, batch_size=256)
     pairs, labels = asof.features(logs.exposures), Labels.from_exposures(logs.exposures)
     return fit_ranker(pairs, labels, section, seed=1), logs
@@ -114,6 +119,7 @@ def ctx(tmp_path, ranker_and_logs, monkeypatch):
         path = tmp_path / "construct" / f"{name}.parquet"
         write_parquet(table, path, getattr(schema, name.upper()))
     examples = [*(example(n) for n in range(NUM_TESTS)), example(99, "sft")]
+    CALENDAR.write(tmp_path / "construct" / "windows.json")
     write("construct", "examples", examples, schema.EXAMPLES)
     chains = [chain(n) for n in range(4)]
     bare = [{name: row[name] for name in schema.CANDIDATES.names} for row in chains]

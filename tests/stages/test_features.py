@@ -1,6 +1,7 @@
 import market_run
 import numpy as np
 import pytest
+from weeks import CALENDAR
 
 from taiji import schema
 from taiji.artifacts import read_json, read_parquet
@@ -22,7 +23,9 @@ def test_each_user_gets_codes_and_the_sequence_of_another_user_of_the_split(tmp_
     world, context, summary = run_features(tmp_path)
     table = read_parquet(context.out / "features.parquet", schema.USER_FEATURES)
     assert table.num_rows == 2 * market_run.NUM_RANK_USERS
-    asof = AsOf(users=world.users, items=world.items, interactions=world.interactions)
+    asof = AsOf(
+        users=world.users, items=world.items, interactions=world.interactions, calendar=CALENDAR
+    )
     for row in table.to_pylist():
         assert row["neighbour_user_id"] != row["user_id"]
         cutoff = market_run.CUTOFFS[row["split"]]

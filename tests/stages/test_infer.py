@@ -84,6 +84,7 @@ def test_every_model_answers_the_tests_and_the_policy_alone_the_ranking_users(ct
         "policy": ["t0", "t1", "t2", "a0", "b0"],
     }
     assert summary["texts"] == 11
+    assert summary["prompts_cut"] == summary["history_lines_dropped"] == 0
     assert {row["status"] for row in texts} <= {"ok", "truncated", "malformed", "empty"}
     assert sorted(path.name for path in ctx.out.iterdir()) == ["texts.parquet"]
 
@@ -105,6 +106,18 @@ def test_a_killed_run_goes_on_and_writes_the_same_texts(ctx):
     resumed = StageContext(ctx.recipe, ctx.out, ctx.inputs, lambda *args: done.append(args))
     stage.infer(resumed)
     assert read_parquet(ctx.out / "texts.parquet", schema.TEXTS).equals(whole)
+
+
+def test_what_the_budget_drops_is_counted_once_an_example(ctx):
+    path = ctx.inputs["construct"] / "examples.parquet"
+    rows = read_parquet(path, schema.EXAMPLES).to_pylist()
+    line = {"item_id": "i", "ts": rows[0]["cutoff"], "text": "milk " * 200}
+    rows = [row | {"history": [line | {"text": "tea"}, line, line]} for row in rows]
+    write_parquet(pa.Table.from_pylist(rows, schema.EXAMPLES), path, schema.EXAMPLES)
+    summary = stage.infer(ctx)
+    assert (summary["prompts_cut"], summary["history_lines_dropped"]) == (5, 10)
+    texts = read_parquet(ctx.out / "texts.parquet", schema.TEXTS)
+    assert texts["lines_dropped"].to_pylist() == [2] * 11
 
 
 def test_a_finished_file_is_not_written_again(ctx):

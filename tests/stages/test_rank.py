@@ -2,6 +2,7 @@ import market_run
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+from weeks import CALENDAR
 
 from taiji import schema
 from taiji.artifacts import read_json, read_parquet
@@ -34,7 +35,7 @@ def finished(upstream):
 
 def test_every_arm_and_seed_predicts_every_test_exposure(finished):
     world, predictions, _, _ = finished
-    test = world.exposures.filter(pc.equal(world.exposures["window"], "test"))
+    test = CALENDAR.window("test").rows(world.exposures)
     parts = predictions.group_by(["arm", "seed"]).aggregate([([], "count_all")])
     assert sorted(set(parts["arm"].to_pylist())) == ARMS
     assert parts["count_all"].to_pylist() == [test.num_rows] * 8

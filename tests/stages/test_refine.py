@@ -51,6 +51,13 @@ def test_every_candidate_gets_a_verdict_by_the_threshold(distilled, student):
     assert {path.name for path in ctx.out.iterdir()} == {"scored.parquet", "threshold.json"}
 
 
+def test_lines_beyond_the_budget_are_counted_once_a_prompt(distilled, student):
+    small = {"model": str(student), "max_prompt_tokens": 210, "max_completion_tokens": 256}
+    summary = refine(context(distilled, "refine", student, student=small))
+    assert summary["prompts_cut"] == 20
+    assert 20 <= summary["history_lines_dropped"] <= 40
+
+
 def test_a_fixed_threshold_replaces_the_quantile(distilled, student):
     ctx = context(distilled, "refine", student, refine={"max_perplexity": 1.5, "drop_leaks": False})
     summary = refine(ctx)

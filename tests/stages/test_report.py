@@ -32,7 +32,8 @@ def test_a_run_without_any_artifact_has_a_page(tmp_path):
 
 def test_what_is_there_is_read_and_what_is_not_is_none(tmp_path):
     ctx = context(tmp_path, "construct", "refine", "align")
-    users = pa.Table.from_pylist([{"user_id": "u1", "holdout": False}], schema.USERS)
+    row = {"user_id": "u1", "holdout": False, "fields": []}
+    users = pa.Table.from_pylist([row], schema.USERS)
     write_parquet(users, tmp_path / "construct" / "users.parquet", schema.USERS)
     write_json(
         {"threshold": 4.6, "rule": "fixed", "sampled": 0}, tmp_path / "refine/threshold.json"

@@ -91,7 +91,9 @@ def test_chains_too_long_to_be_written_are_left_out(refined, student, smollm2_to
         len(scaffold.completion_ids(row["cot"], row["answer"]).ids) for row in rows if row["kept"]
     )
     short = {"model": str(student), "max_completion_tokens": lengths[9]}
+    short["max_prompt_tokens"] = 210
     summary = sft(context(refined, "sft", student, sft=SECTION, student=short))
+    assert summary["prompts_cut"] == summary["examples"] <= summary["history_lines_dropped"]
     assert summary["too_long"] == sum(length > lengths[9] for length in lengths) > 0
     assert summary["examples"] == 30 - summary["too_long"]
 

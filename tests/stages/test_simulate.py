@@ -3,9 +3,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from weeks import CALENDAR
 
 from taiji import schema
-from taiji.alignment.rewards import normaliser_from_json
+from taiji.alignment.normalisers import normaliser_from_json
 from taiji.artifacts import read_json, read_parquet, write_parquet
 from taiji.config import SimulateSection
 from taiji.ranking.train import load_ranker
@@ -51,7 +52,7 @@ def test_held_out_users_are_neither_trained_on_nor_in_the_pool(finished):
     assert held_out
     pool = read_parquet(context.out / "pool.parquet", schema.POOL)
     assert not held_out & set(pool["user_id"].to_pylist())
-    reward = world.exposures.filter(pc.equal(world.exposures["window"], "reward"))
+    reward = CALENDAR.window("reward").rows(world.exposures)
     seen = [user for user in reward["user_id"].to_pylist() if user not in held_out]
     assert read_json(context.out / "metrics.json")["training_exposures"] == len(seen)
 
@@ -62,7 +63,7 @@ def test_labels_of_held_out_users_and_of_later_weeks_change_nothing(finished, tm
     held_out = world.users.filter(world.users["holdout"])["user_id"].combine_chunks()
     spoiled = pc.or_(
         pc.is_in(world.exposures["user_id"], value_set=held_out),
-        pc.is_in(world.exposures["window"], value_set=pa.array(["ranker", "test"])),
+        pc.greater_equal(world.exposures["ts"], pa.scalar(CALENDAR.start("ranker"), schema.TIME)),
     )
     flipped = world.exposures
     for name in ("click", "conversion"):
@@ -77,6 +78,21 @@ def test_labels_of_held_out_users_and_of_later_weeks_change_nothing(finished, tm
     simulate(again)
     for name in ("pool.parquet", "ranker/model.safetensors", "normaliser.json"):
         assert (again.out / name).read_bytes() == (context.out / name).read_bytes()
+
+
+def test_the_discount_knows_every_item_sold_and_takes_from_the_constant_answer(finished, tmp_path):
+    _, plain, _ = finished
+    market_run.write_construct(tmp_path / "construct")
+    section = SimulateSection(pool_pairs=200, popularity_discount=1.0)
+    context = market_run.context(tmp_path, "simulate", market_run.recipe(simulate=section))
+    simulate(context)
+    scale = read_json(context.out / "normaliser.json")
+    assert len(scale["discount"]["item_means"]) == 24
+    assert read_json(plain.out / "normaliser.json")["discount"] is None
+    with_, without = (read_json(c.out / "metrics.json") for c in (context, plain))
+    assert with_["constant_capture"] == without["constant_capture"], "of the ranking model"
+    assert with_["reward_constant_capture"] < without["reward_constant_capture"]
+    assert with_["reward_ctcvr_kept"] < without["reward_ctcvr_kept"] == 1
 
 
 def test_the_quantile_normaliser_is_a_setting(tmp_path):

@@ -1,4 +1,4 @@
-"""How the rewards' gradients relate: the Gram matrix, alignment scores (Eq. 6), cosines.
+"""How the rewards' gradients relate: the Gram matrix, norms, cosines.
 
 Shape suffixes: K rewards, C chunks, N numbers. A gradient is a tuple of tensors, one for each
 trainable parameter, so that nothing is ever flattened into one K x (all parameters) matrix.
@@ -49,15 +49,6 @@ def gram(gradients: Sequence[Gradient]) -> Array:
     return total_KK
 
 
-def alignment_scores(gram_KK: Array) -> Array:
-    """I_i = <g_i, sum_k g_k>, the self term included (Eq. 6).
-
-    With K = 2 the cross terms cancel in the difference: I_1 - I_2 = |g_1|^2 - |g_2|^2. Two
-    rewards therefore compete by gradient length alone, which is why the cosine is logged too.
-    """
-    return np.asarray(gram_KK.sum(axis=1), dtype=np.float64)
-
-
 def cosines(gram_KK: Array) -> Array:
     """cos(g_i, g_j) for all pairs, K x K; 0 where a gradient vanishes."""
     norm_K = np.sqrt(np.diag(gram_KK))
@@ -65,3 +56,8 @@ def cosines(gram_KK: Array) -> Array:
     cosine_KK: Array = np.zeros_like(gram_KK)
     np.divide(gram_KK, scale_KK, out=cosine_KK, where=scale_KK > 0)
     return cosine_KK
+
+
+def norms(gram_KK: Array) -> Array:
+    """|g_k| for each reward."""
+    return np.asarray(np.sqrt(np.diag(gram_KK)), dtype=np.float64)

@@ -1,11 +1,16 @@
 """From free text to a catalogue item: the ladder that an answer climbs down.
 
 1. exact: the answer's title is an item's title, but for case and white space;
-2. category: the nearest item, by embedding, in the deepest category that the answer names;
-3. catalogue: the nearest item of all, if its cosine is at least a floor;
-4. none: the answer names nothing. It earns the floor of the reward and is counted.
+2. overlap: the title that shares most of its words with the answer's, if that is enough;
+3. category: the nearest item, by embedding, in the deepest category that the answer names;
+4. catalogue: the nearest item of all, if its cosine is at least a floor;
+5. none: the answer names nothing. It earns the floor of the reward and is counted.
 
-Shape suffixes: N answers or items, D dimensions.
+On rungs 3 and 4 an answer may stand for the nearest m items instead of one. That halves the
+jump of the reward when a word of the answer changes, but it also pays idle talk nearly as much
+as an average answer, so it goes together with a gate: a factor that rises with the cosine.
+
+Shape suffixes: N answers or items, M nearest items, D dimensions.
 """
 
 from collections import defaultdict
@@ -18,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from taiji.alignment.title_index import Path, TitleIndex, complete_path, item_path
 from taiji.data.text import item_text
 from taiji.language.encode import TextEncoder
 from taiji.reasoning.completions import split_answer
@@ -25,8 +31,36 @@ from taiji.reasoning.completions import split_answer
 COSINE_FLOOR = 0.5
 """Below it the nearest item is noise: with MiniLM idle talk reaches 0.38, a bare category 0.78."""
 
-Rung = Literal["exact", "category", "catalogue", "none"]
-Path = tuple[str, ...]
+Rung = Literal["exact", "overlap", "category", "catalogue", "none"]
+RUNGS: tuple[Rung, ...] = ("exact", "overlap", "category", "catalogue", "none")
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """How far an answer may be from an item's text and still mean it.
+
+    Attributes:
+        overlap: Smallest weighted word overlap of the second rung, in (0, 1]; None leaves the
+            rung out. Two titles of four words that differ in one overlap by about 0.6.
+        floor: Lowest cosine of the fourth rung.
+        soft_items: m, the items that an embedding rung may hand out together.
+        temperature: tau of their weights, softmax(cosine / tau).
+        gate: Cosines at which the gate of the embedding rungs begins to open and is open; None
+            for no gate.
+    """
+
+    overlap: float | None = 0.6
+    floor: float = COSINE_FLOOR
+    soft_items: int = 1
+    temperature: float = 0.02
+    gate: tuple[float, float] | None = None
+
+    def openness(self, cosine: float) -> float:
+        """g(cos): 0 up to the lower bound of the gate, 1 from the upper one, linear between."""
+        if self.gate is None:
+            return 1.0
+        low, high = self.gate
+        return float(np.clip((cosine - low) / (high - low), 0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -34,25 +68,38 @@ class Grounded:
     """What an answer was taken for.
 
     Attributes:
-        item_id: None on the last rung.
+        item_ids: Nearest first; empty on the last rung.
+        weights: Of the items; they sum to 1.
         rung: Which rung served.
-        cosine: Of answer and item; 1 for an exact title, 0 where nothing was compared.
+        cosine: Of answer and nearest item; 1 on the first two rungs, 0 where nothing was compared.
+        gate: Factor on the preference reward, in [0, 1].
     """
 
-    item_id: str | None
+    item_ids: tuple[str, ...]
+    weights: tuple[float, ...]
     rung: Rung
     cosine: float
+    gate: float = 1.0
+
+    @property
+    def item_id(self) -> str | None:
+        """The nearest item; None on the last rung."""
+        return self.item_ids[0] if self.item_ids else None
+
+
+def _nothing(cosine: float = 0.0) -> Grounded:
+    return Grounded((), (), "none", cosine)
 
 
 class Grounder:
     """Finds the item that an answer names.
 
     Args:
-        items: Columns of `schema.ITEMS`. The first rung knows all of them.
+        items: Columns of `schema.ITEMS`. The first two rungs know all of them.
         encoder: Embeds answers and items alike.
         catalogue: The items that the embedding rungs may choose from; all, if missing. Their
             embeddings are computed at the first answer that needs them.
-        floor: Lowest cosine of the third rung.
+        ladder: Thresholds of the rungs.
     """
 
     def __init__(
@@ -61,17 +108,15 @@ class Grounder:
         encoder: TextEncoder,
         *,
         catalogue: pa.Table | None = None,
-        floor: float = COSINE_FLOOR,
+        ladder: Ladder | None = None,
     ) -> None:
         self._encoder = encoder
-        self._floor = floor
-        self._by_title: dict[str, list[tuple[str, Path]]] = defaultdict(list)
-        for row in items.to_pylist():
-            self._by_title[_plain(row["title"])].append((row["item_id"], _path(row)))
+        self._ladder = ladder or Ladder()
+        self._titles = TitleIndex(items.to_pylist())
         self._rows = (items if catalogue is None else catalogue).to_pylist()
         self._members: dict[Path, list[int]] = defaultdict(list)
         for index, row in enumerate(self._rows):
-            path = _path(row)
+            path = item_path(row)
             for depth in range(1, len(path) + 1):
                 self._members[path[:depth]].append(index)
 
@@ -84,7 +129,7 @@ class Grounder:
             answers: In the form `title; L1; L2; L3`; levels may be missing.
             embeddings_ND: Of the answers, if the caller has them.
         """
-        verdicts = [self._exact(answer) for answer in answers]
+        verdicts = [self._by_words(answer) for answer in answers]
         open_ = [n for n, verdict in enumerate(verdicts) if verdict is None and answers[n].strip()]
         if open_ and self._rows:
             if embeddings_ND is None:
@@ -92,11 +137,20 @@ class Grounder:
             else:
                 asked_ND = embeddings_ND[open_]
             for n, vector_D in zip(open_, asked_ND, strict=True):
-                verdicts[n] = self._nearest(answers[n], vector_D)
-        return [verdict or Grounded(None, "none", 0.0) for verdict in verdicts]
+                verdicts[n] = self._by_embedding(answers[n], vector_D)
+        return [verdict or _nothing() for verdict in verdicts]
+
+    def _by_words(self, answer: str) -> Grounded | None:
+        exact = self._titles.exact(answer)
+        if exact is not None:
+            return Grounded((exact,), (1.0,), "exact", 1.0)
+        if self._ladder.overlap is None:
+            return None
+        found = self._titles.overlap(answer, self._ladder.overlap)
+        return None if found is None else Grounded((found[0],), (1.0,), "overlap", 1.0)
 
     @cached_property
-    def _vectors(self) -> NDArray[np.float32]:
+    def _vectors_ND(self) -> NDArray[np.float32]:
         return self._encoder.encode(
             [
                 item_text(row["title"], row["category_l1"], row["category_l2"], row["category_l3"])
@@ -104,57 +158,39 @@ class Grounder:
             ]
         )
 
-    def _exact(self, answer: str) -> Grounded | None:
-        """The item of this title; among several the one that shares most of the category."""
-        title, *levels = split_answer(answer)
-        named = tuple(_plain(level) for level in levels if level)
-        homonyms = self._by_title.get(_plain(title), [])
-        if not homonyms or not title:
-            return None
-        best = min(homonyms, key=lambda item: (-_shared(item[1], named), item[0]))
-        return Grounded(best[0], "exact", 1.0)
-
-    def _nearest(self, answer: str, vector_D: NDArray[np.float32]) -> Grounded:
+    def _by_embedding(self, answer: str, vector_D: NDArray[np.float32]) -> Grounded:
         members = self._named_category(answer)
         if members is not None:
-            cosine_N = self._vectors[members] @ vector_D
-            best = int(cosine_N.argmax())
-            found = self._rows[members[best]]["item_id"]
-            return Grounded(found, "category", float(cosine_N[best]))
-        cosine_N = self._vectors @ vector_D
-        best = int(cosine_N.argmax())
-        if cosine_N[best] < self._floor:
-            return Grounded(None, "none", float(cosine_N[best]))
-        return Grounded(self._rows[best]["item_id"], "catalogue", float(cosine_N[best]))
+            return self._nearest(members, self._vectors_ND[members] @ vector_D, "category")
+        cosine_N = self._vectors_ND @ vector_D
+        if cosine_N.max() < self._ladder.floor:
+            return _nothing(float(cosine_N.max()))
+        return self._nearest(range(len(self._rows)), cosine_N, "catalogue")
+
+    def _nearest(
+        self, members: Sequence[int], cosine_N: NDArray[np.float32], rung: Rung
+    ) -> Grounded:
+        """The nearest m members, each with its share; among equals the earlier row."""
+        count = min(self._ladder.soft_items, cosine_N.size)
+        least = np.partition(cosine_N, -count)[-count]
+        near = np.flatnonzero(cosine_N >= least)
+        near = near[np.argsort(-cosine_N[near], kind="stable")][:count]
+        cosine_M = cosine_N[near].astype(np.float64)
+        share_M = np.exp((cosine_M - cosine_M[0]) / self._ladder.temperature)
+        best = float(cosine_M[0])
+        return Grounded(
+            item_ids=tuple(self._rows[members[row]]["item_id"] for row in near.tolist()),
+            weights=tuple((share_M / share_M.sum()).tolist()),
+            rung=rung,
+            cosine=best,
+            gate=self._ladder.openness(best),
+        )
 
     def _named_category(self, answer: str) -> list[int] | None:
         """Items of the deepest category that the answer names in full from the top."""
         _, *levels = split_answer(answer)
-        path = _complete(levels)
+        path = complete_path(levels)
         for depth in range(len(path), 0, -1):
             if path[:depth] in self._members:
                 return self._members[path[:depth]]
         return None
-
-
-def _plain(text: str) -> str:
-    """A name as an answer would write it, without regard to case and white space."""
-    return " ".join(item_text(text, None, None, None).split()).casefold()
-
-
-def _path(row: dict[str, str | None]) -> Path:
-    return _complete([row[f"category_l{level}"] for level in (1, 2, 3)])
-
-
-def _complete(levels: Sequence[str | None]) -> Path:
-    """Levels from the top down to the first gap: a category is known by its full path."""
-    path: list[str] = []
-    for level in levels:
-        if not level:
-            break
-        path.append(_plain(level))
-    return tuple(path)
-
-
-def _shared(path: Path, named: Path) -> int:
-    return sum(a == b for a, b in zip(path, named, strict=False))

@@ -15,9 +15,13 @@ from taiji.alignment.weights import Array, group_spread
 def spread(
     names: Sequence[str], rewards_PGK: Array, applicable_PGK: NDArray[np.bool_]
 ) -> dict[str, float]:
-    """Within-group mean, deviation, and share of groups in which a reward ranks nothing."""
+    """Within-group mean, deviation, share of groups in which a reward ranks nothing, and its
+    share of the within-group variance of all rewards at equal weights."""
     mu_PK, sigma_PK = group_spread(rewards_PGK, applicable_PGK)
     values: dict[str, float] = {}
+    for name, share in zip(names, variance_shares(sigma_PK), strict=True):
+        if not np.isnan(share):
+            values[f"rewards/{name}/variance_share"] = float(share)
     for k, name in enumerate(names):
         seen_P = ~np.isnan(mu_PK[:, k])
         if seen_P.any():
@@ -25,6 +29,24 @@ def spread(
             values[f"rewards/{name}/group_std"] = float(sigma_PK[seen_P, k].mean())
             values[f"rewards/{name}/frac_zero_std"] = float((sigma_PK[seen_P, k] == 0).mean())
     return values
+
+
+def variance_shares(sigma_PK: Array) -> Array:
+    """Which reward decides who wins within a group, before weights: var_k / sum_j var_j.
+
+    The reward with the largest share is the one that GRPO hears when all are mixed with equal
+    weights; covariances between rewards are left out.
+
+    Args:
+        sigma_PK: Standard deviations within groups, NaN where a reward applies to no rollout.
+
+    Returns:
+        K shares that sum to 1; all NaN if no reward has any spread.
+    """
+    seen_K = (~np.isnan(sigma_PK)).sum(axis=0).clip(min=1)
+    variance_K = np.nansum(sigma_PK**2, axis=0) / seen_K
+    total = variance_K.sum()
+    return variance_K / total if total > 0 else np.full(variance_K.shape, np.nan)
 
 
 def alignment(names: Sequence[str], alignment_K: Array, cosine_KK: Array) -> dict[str, float]:
@@ -36,3 +58,8 @@ def alignment(names: Sequence[str], alignment_K: Array, cosine_KK: Array) -> dic
         pair = "" if len(names) == 2 else f"_{names[i]}_{names[j]}"
         values[f"popo/cos{pair}"] = float(cosine_KK[i, j])
     return values
+
+
+def gradient_norms(names: Sequence[str], norm_K: Array) -> dict[str, float]:
+    """|g_k| of each reward."""
+    return {f"popo/grad_norm_{name}": float(norm) for name, norm in zip(names, norm_K, strict=True)}

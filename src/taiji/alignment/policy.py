@@ -32,9 +32,8 @@ from taiji.alignment.rollouts import PolicyRewards, Rollout
 from taiji.config import AlignSection
 from taiji.errors import ConfigError, DataError
 from taiji.language.models import freeze_all_but_last
-from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.checkpoints import KeepNewestWhole, newest_complete
-from taiji.reasoning.prompts import fit_prompt
+from taiji.reasoning.prompts import PromptFitter, losses
 from taiji.reasoning.trainer_arguments import check_trainer_arguments
 
 logger = logging.getLogger(__name__)
@@ -62,22 +61,22 @@ class PolicyRun:
 
 
 def policy_prompts(
-    examples: Sequence[Mapping[str, Any]], scaffold: ChatScaffold, max_prompt_tokens: int
-) -> Dataset:
+    examples: Sequence[Mapping[str, Any]], fitter: PromptFitter
+) -> tuple[Dataset, dict[str, int]]:
     """The rows that TRL trains on: prompts as token ids, and whose they are.
 
     Ids instead of text keep the second fence up: what strangers wrote has been tokenised apart
     from the chat template.
+
+    Returns:
+        The rows, and how much of the histories the budget of tokens left out of them.
     """
-    return Dataset.from_list(
-        [
-            {
-                "prompt": scaffold.prompt_ids(fit_prompt(row, scaffold, max_prompt_tokens)[0]),
-                "example_id": row["example_id"],
-            }
-            for row in examples
-        ]
-    )
+    fitted = [fitter.fit(row) for row in examples]
+    rows = [
+        {"prompt": fitter.scaffold.prompt_ids(prompt), "example_id": row["example_id"]}
+        for row, (prompt, _) in zip(examples, fitted, strict=True)
+    ]
+    return Dataset.from_list(rows), losses(dropped for _, dropped in fitted)
 
 
 def train_policy(
@@ -119,7 +118,7 @@ def train_policy(
     with _known_warnings():
         trainer = PolicyTrainer(
             model,
-            [rewards.semantic, rewards.preference],
+            rewards.functions(),
             policy_config(run),
             train_dataset=prompts,
             processing_class=tokenizer,
@@ -153,10 +152,7 @@ def policy_config(run: PolicyRun) -> PopoConfig:
     ours: dict[str, Any] = {
         "output_dir": str(run.folder),
         "seed": run.seed,
-        "rule": section.rule,
-        "eta": section.eta,
-        "mu": section.mu,
-        "reward_weights": list(section.initial_weights),
+        **_weight_arguments(section),
         "max_steps": section.steps,
         "per_device_train_batch_size": num_rollouts // micro_batches,
         "gradient_accumulation_steps": micro_batches,
@@ -179,6 +175,29 @@ def policy_config(run: PolicyRun) -> PopoConfig:
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"align.trainer: refused by TRL: {error}") from error
+
+
+def _weight_arguments(section: AlignSection) -> dict[str, Any]:
+    """`align.weights` in the words of PopoConfig and TRL."""
+    weights, names = section.weights, section.rewards.names
+    initial = weights.initial or dict.fromkeys(names, 1 / len(names))
+    on_advantages = weights.act_on == "advantages"
+    return {
+        "rule": weights.rule,
+        "eta": weights.eta,
+        "mu": weights.mu,
+        "reward_weights": [initial[name] for name in names],
+        "multi_objective_aggregation": (
+            "normalize_then_sum" if on_advantages else "sum_then_normalize"
+        ),
+        "weight_normalise": weights.normalise,
+        "weight_max_log_step": weights.max_log_step,
+        "weight_floor": weights.floor,
+        "weight_smoothing": weights.smoothing,
+        "weight_leak": weights.leak,
+        "weight_every": weights.every,
+        "weight_warmup_steps": weights.warmup_steps,
+    }
 
 
 def _train(trainer: PolicyTrainer, checkpoint: tuple[Path, int] | None, steps: int) -> None:
@@ -224,8 +243,14 @@ class _StepReporter(TrainerCallback):
         for name, value in logs.items():
             if value is not None and math.isfinite(value):
                 row[name.removeprefix("popo/")] = value
-        if rollouts:
-            num = len(rollouts)
-            row["ok_share"] = sum(r.status == "ok" for r in rollouts) / num
-            row["grounded_share"] = sum(r.grounded_item_id is not None for r in rollouts) / num
         self._on_step(row, rollouts)
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Runs after each checkpoint: who resumes from it will remember nothing either."""
+        self._rewards.forget()

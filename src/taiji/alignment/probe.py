@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from taiji.alignment.row_scaling import Head, OutputTape
+
 Forward = Callable[..., tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]]
 
 
@@ -21,9 +23,15 @@ class LossProbe:
     The first forward runs the model and keeps its graph; every forward is answered by the same
     leaf. Entropies are passed on detached and the router's loss not at all: an entropy bonus or
     a balance of experts is no part of Eq. 8.
+
+    Attributes:
+        tape: Records the forward pass for `row_scaling`, if that is the way chosen.
+        head: Where its backward pass starts; set by whoever runs the model for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tape: OutputTape | None = None) -> None:
+        self.tape = tape
+        self.head: Head | None = None
         self._logprobs: torch.Tensor | None = None
         self._leaf: torch.Tensor | None = None
         self._entropies: torch.Tensor | None = None
@@ -53,7 +61,7 @@ class LossProbe:
 
         Args:
             cotangents: One for each reward. One that is zero everywhere costs no backward pass.
-            parameters: The trainable parameters.
+            parameters: The parameters that count.
             sums: For each reward a tensor for each parameter, added to in place.
         """
         assert self._logprobs is not None, "there was no forward"
@@ -69,4 +77,33 @@ class LossProbe:
             for total, part in zip(sums[k], gradient, strict=True):
                 if part is not None:
                     total.add_(part)
-        self._logprobs = None
+        self.forget()
+
+    def accumulate_shares(
+        self,
+        cotangents: Sequence[torch.Tensor],
+        parameters: Sequence[torch.nn.Parameter],
+        sums: Sequence[Sequence[torch.Tensor]],
+    ) -> None:
+        """The same where FSDP2 holds the parameters in shares.
+
+        Its leaves are passing copies; only `.grad` has the averaged share of this process. All
+        processes take every product, even a vanishing one: each is a collective operation.
+        """
+        assert self._logprobs is not None, "there was no forward"
+        kept = [parameter.grad for parameter in parameters]
+        for k, cotangent in enumerate(cotangents):
+            for parameter in parameters:
+                parameter.grad = None
+            last = k == len(cotangents) - 1
+            torch.autograd.backward(self._logprobs, cotangent, retain_graph=not last)
+            for total, parameter in zip(sums[k], parameters, strict=True):
+                if parameter.grad is not None:
+                    total.add_(parameter.grad)
+        for parameter, gradient in zip(parameters, kept, strict=True):
+            parameter.grad = gradient
+        self.forget()
+
+    def forget(self) -> None:
+        """Let the graph go; the leaf goes on answering."""
+        self._logprobs = self.head = None

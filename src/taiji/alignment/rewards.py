@@ -1,18 +1,19 @@
-"""The two rewards, their normalisers, and how they become an advantage (Eq. 3, 4, 8, 9).
+"""The semantic reward, and how rewards become an advantage (Eq. 3, 8, 9).
+
+The preference reward of Eq. 4 is in `preference.py`, its normalisers in `normalisers.py`.
 
 Shape suffixes: K rewards, P prompts, G rollouts per prompt, T tokens, N answers, D dimensions.
 Pure NumPy. The trainer computes Eq. 8 through TRL; `group_advantages` and `grpo_objective` say
 what TRL must compute, and the tests hold the two against each other.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taiji.errors import DataError, DivergenceError
+from taiji.errors import DivergenceError
 
 Array = NDArray[np.float64]
 
@@ -32,112 +33,6 @@ def semantic_reward(answers_ND: NDArray[Any], targets_ND: NDArray[Any]) -> Array
         raise DivergenceError("semantic reward: an embedding is NaN or infinite")
     cosine_N = np.divide(dot_N, scale_N, out=np.zeros_like(dot_N), where=scale_N > 0)
     return np.asarray(cosine_N.clip(-1.0, 1.0), dtype=np.float64)
-
-
-def _rescale(scores_N: Array, low: float, high: float) -> Array:
-    if not np.isfinite(scores_N).all():
-        raise DivergenceError("preference reward: the ranking model returned NaN or infinity")
-    return np.asarray(((scores_N - low) / (high - low)).clip(0.0, 1.0), dtype=np.float64)
-
-
-def _checked_pool(scores_N: Array) -> Array:
-    scores_N = np.asarray(scores_N, dtype=np.float64)
-    if scores_N.size == 0 or not np.isfinite(scores_N).all():
-        raise DataError("simulation pool: is empty, or a score is NaN or infinite: rerun simulate")
-    return scores_N
-
-
-def _checked_bounds(low: float, high: float) -> tuple[float, float]:
-    if not (np.isfinite(low) and np.isfinite(high) and high > low):
-        raise DataError(
-            f"normaliser: bounds [{low}, {high}] span nothing: the ranking model gives (nearly) "
-            "every pair of the pool the same score; train it longer or enlarge the pool"
-        )
-    return float(low), float(high)
-
-
-@dataclass(frozen=True)
-class MinMax:
-    """Min-max over the simulation pool, frozen afterwards (Eq. 4, as in the paper)."""
-
-    kind: ClassVar[Literal["minmax"]] = "minmax"
-    low: float
-    high: float
-
-    @classmethod
-    def fit(cls, pool_N: Array) -> "MinMax":
-        """Bounds are the smallest and the largest score of the pool."""
-        pool_N = _checked_pool(pool_N)
-        return cls(*_checked_bounds(float(pool_N.min()), float(pool_N.max())))
-
-    def apply(self, scores_N: Array) -> Array:
-        """Scores on the pool's scale, clipped to [0, 1]."""
-        return _rescale(scores_N, self.low, self.high)
-
-    def to_json(self) -> dict[str, Any]:
-        """What `normaliser_from_json` reads."""
-        return {"kind": self.kind, "low": self.low, "high": self.high}
-
-
-@dataclass(frozen=True)
-class Quantile:
-    """Bounds [0, 99.9 % quantile of the pool] (Eq. 4, ours).
-
-    One outlier sets the paper's maximum, and with it how loud the preference reward is in the
-    mix; the quantile does not move with it.
-    """
-
-    kind: ClassVar[Literal["quantile"]] = "quantile"
-    quantile: ClassVar[float] = 0.999
-    high: float
-
-    @classmethod
-    def fit(cls, pool_N: Array) -> "Quantile":
-        """The upper bound is the 99.9 % quantile of the pool, the lower one is 0."""
-        pool_N = _checked_pool(pool_N)
-        _checked_bounds(float(pool_N.min()), float(pool_N.max()))
-        return cls(_checked_bounds(0.0, float(np.quantile(pool_N, cls.quantile)))[1])
-
-    def apply(self, scores_N: Array) -> Array:
-        """Scores on the pool's scale, clipped to [0, 1]."""
-        return _rescale(scores_N, 0.0, self.high)
-
-    def to_json(self) -> dict[str, Any]:
-        """What `normaliser_from_json` reads."""
-        return {"kind": self.kind, "high": self.high}
-
-
-Normaliser = MinMax | Quantile
-
-
-def fit_normaliser(kind: Literal["minmax", "quantile"], pool_N: Array) -> Normaliser:
-    """Fit the normaliser of Eq. 4 on the scores of the simulation pool.
-
-    Raises:
-        DataError: The pool is empty, constant, or holds NaN.
-    """
-    match kind:
-        case "minmax":
-            return MinMax.fit(pool_N)
-        case "quantile":
-            return Quantile.fit(pool_N)
-
-
-def normaliser_from_json(value: Mapping[str, Any]) -> Normaliser:
-    """The inverse of `to_json`.
-
-    Raises:
-        DataError: Kind or bounds are not those of a fitted normaliser.
-    """
-    try:
-        match value["kind"]:
-            case "minmax":
-                return MinMax(*_checked_bounds(float(value["low"]), float(value["high"])))
-            case "quantile":
-                return Quantile(_checked_bounds(0.0, float(value["high"]))[1])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"normaliser: {dict(value)} cannot be read: rerun simulate") from error
-    raise DataError(f"normaliser: unknown kind {value['kind']!r}: rerun simulate")
 
 
 def mix(rewards_PGK: Array, weights_K: Array) -> Array:

@@ -1,28 +1,28 @@
-"""What a rollout earns: both rewards of a recommender's policy (Eq. 3, 4).
+"""What a rollout earns: the rewards of a recommender's policy (Eq. 3, 4, and beyond).
+
+Every rollout is judged by all three rewards of ours, whichever of them the recipe pays: what is
+not paid is still worth a look. Rewards of the user's own come on top.
 
 Shape suffixes: N rollouts, D dimensions.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taiji.alignment.grounding import Grounded, Grounder, Rung
-from taiji.alignment.rewards import Array, Normaliser, semantic_reward
-from taiji.language.encode import TextEncoder
+from taiji.alignment.custom_rewards import CustomReward
+from taiji.alignment.form import FormReward, check_form
+from taiji.alignment.grounding import Grounder, Rung
+from taiji.alignment.preference import PreferenceReward
+from taiji.alignment.rewards import semantic_reward
 from taiji.language.generate import Status
+from taiji.language.recent_texts import RecentTexts
 from taiji.reasoning.completions import parse_completion
 
-
-class PreferenceScorer(Protocol):
-    """The ranking model, as alignment sees it."""
-
-    def score(self, context_ids: Sequence[str], item_ids: Sequence[str]) -> Array:
-        """CTCVR of each pair: of the item, for the user of a context at its moment."""
-        ...
+OURS = ("semantic", "preference", "format")
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,11 @@ class Rollout:
     answer: str
     grounded_item_id: str | None
     rung: Rung
+    cosine: float
     semantic: float
     preference: float
+    format: float
+    custom: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,16 @@ class RolloutJudge:
         targets: Embedding of the true item's text, by example.
         encoder: The same that embedded the targets.
         grounder: Finds the item that an answer names.
-        scorer: The ranking model; it knows examples as contexts.
-        normaliser: Of its scores, fitted on the simulation pool and frozen.
+        preference: Scores it; it knows examples as contexts.
+        form: How the format reward counts.
         end_ids: Tokens that end a completion.
     """
 
     targets: Mapping[str, NDArray[np.float32]]
-    encoder: TextEncoder
+    encoder: RecentTexts
     grounder: Grounder
-    scorer: PreferenceScorer
-    normaliser: Normaliser
+    preference: PreferenceReward
+    form: FormReward
     end_ids: frozenset[int]
 
     def judge(
@@ -65,10 +68,11 @@ class RolloutJudge:
         completions: Sequence[str],
         completion_ids: Sequence[Sequence[int]],
     ) -> list[Rollout]:
-        """Both rewards of each completion.
+        """Every reward of ours for each completion.
 
-        A completion without one clear answer earns 0 twice; an answer that names no item earns
-        no preference. Neither is an error: the policy has to learn to avoid them.
+        A completion without one clear answer earns 0 for meaning and preference; an answer that
+        names no item earns no preference. Neither is an error: the policy has to learn to avoid
+        them.
         """
         parsed = [parse_completion(text) for text in completions]
         answers = [completion.answer for completion in parsed]
@@ -76,7 +80,7 @@ class RolloutJudge:
         targets_ND = np.stack([self.targets[example_id] for example_id in example_ids])
         semantic_N = semantic_reward(answers_ND, targets_ND)
         grounded = self.grounder.ground(answers, answers_ND)
-        preference_N = self._preference(example_ids, grounded)
+        preference_N = self.preference.reward(example_ids, grounded)
         return [
             Rollout(
                 example_id=example_id,
@@ -85,20 +89,13 @@ class RolloutJudge:
                 answer=answers[n],
                 grounded_item_id=grounded[n].item_id,
                 rung=grounded[n].rung,
+                cosine=grounded[n].cosine,
                 semantic=float(semantic_N[n]),
                 preference=float(preference_N[n]),
+                format=check_form(text).reward(self.form),
             )
             for n, (example_id, text) in enumerate(zip(example_ids, completions, strict=True))
         ]
-
-    def _preference(self, example_ids: Sequence[str], grounded: Sequence[Grounded]) -> Array:
-        preference_N = np.zeros(len(grounded))
-        named = [n for n, verdict in enumerate(grounded) if verdict.item_id is not None]
-        if named:
-            item_ids = [item for verdict in grounded if (item := verdict.item_id) is not None]
-            scores_N = self.scorer.score([example_ids[n] for n in named], item_ids)
-            preference_N[named] = self.normaliser.apply(scores_N)
-        return preference_N
 
     def _status(self, parsed: Status, completion_ids: Sequence[int]) -> Status:
         """Whatever broke off before its answer was whole is truncated rather than malformed."""
@@ -107,43 +104,91 @@ class RolloutJudge:
 
 
 class PolicyRewards:
-    """The two reward functions in the form that TRL calls, sharing one judgement.
+    """The reward functions in the form that TRL calls, sharing one judgement.
 
     TRL calls each function on its own with the same rollouts; they are judged at the first call
     and kept until `take` hands them out.
+
+    Args:
+        judge: Of the rewards of ours.
+        paid: Which of `OURS` the policy is paid for.
+        custom: Rewards of the user's own, by name. Beyond TRL's keyword arguments they are
+            given `answers` and `item_ids`, what each completion answered and which item that
+            was taken for (None for none).
     """
 
-    def __init__(self, judge: RolloutJudge) -> None:
+    def __init__(
+        self,
+        judge: RolloutJudge,
+        paid: Sequence[str] = ("semantic", "preference"),
+        custom: Mapping[str, CustomReward] | None = None,
+    ) -> None:
         self._judge = judge
+        self._paid = tuple(name for name in OURS if name in paid)
+        self._custom = dict(custom or {})
         self._judged: list[Rollout] = []
         self._asked: tuple[list[str], list[str]] | None = None
+        self._earned: dict[str, Sequence[float | None]] = {}
 
-    def semantic(
-        self,
-        completions: list[str],
-        completion_ids: list[list[int]],
-        example_id: list[str],
-        **_: Any,
-    ) -> list[float]:
-        """r_s of Eq. 3."""
-        judged = self._rollouts(example_id, completions, completion_ids)
-        return [rollout.semantic for rollout in judged]
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The rewards that are paid, in the order of `functions`."""
+        return (*self._paid, *self._custom)
 
-    def preference(
-        self,
-        completions: list[str],
-        completion_ids: list[list[int]],
-        example_id: list[str],
-        **_: Any,
-    ) -> list[float]:
-        """r_id of Eq. 4."""
-        judged = self._rollouts(example_id, completions, completion_ids)
-        return [rollout.preference for rollout in judged]
+    def functions(self) -> list[Callable[..., list[float | None]]]:
+        """One function for each paid reward, called by its name in metrics and weights."""
+        return [
+            *(_named(name, self._own) for name in self._paid),
+            *(_named(name, self._call_custom) for name in self._custom),
+        ]
 
     def take(self) -> list[Rollout]:
         """The rollouts judged since the last call; none if the step reused earlier ones."""
-        judged, self._judged, self._asked = self._judged, [], None
-        return judged
+        judged, earned = self._judged, self._earned
+        self._judged, self._asked, self._earned = [], None, {}
+        if not earned:
+            return judged
+        return [
+            replace(rollout, custom={name: values[n] for name, values in earned.items()})
+            for n, rollout in enumerate(judged)
+        ]
+
+    def forget(self) -> None:
+        """Forget embeddings, which has to happen at each checkpoint: see `RecentTexts`."""
+        self._judge.encoder.forget()
+
+    def _own(
+        self,
+        name: str,
+        *,
+        completions: list[str],
+        completion_ids: list[list[int]],
+        example_id: list[str],
+        **_: Any,
+    ) -> list[float | None]:
+        judged = self._rollouts(example_id, completions, completion_ids)
+        return [getattr(rollout, name) for rollout in judged]
+
+    def _call_custom(
+        self,
+        name: str,
+        *,
+        completions: list[str],
+        completion_ids: list[list[int]],
+        example_id: list[str],
+        **kwargs: Any,
+    ) -> list[float | None]:
+        judged = self._rollouts(example_id, completions, completion_ids)
+        values = self._custom[name](
+            completions=completions,
+            completion_ids=completion_ids,
+            example_id=example_id,
+            answers=[rollout.answer for rollout in judged],
+            item_ids=[rollout.grounded_item_id for rollout in judged],
+            **kwargs,
+        )
+        self._earned[name] = [None if value is None else float(value) for value in values]
+        return list(self._earned[name])
 
     def _rollouts(
         self, example_ids: list[str], completions: list[str], completion_ids: list[list[int]]
@@ -151,5 +196,17 @@ class PolicyRewards:
         asked = (example_ids, completions)
         if asked != self._asked:
             self._judged = self._judge.judge(example_ids, completions, completion_ids)
-            self._asked = asked
+            self._asked, self._earned = asked, {}
         return self._judged
+
+
+def _named(
+    name: str, method: Callable[..., list[float | None]]
+) -> Callable[..., list[float | None]]:
+    """A function of its own for a reward; TRL looks at `__name__`, and through partials."""
+
+    def reward(**kwargs: Any) -> list[float | None]:
+        return method(name, **kwargs)
+
+    reward.__name__ = name
+    return reward

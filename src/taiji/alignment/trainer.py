@@ -14,7 +14,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,31 +23,33 @@ import torch
 from trl import GRPOTrainer
 from trl.trainer.utils import nanstd
 
-from taiji.alignment import guards, metrics, popo_state
+from taiji.alignment import guards, measure, metrics, micro_batches, popo_state
 from taiji.alignment.advantages import AdvantageRule, mixed_rewards
 from taiji.alignment.epoch_sampler import EpochSampler
-from taiji.alignment.gradients import alignment_scores, cosines, gram
+from taiji.alignment.forward import CompletionScorer
+from taiji.alignment.gradients import cosines, norms
 from taiji.alignment.popo_config import PopoConfig
 from taiji.alignment.probe import LossProbe
-from taiji.alignment.weights import Array, popo_light_weights, popo_weights
+from taiji.alignment.reward_gradients import Update
+from taiji.alignment.shared_prompts import shared_prefill
+from taiji.alignment.weight_rule import WeightRule
+from taiji.alignment.weights import Array
 from taiji.errors import ConfigError, DivergenceError
 
 logger = logging.getLogger(__name__)
 
-_STILL = 1e-6  # a weight that moves less than this in a step stands still
-_PATIENCE = 20  # steps of standing still before the rule is called inert
-
 
 class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
-    """GRPO with reward weights that follow Eq. 5-6 (`popo`), Eq. 7 (`popo_light`) or none.
+    """GRPO with reward weights that follow a rule: Eq. 5-6, Eq. 7, or one of their peers.
 
     Arguments are GRPOTrainer's. Beyond it: weights of the same step, their state in every
-    checkpoint, prompts that may be token ids, and per-reward metrics. `I` is the gradient of
-    the whole Eq. 8, its KL included, averaged over the update windows of one generation.
+    checkpoint, prompts computed once for all their completions, prompts that may be token ids,
+    and per-reward metrics. `I` is the gradient of the whole Eq. 8, its KL included, averaged
+    over the update windows of one generation.
 
     Raises:
         ConfigError: A setting cannot work with the rule.
-        EngineError: Parameters are sharded or replicated and the rule is `popo`.
+        EngineError: DeepSpeed runs the backward pass and the rule needs each reward's own.
     """
 
     _name = "POPO"
@@ -65,17 +67,21 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         self._entropy_bonus_enabled: bool
         self.aux_loss_enabled: bool
         self._probe: LossProbe | None = None
+        self._update: Update | None = None
         self._rewards_NK: torch.Tensor | None = None
         self._fresh_NK: torch.Tensor | None = None
-        self._still_steps = 0
         super().__init__(model=model, reward_funcs=reward_funcs, args=args, **kwargs)
-        self.rule = args.rule
         guards.guard_rewards(self.reward_funcs, self.reward_func_names)
-        self._log_weights_K = popo_state.initial_log_weights(
-            args.reward_weights, len(self.reward_funcs)
+        initial = args.reward_weights
+        self.rule = WeightRule(
+            args.rule_settings(),
+            self.reward_func_names,
+            None if initial is None else np.array(initial, np.float64),
         )
-        if self.rule != "fixed":
+        if args.rule != "fixed":
             self._publish_weights()
+        self._scorer = CompletionScorer(self)
+        self._ways = measure.Ways(self)
         guards.refuse_what_cannot_work(self)
         popo_state.warn_of_inexact_resume(args)
 
@@ -97,16 +103,19 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             return prompts, None, {}
         return super()._tokenize_prompts(prompts)
 
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        shared = self._scorer.shares(model) and not self.use_vllm
+        with shared_prefill(model) if shared else nullcontext():
+            return super()._generate_single_turn(*args, **kwargs)
+
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         self._rewards_NK = super()._calculate_rewards(*args, **kwargs)
         guards.refuse_broken_models(self, self._rewards_NK)
-        if self.rule == "popo_light" and self.model.training:
+        if self.args.rule == "popo_light" and self.model.training and self._due:
             # Needs no gradient, so it is done before TRL mixes: nothing has to be undone.
-            weights_K = popo_light_weights(*self._groups(), epsilon=self.args.light_epsilon)
-            if weights_K is not None:
-                with np.errstate(divide="ignore"):  # a flat reward has weight 0
-                    self._log_weights_K = np.log(weights_K)
-                self._publish_weights()
+            self.rule.step_on_rewards(*self._groups())
+            self._publish_weights()
         return self._rewards_NK
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
@@ -117,22 +126,30 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         assert rewards_NK is not None, "TRL scored completions without rewards"
         combined_N, _ = self._advantages.combined(rewards_NK, self._device_weights(rewards_NK))
         guards.refuse_other_advantages(self._local(combined_N), batch["advantages"])
-        if self.rule == "popo":
-            # Both columns are shuffled and split along with the rollouts.
-            batch["popo_advantages"] = self._local(self._advantages.alone(rewards_NK))
-            batch["popo_row"] = torch.arange(len(batch["advantages"]), device=rewards_NK.device)
+        # Both columns are shuffled and split along with the rollouts.
+        rows = torch.arange(len(batch["advantages"]), device=rewards_NK.device)
+        batch[micro_batches.ROW] = rows
+        if self.rule.needs_gradients:
+            batch[measure.ALONE] = self._local(self._advantages.alone(rewards_NK))
         self._fresh_NK = rewards_NK
         return batch
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         inputs = super()._prepare_inputs(generation_batch)
         fresh_NK, self._fresh_NK = self._fresh_NK, None
-        if fresh_NK is not None:
-            before_K = self.reward_weights.clone()
-            if self.rule == "popo":
-                self._step_popo(fresh_NK)
-            self._log_weights(before_K)
-        return inputs
+        if fresh_NK is None:
+            return inputs
+        if self.args.share_prompts or self.rule.needs_unbiased:
+            self._buffered_inputs = micro_batches.with_whole_groups(
+                self._buffered_inputs, self.num_generations
+            )
+        if self.rule.needs_gradients and self._due:
+            self._step_on_gradients(fresh_NK)
+        for batch in self._buffered_inputs:
+            batch.pop(micro_batches.ROW)
+            batch.pop(measure.ALONE, None)
+        self._log_weights()
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         if self._probe is None:
@@ -140,11 +157,21 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         return self._probe.forward(self._forward, *args, **kwargs)
 
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the model; the place to compute the same log-probabilities in a cheaper way."""
-        return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        """Run the model: in the cheaper way where there is one, else as TRL does."""
+        scored = self._scorer(*args, probe=self._probe, **kwargs)
+        if scored is None:
+            return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        return scored.logprobs_BC, scored.entropies_BC, None
 
     def _compute_loss(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
-        loss: torch.Tensor = super()._compute_loss(model, inputs)
+        if self._probe is None and self._update is not None:
+            self._probe = self._update.take(inputs)
+            try:
+                loss: torch.Tensor = super()._compute_loss(model, inputs)
+            finally:
+                self._probe = None
+        else:
+            loss = super()._compute_loss(model, inputs)
         if not torch.isfinite(loss):  # the Trainer would put the last average in its place
             raise DivergenceError(f"step {self._step_number}: the loss is {loss.item()}")
         return loss
@@ -156,15 +183,14 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
         if self.args.should_save:  # before TRL's files: the trainer state marks it complete
-            popo_state.save(folder, self.rule, self.reward_func_names, self._log_weights_K)
+            popo_state.save(folder, self.rule)
         super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            names = self.reward_func_names
-            self._log_weights_K = popo_state.load(Path(checkpoint), self.rule, names)
-            if self.rule != "fixed":
+            popo_state.load(Path(checkpoint), self.rule)
+            if self.args.rule != "fixed":
                 self._publish_weights()
 
     def _send_telemetry(self) -> None:
@@ -172,62 +198,47 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
 
     # -- One step of the rule ------------------------------------------------------------------
 
-    def _step_popo(self, rewards_NK: torch.Tensor) -> None:
+    def _step_on_gradients(self, rewards_NK: torch.Tensor) -> None:
         """Eq. 6, Eq. 5, then Eq. 9 on the buffered micro-batches, in place."""
         started = time.perf_counter()
         batches = self._buffered_inputs
         try:
-            gram_KK = gram(self._reward_gradients(batches))
-            alignment_K = alignment_scores(gram_KK)
-            self._log_weights_K = popo_weights(
-                self._log_weights_K, alignment_K, step_size=self.args.eta / self.args.mu
-            )
+            measured, geometry = self._ways.measure(batches)
+            alignment_K = self.rule.step_on_gradients(geometry.gram_KK, geometry.unbiased_KK)
         except DivergenceError as error:
-            names = ", ".join(self.reward_func_names)
-            raise DivergenceError(f"step {self._step_number}: rewards {names}: {error}") from error
+            raise DivergenceError(f"step {self._step_number}: {error}") from error
         self._publish_weights()
         advantages_N, flat_N = self._advantages.combined(
             rewards_NK, self._device_weights(rewards_NK)
         )
         local_B = self._local(advantages_N)
         for batch in batches:
-            batch["advantages"] = local_B[batch.pop("popo_row")]
-            del batch["popo_advantages"]
+            batch["advantages"] = local_B[batch[micro_batches.ROW]]
+        self._update = self._ways.update(measured)
         self._correct_metrics(rewards_NK, advantages_N, flat_N)
-        self._log(metrics.alignment(self.reward_func_names, alignment_K, cosines(gram_KK)))
+        names = self.reward_func_names
+        self._log(metrics.alignment(names, alignment_K, cosines(geometry.gram_KK)))
+        self._log(metrics.gradient_norms(names, norms(geometry.gram_KK)))
         self._log({"popo/probe_seconds": time.perf_counter() - started})
 
-    def _reward_gradients(self, batches: list[dict[str, Any]]) -> list[list[torch.Tensor]]:
-        """g_k for each reward, averaged over the update windows that the batches will fill."""
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        sums = [[torch.zeros_like(p) for p in parameters] for _ in self.reward_funcs]
-        for batch in batches:
-            with self._probing() as probe:
-                cotangents = []
-                for advantages_B in batch["popo_advantages"].unbind(dim=1):
-                    inputs = {**batch, "advantages": advantages_B}
-                    cotangents.append(probe.cotangent(self._compute_loss(self.model, inputs)))
-            probe.accumulate(cotangents, parameters, sums)
-        # A generation may serve several updates. Without this the step size of Eq. 5 would grow
-        # with the square of how many.
-        windows = len(batches) / self.current_gradient_accumulation_steps
-        if windows != 1:
-            for total in (tensor for tensors in sums for tensor in tensors):
-                total.div_(windows)
-        return sums
+    def _probed_loss(self, inputs: Mapping[str, Any], probe: LossProbe) -> torch.Tensor:
+        """TRL's loss as the probe answers it; it logs nothing and moves no controller."""
+        with self._silenced(), self.compute_loss_context_manager():
+            self._probe = probe
+            try:
+                loss: torch.Tensor = super()._compute_loss(self.model, inputs)
+            finally:
+                self._probe = None
+        return loss
 
     @contextmanager
-    def _probing(self) -> Iterator[LossProbe]:
-        """TRL's loss answers from the probe, logs nothing and moves no controller."""
+    def _silenced(self) -> Iterator[None]:
         kept = self._metrics, self._entropy_bonus_enabled, self.aux_loss_enabled
         self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
         self._entropy_bonus_enabled = self.aux_loss_enabled = False
-        self._probe = LossProbe()
         try:
-            with self.compute_loss_context_manager():
-                yield self._probe
+            yield
         finally:
-            self._probe = None
             self._metrics, self._entropy_bonus_enabled, self.aux_loss_enabled = kept
 
     # -- Small parts ---------------------------------------------------------------------------
@@ -235,6 +246,10 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     @property
     def _step_number(self) -> int:
         return int(self.state.global_step) + 1
+
+    @property
+    def _due(self) -> bool:
+        return self.rule.due(self._step_number)
 
     @property
     def _advantages(self) -> AdvantageRule:
@@ -261,26 +276,17 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
 
     def _publish_weights(self) -> None:
         """Hand w(t) to TRL, which mixes with it and reports the mixed reward."""
-        self.reward_weights = torch.tensor(np.exp(self._log_weights_K), dtype=torch.float32)
+        self.reward_weights = torch.tensor(self.rule.weights_K, dtype=torch.float32)
 
     def _log(self, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self._metrics["train"][name].append(value)
 
-    def _log_weights(self, before_K: torch.Tensor) -> None:
-        names = self.reward_func_names
+    def _log_weights(self) -> None:
         self._log({f"popo/w_{name}": weight for name, weight in self.weights.items()})
-        self._log(metrics.spread(names, *self._groups()))
-        still = self.rule != "fixed" and bool((self.reward_weights - before_K).abs().max() < _STILL)
-        self._still_steps = self._still_steps + 1 if still else 0
-        if self._still_steps == _PATIENCE and len(names) > 1:
-            logger.warning(
-                "%s: weights have not moved by %s in %d steps: the rewards have no spread within "
-                "groups, or eta / mu is too small for gradients of this size",
-                self.rule,
-                _STILL,
-                _PATIENCE,
-            )
+        self._log(metrics.spread(self.reward_func_names, *self._groups()))
+        if warning := self.rule.inert_warning():
+            logger.warning(warning)
 
     def _correct_metrics(
         self, rewards_NK: torch.Tensor, advantages_N: torch.Tensor, flat_N: torch.Tensor

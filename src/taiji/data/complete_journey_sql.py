@@ -4,8 +4,6 @@ Each names its steps and reads from top to bottom. `known(x)` is null for a null
 the word NaN. Sums of money run over decimals: a sum of floats depends on the thread that adds.
 """
 
-from taiji.data.splits import WEEKS, windows_sql
-
 # Fuel, gift cards, services and book-keeping; some carry quantities of tens of thousands.
 _NON_MERCHANDISE = (
     "AUTOMOTIVE",
@@ -23,7 +21,6 @@ _NON_MERCHANDISE = (
 # Front page, back page, wrap front, wrap back: from the most prominent to the least, which is
 # the alphabet's order, so min() picks the best place of a title.
 _COVER_PAGES = ("D", "F", "H", "L")
-_FIRST_LABELLED_WEEK = WEEKS["reward"][0]
 
 # One row a product: why it is no item, or the group of products that share a title.
 PRODUCTS = f"""
@@ -101,18 +98,28 @@ LEFT JOIN product_items USING (product_id);
 CREATE TEMP VIEW lines AS SELECT * FROM judged_lines WHERE verdict = 'kept';
 """
 
+ITEMS = """
+SELECT DISTINCT item_id, title, category_l1, category_l2, category_l3, brand
+FROM catalogue
+ORDER BY item_id
+"""
+
+# `{held_out}` is a condition on user_id.
 USERS = r"""
-WITH buyers AS (SELECT DISTINCT household_id FROM lines)
+WITH buyers AS (SELECT DISTINCT household_id, household_id::VARCHAR AS user_id FROM lines)
 SELECT
-    household_id::VARCHAR AS user_id,
-    known(age) AS age,
-    known(income) AS income,
-    known(home_ownership) AS home_ownership,
-    known(marital_status) AS marital_status,
-    known(household_size) AS household_size,
-    regexp_replace(known(household_comp), '(Adults?) Kids', '\1 with Kids')
-        AS household_composition,
-    known(kids_count) AS kids_count
+    user_id,
+    {held_out} AS holdout,
+    map {{
+        'age': known(age),
+        'income': known(income),
+        'home_ownership': known(home_ownership),
+        'marital_status': known(marital_status),
+        'household_size': known(household_size),
+        'household_composition':
+            regexp_replace(known(household_comp), '(Adults?) Kids', '\1 with Kids'),
+        'kids_count': known(kids_count)
+    }} AS fields
 FROM buyers
 LEFT JOIN demographics USING (household_id)
 ORDER BY user_id
@@ -152,7 +159,6 @@ EXPOSURES = f"""
 WITH visits AS (
     SELECT household_id, store_id, week, min(ts) AS ts
     FROM lines
-    WHERE week >= {_FIRST_LABELLED_WEEK}
     GROUP BY ALL
 ),
 covers AS (
@@ -160,7 +166,6 @@ covers AS (
     FROM promotions
     JOIN product_items USING (product_id)
     WHERE mailer_location IN {_COVER_PAGES}
-      AND week >= {_FIRST_LABELLED_WEEK}
       AND reason = 'kept'
 ),
 ads AS (
@@ -188,13 +193,10 @@ SELECT
     household_id::VARCHAR AS user_id,
     item_id,
     ts,
-    window_name AS "window",
-    week,
     placement,
     coalesce(click, 0) AS click,
     coalesce(conversion, 0) AS conversion
 FROM shown
-JOIN {windows_sql()} USING (week)
 LEFT JOIN clicks USING (household_id, store_id, week, path_id)
 LEFT JOIN conversions USING (household_id, store_id, week, item_id)
 ORDER BY user_id, ts, item_id, store_id
@@ -215,15 +217,13 @@ COUNTS = {
         WITH located AS (
             SELECT
                 product_id,
-                mailer_location IN {_COVER_PAGES} AS on_cover,
-                week >= {_FIRST_LABELLED_WEEK} AS labelled
+                mailer_location IN {_COVER_PAGES} AS on_cover
             FROM promotions
         ),
         judged AS (
             SELECT
                 CASE
                     WHEN on_cover IS NOT TRUE THEN 'not on a cover page'
-                    WHEN labelled IS NOT TRUE THEN 'in the history window'
                     ELSE coalesce(reason, 'unknown product')
                 END AS reason
             FROM located
@@ -241,3 +241,34 @@ COUNTS = {
         ORDER BY ALL
     """,
 }
+
+# The first refused rows of each reason. Promotions are counted only: nearly all are refused, for
+# not being on a cover page.
+REFUSED = """
+WITH refused AS (
+    SELECT
+        'products' AS "table",
+        product_id::VARCHAR AS key,
+        reason,
+        concat_ws(' / ', department, category, kind) AS value
+    FROM judged_products
+    WHERE reason <> 'kept'
+    UNION ALL
+    SELECT
+        'transactions',
+        concat_ws(' ', household_id, basket_id, product_id),
+        verdict,
+        concat_ws(' pieces, ', quantity, sales_value)
+    FROM judged_lines
+    WHERE verdict <> 'kept'
+),
+placed AS (
+    SELECT *, row_number() OVER (PARTITION BY "table", reason ORDER BY key, value) AS place
+    FROM refused
+)
+SELECT "table", "table" || '.parquet' AS files, NULL::VARCHAR AS file, NULL::BIGINT AS "row",
+    key, reason, value
+FROM placed
+WHERE place <= {most}
+ORDER BY "table", reason, key, value
+"""

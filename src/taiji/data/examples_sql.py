@@ -1,241 +1,204 @@
-"""The queries of `taiji.data.examples`: who is asked, about which moment, knowing what.
+"""The queries of `taiji.data.examples`: who is asked, about which moment, towards what.
 
-`interactions`, `items` and `users` are registered with plain UTC times. An order is a set:
-its lines have one time, and none of them is history of another.
+`windows` holds the stretches of time whose orders become targets, `rank_moments` those at which
+features are asked for. An order is a set: its lines have one time, and none of them is history
+of another.
 """
 
-from taiji.data.splits import RANK_SPLITS, TARGET_SPLITS, TIMEZONE, windows_sql
-
-_SPLIT_OF_WINDOW = " ".join(
-    f"WHEN '{window}' THEN '{split}'" for window, split in TARGET_SPLITS.items()
-)
-
 # Every order of a target window with its targets, judged. `{line_hash}` ranks the lines of an
-# order, `{order_hash}` the orders; neither looks at anything but ids. Of each user and week the
+# order, `{order_hash}` the orders; neither looks at anything but ids. Of each user and period the
 # first usable order by hash stays, so that histories do not repeat one another.
-CANDIDATES = f"""
-CREATE TEMP TABLE candidates AS
+ORDERS = """
+SELECT
+    orders.user_id,
+    orders.order_id,
+    orders.cutoff,
+    windows.split,
+    CAST(floor(datediff(
+        CAST(convert_timezone('UTC', '{timezone}', CAST(orders.cutoff AS TIMESTAMP_NTZ)) AS DATE),
+        windows.first_day
+    ) / {period_days}) AS INT) AS period
+FROM (
+    SELECT user_id, order_id, min(ts) AS cutoff
+    FROM interactions
+    GROUP BY user_id, order_id
+) AS orders
+JOIN windows ON orders.cutoff >= windows.starts AND orders.cutoff < windows.ends
+"""
+
+# How many interactions came before each moment.
+LENGTHS = """
+WITH moments AS (
+    SELECT user_id, ts, count(*) AS num_lines
+    FROM interactions
+    GROUP BY user_id, ts
+)
+SELECT
+    user_id,
+    ts,
+    sum(num_lines) OVER (PARTITION BY user_id ORDER BY ts) - num_lines AS history_length
+FROM moments
+"""
+
+TARGETS = """
 WITH first_bought AS (
     SELECT user_id, item_id, min(ts) AS first_ts
     FROM interactions
-    GROUP BY ALL
+    GROUP BY user_id, item_id
 ),
-moments AS (
-    SELECT user_id, ts, count(*) AS num_lines
-    FROM interactions
-    GROUP BY ALL
-),
-lengths AS (
-    SELECT
-        user_id,
-        ts AS cutoff,
-        sum(num_lines) OVER (PARTITION BY user_id ORDER BY ts) - num_lines AS history_length
-    FROM moments
-),
-orders AS (
-    SELECT user_id, order_id, min(ts) AS cutoff
-    FROM interactions
-    GROUP BY ALL
-),
-dated AS (
-    SELECT orders.*, week, CASE window_name {_SPLIT_OF_WINDOW} END AS split
+lines AS (
+    SELECT DISTINCT
+        orders.user_id,
+        orders.order_id,
+        i.item_id,
+        first_bought.first_ts >= orders.cutoff AS is_novel
     FROM orders
-    JOIN {windows_sql()} ON cutoff >= starts AND cutoff < ends
-    WHERE split IS NOT NULL
+    JOIN interactions AS i ON i.user_id = orders.user_id AND i.order_id = orders.order_id
+    JOIN first_bought
+        ON first_bought.user_id = i.user_id AND first_bought.item_id = i.item_id
 ),
-targeted AS (
-    SELECT
-        user_id,
-        order_id,
-        list_sort(list(DISTINCT item_id)) AS basket_item_ids,
-        arg_min(item_id, {{line_hash}}) AS any_item_id,
-        arg_min(item_id, {{line_hash}}) FILTER (WHERE first_ts >= cutoff) AS novel_item_id
-    FROM dated
-    JOIN interactions USING (user_id, order_id)
-    JOIN first_bought USING (user_id, item_id)
-    GROUP BY ALL
-),
-judged AS (
-    SELECT
-        *,
-        {{order_hash}} AS draw,
-        CASE
-            WHEN holdout AND split <> 'test' THEN 'held-out user'
-            WHEN history_length < {{min_history}} THEN 'short history'
-            WHEN {{needs_novel}} AND split <> 'test' AND novel_item_id IS NULL
-                THEN 'no novel target'
-        END AS fault
-    FROM dated
-    JOIN targeted USING (user_id, order_id)
-    JOIN lengths USING (user_id, cutoff)
-    JOIN (SELECT user_id, holdout FROM users) USING (user_id)
-),
-first_of_week AS (
+drawn AS (
     SELECT
         *,
         row_number() OVER (
-            PARTITION BY split, user_id, week, fault IS NULL ORDER BY draw
+            PARTITION BY user_id, order_id ORDER BY {line_hash}, item_id
+        ) AS place,
+        row_number() OVER (
+            PARTITION BY user_id, order_id, is_novel ORDER BY {line_hash}, item_id
+        ) AS place_of_kind
+    FROM lines
+)
+SELECT
+    user_id,
+    order_id,
+    array_sort(collect_set(item_id)) AS basket_item_ids,
+    array_sort(collect_set(CASE WHEN is_novel THEN item_id END)) AS novel_item_ids,
+    min(CASE WHEN place = 1 THEN item_id END) AS any_item_id,
+    min(CASE WHEN is_novel AND place_of_kind = 1 THEN item_id END) AS novel_item_id
+FROM drawn
+GROUP BY user_id, order_id
+"""
+
+CANDIDATES = """
+WITH judged AS (
+    SELECT
+        orders.*,
+        targets.basket_item_ids,
+        targets.novel_item_ids,
+        targets.any_item_id,
+        targets.novel_item_id,
+        {order_hash} AS draw,
+        CASE
+            WHEN users.holdout AND orders.split <> 'test' THEN 'held-out user'
+            WHEN lengths.history_length < {min_history} THEN 'short history'
+            WHEN {needs_novel} AND orders.split <> 'test' AND targets.novel_item_id IS NULL
+                THEN 'no novel target'
+        END AS fault
+    FROM orders
+    JOIN targets ON targets.user_id = orders.user_id AND targets.order_id = orders.order_id
+    JOIN lengths ON lengths.user_id = orders.user_id AND lengths.ts = orders.cutoff
+    JOIN users ON users.user_id = orders.user_id
+),
+first_of_period AS (
+    SELECT
+        *,
+        row_number() OVER (
+            PARTITION BY split, user_id, period, fault IS NULL ORDER BY draw, order_id
         ) AS place
     FROM judged
 )
-SELECT * EXCLUDE (place),
-    coalesce(fault, CASE WHEN place > 1 THEN 'same week' ELSE 'usable' END) AS verdict
-FROM first_of_week
+SELECT
+    user_id, order_id, cutoff, split, basket_item_ids, novel_item_ids, any_item_id, novel_item_id,
+    draw,
+    coalesce(fault, CASE WHEN place > 1 THEN 'same period' ELSE 'usable' END) AS verdict
+FROM first_of_period
 """
 
 # One example of every user first, then a second of each, until the split is full.
-ASKS = f"""
-CREATE TEMP TABLE asks AS
+DRAWN = """
 WITH turns AS (
     SELECT
         *,
-        row_number() OVER (PARTITION BY split, user_id ORDER BY draw) AS turn
+        row_number() OVER (PARTITION BY split, user_id ORDER BY draw, order_id) AS turn
     FROM candidates
     WHERE verdict = 'usable'
 ),
 ranked AS (
-    SELECT *, row_number() OVER (PARTITION BY split ORDER BY turn, draw) AS place
+    SELECT
+        *,
+        row_number() OVER (PARTITION BY split ORDER BY turn, draw, user_id, order_id) AS place
     FROM turns
-),
-drawn AS (
-    SELECT *
-    FROM ranked
-    WHERE place <= CASE split {{split_sizes}} END
-),
-earliest AS (
+)
+SELECT *, {needs_novel} AND split <> 'test' AS towards_novel
+FROM ranked
+WHERE place <= CASE split {split_sizes} END
+"""
+
+RANK_USERS = """
+WITH earliest AS (
     SELECT user_id, min(ts) AS first_ts
     FROM interactions
-    GROUP BY ALL
+    GROUP BY user_id
 ),
-rank_users AS (
-    SELECT users.*, {{user_hash}} AS draw
+ranked AS (
+    SELECT
+        users.user_id,
+        row_number() OVER (ORDER BY {user_hash}, users.user_id) AS place
     FROM users
-    JOIN earliest USING (user_id)
-    WHERE first_ts < (SELECT min(starts) FROM {windows_sql()}
-        WHERE window_name = '{RANK_SPLITS["rank_train"]}')
-    ORDER BY draw
-    LIMIT {{num_rank_users}}
-),
-rank_moments(split, cutoff) AS (
-    SELECT CASE window_name
-        {" ".join(f"WHEN '{window}' THEN '{split}'" for split, window in RANK_SPLITS.items())}
-        END, min(starts)
-    FROM {windows_sql()}
-    WHERE window_name IN {tuple(RANK_SPLITS.values())}
-    GROUP BY window_name
+    JOIN earliest ON earliest.user_id = users.user_id
+    WHERE earliest.first_ts < {rank_starts}
+)
+SELECT user_id, place
+FROM ranked
+WHERE place <= {num_rank_users}
+"""
+
+ASKS = """
+WITH both AS (
+    SELECT
+        concat_ws('-', split, user_id, order_id) AS example_id,
+        user_id,
+        split,
+        cutoff,
+        CASE WHEN towards_novel THEN novel_item_id ELSE any_item_id END AS target_item_id,
+        novel_item_id AS novel_target_item_id,
+        {target_item_ids} AS target_item_ids,
+        basket_item_ids,
+        place
+    FROM drawn
+    UNION ALL
+    SELECT
+        concat_ws('-', m.split, u.user_id) AS example_id,
+        u.user_id,
+        m.split,
+        m.cutoff,
+        CAST(NULL AS STRING) AS target_item_id,
+        CAST(NULL AS STRING) AS novel_target_item_id,
+        CAST(NULL AS ARRAY<STRING>) AS target_item_ids,
+        CAST(NULL AS ARRAY<STRING>) AS basket_item_ids,
+        u.place
+    FROM rank_users AS u
+    CROSS JOIN rank_moments AS m
 )
 SELECT
-    concat_ws('-', split, user_id, order_id) AS example_id,
-    split,
-    cutoff,
-    order_id,
-    CASE WHEN {{needs_novel}} AND split <> 'test' THEN novel_item_id
-        ELSE any_item_id END AS target_item_id,
-    novel_item_id AS novel_target_item_id,
+    example_id, user_id, split, cutoff, target_item_id, novel_target_item_id, target_item_ids,
     basket_item_ids,
-    turn,
-    draw,
-    users.*
-FROM drawn
-JOIN users USING (user_id)
-UNION ALL BY NAME
-SELECT concat_ws('-', split, user_id) AS example_id, split, cutoff, 1 AS turn, rank_users.*
-FROM rank_users
-CROSS JOIN rank_moments
+    {since} AS since,
+    row_number() OVER (ORDER BY CASE split {split_order} END, place) AS place
+FROM both
 """
 
-# What may be known at a cut-off. Everything about the past of an example reads this view.
-PAST = """
-CREATE TEMP VIEW past AS
-SELECT asks.example_id, asks.cutoff, i.*
-FROM asks
-JOIN interactions AS i
-    ON i.user_id = asks.user_id
-    AND i.ts < asks.cutoff
-    AND i.order_id IS DISTINCT FROM asks.order_id
-"""
-
-HISTORIES = """
-SELECT
-    example_id,
-    item_id,
-    ts,
-    price,
-    row_number() OVER (
-        PARTITION BY example_id ORDER BY ts DESC, order_id DESC, item_id DESC
-    ) AS place
-FROM past
-QUALIFY place <= {history_items}
-ORDER BY example_id, place
-"""
-
-# Figures of all of the past, not only of the lines that a prompt shows. Ties by name.
-HABITS = f"""
-WITH bought AS (
-    SELECT
-        past.*,
-        category_l1,
-        category_l2,
-        brand,
-        timezone('{TIMEZONE}', timezone('UTC', ts)) AS local_ts
-    FROM past
-    LEFT JOIN items USING (item_id)
-),
-counted AS (
-    SELECT example_id, category_l1, category_l2, count(*) AS num_lines
-    FROM bought
-    WHERE category_l2 IS NOT NULL
-    GROUP BY ALL
-),
-favourites AS (
-    SELECT
-        example_id,
-        list(category_l2 ORDER BY num_lines DESC, category_l1, category_l2)[1:3]
-            AS top_categories
-    FROM counted
-    GROUP BY example_id
-),
-trips AS (
-    SELECT DISTINCT
-        example_id,
-        order_id,
-        CASE WHEN isodow(local_ts) >= 6 THEN 'weekend' ELSE 'weekday' END
-        || CASE
-            WHEN hour(local_ts) BETWEEN 5 AND 11 THEN ' mornings'
-            WHEN hour(local_ts) BETWEEN 12 AND 16 THEN ' afternoons'
-            WHEN hour(local_ts) BETWEEN 17 AND 21 THEN ' evenings'
-            ELSE ' nights'
-        END AS moment
-    FROM bought
-),
-times AS (
-    SELECT example_id, moment, count(*) AS num_orders
-    FROM trips
-    GROUP BY ALL
-),
-usual_times AS (
-    SELECT example_id, list(moment ORDER BY num_orders DESC, moment)[1] AS shopping_time
-    FROM times
-    GROUP BY example_id
-),
-figures AS (
-    SELECT
-        example_id,
-        count(*) AS history_length,
-        quantile_disc(price, 0.25) AS low_price,
-        quantile_disc(price, 0.75) AS high_price,
-        count_if(brand = 'Private label') / nullif(count(brand), 0) AS private_label_share
-    FROM bought
-    GROUP BY example_id
-)
-SELECT *
-FROM asks
-LEFT JOIN figures USING (example_id)
-LEFT JOIN favourites USING (example_id)
-LEFT JOIN usual_times USING (example_id)
-ORDER BY split, turn, draw
-"""
+TARGET_ITEM_IDS = {
+    "one": "array(CASE WHEN towards_novel THEN novel_item_id ELSE any_item_id END)",
+    "basket": "CASE WHEN towards_novel THEN novel_item_ids ELSE basket_item_ids END",
+}
 
 FUNNEL = """
-SELECT split, verdict, count(*) FROM candidates GROUP BY ALL ORDER BY ALL
+SELECT split, verdict, count(*) AS num_orders
+FROM candidates
+GROUP BY split, verdict
+ORDER BY split, verdict
 """
+
+# Nothing else needs the whole log after this: what is asked of no user is not sorted.
+LOG_RANGE = "SELECT min(ts) AS first_ts, max(ts) AS last_ts FROM interactions"

@@ -4,24 +4,49 @@ Everything missing is left out, never written as `None`. Fields stand in a fixed
 the same facts give the same text. All text from the log goes through `defang` here.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from taiji.config_text import TextSection
+from taiji.data.fields import GROUPS, ProfileField, coarse, profile_fields
+from taiji.data.graphemes import cut
 from taiji.safe_text import defang
+from taiji.templates import Language, Templates, currency_name, fill, resolve_templates
 
-CURRENCY = "USD"
+SEPARATOR = "; "
+"""Between the parts of an item and of a history line, in every language: answers are read by it."""
 
-_DEMOGRAPHICS = {
-    "age": "age {}",
-    "income": "income {} " + CURRENCY,
-    "home_ownership": "{}",
-    "marital_status": "{}",
-    "household_size": "household of {}",
-    "household_composition": "{}",
-    "kids_count": "kids: {}",
-}
 _STEPS = ((365, "year"), (30, "month"), (7, "week"), (1, "day"))
+KINDS = frozenset(
+    {"purchase", "view", "click", "like", "save", "comment", "share", "cart", "redeem"}
+)
+_MODALITIES = {
+    "search": "searches",
+    "search_query": "searches",
+    "app": "apps",
+    "app_active": "apps",
+    "live_stream": "live_streams",
+    "live": "live_streams",
+}
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How facts are told: words, currency, and which fields of a profile, how coarsely.
+
+    Attributes:
+        currency: As prices name it.
+        fields: The allow-list, in the order of telling.
+        max_characters: Of a title, a category's name or a value; longer ones are cut.
+        unsaid_kind: The kind of interaction that a history line takes for granted.
+    """
+
+    language: Language
+    templates: Templates
+    currency: str
+    fields: tuple[ProfileField, ...]
+    max_characters: int
+    unsaid_kind: str
 
 
 @dataclass(frozen=True)
@@ -31,71 +56,148 @@ class Habits:
     Attributes:
         top_categories: The most frequent second-level categories, most frequent first.
         price_band: Lower and upper quartile of the unit prices paid.
+        brands: The most frequent brands, most frequent first.
         private_label_share: Share of the interactions with a known brand that are private label.
         shopping_time: When most orders are placed, such as `weekday evenings`.
+        events: What the user did beside interactions, newest first, by modality.
     """
 
-    top_categories: tuple[str, ...] = ()
+    top_categories: Sequence[str] = ()
     price_band: tuple[float, float] | None = None
+    brands: Sequence[str] = ()
     private_label_share: float | None = None
     shopping_time: str | None = None
+    events: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def wording(section: TextSection, declared: Sequence[str]) -> Wording:
+    """The wording of a recipe for a source that declares these profile fields, in this order.
+
+    Raises:
+        ConfigError: The recipe names a field that the source does not have.
+    """
+    return Wording(
+        language=section.language,
+        templates=resolve_templates(section.language, section.templates),
+        currency=currency_name(section.language, section.currency),
+        fields=profile_fields(section, declared),
+        max_characters=section.max_title_characters,
+        unsaid_kind=section.unsaid_kind,
+    )
 
 
 def item_text(title: str, l1: str | None, l2: str | None, l3: str | None) -> str:
     """Return `title; L1; L2; L3`, the form of every answer (missing levels left out)."""
-    return "; ".join(_part(part) for part in (title, l1, l2, l3) if part)
+    return SEPARATOR.join(_part(part) for part in (title, l1, l2, l3) if part)
 
 
-def history_line(item: str, price: float | None, before: timedelta) -> str:
-    """Return one interaction: the item's text, the unit price and its age at the cut-off."""
-    parts = [item]
-    if price is not None:
-        parts.append(f"{price:.2f} {CURRENCY}")
-    parts.append(f"{_age(before)} before")
-    return "; ".join(parts)
+def price_text(price: float, words: Wording) -> str:
+    """Return a unit price, such as `2.50 USD`."""
+    return fill(words.templates.price, amount=f"{price:.2f}", currency=words.currency)
 
 
-def profile_text(demographics: Mapping[str, str | None], habits: Habits) -> str:
-    """Return who the user is and how they buy, in two short sentences at most.
+def kind_text(kind: str, words: Wording) -> str:
+    """Return what was done, such as `viewed`; a kind that is not ours stands as it is."""
+    known: str = getattr(words.templates, kind if kind in KINDS else "other_kind")
+    return fill(known, kind=_value(kind.replace("_", " "), words).replace(";", ","))
+
+
+def age_text(num_hours: int, words: Wording) -> str:
+    """Return how long before the cut-off, in the largest whole unit: `3 weeks before`.
 
     Args:
-        demographics: Columns of the users table; unknown columns are not shown.
-        habits: Figures of the interactions strictly before the cut-off.
+        num_hours: Whole hours, rounded down; never told as less than one.
+        words: The wording.
     """
-    known = [
-        pattern.format(_lower_words(defang(value)))
-        for column, pattern in _DEMOGRAPHICS.items()
-        if (value := demographics.get(column)) and (column, value) != ("kids_count", "0")
-    ]
-    sentences = (_sentence("Household: ", ", ".join(known)), _sentence("", _habits_text(habits)))
-    return " ".join(sentence for sentence in sentences if sentence)
+    num_days = num_hours // 24
+    number, unit = max(1, num_hours), "hour"
+    for size, name in _STEPS:
+        if num_days >= size:
+            number, unit = num_days // size, name
+            break
+    template: str = getattr(words.templates, unit if number == 1 else f"{unit}s")
+    return fill(words.templates.before, age=fill(template, number=str(number)))
 
 
-def _habits_text(habits: Habits) -> str:
+def profile_text(fields: Mapping[str, str | None], habits: Habits, words: Wording) -> str:
+    """Return who the user is and how they buy, in a few short sentences.
+
+    Args:
+        fields: Values of the users table; only those on the allow-list are told.
+        habits: Figures of the interactions strictly before the cut-off.
+        words: The wording.
+    """
+    templates = words.templates
+    parts = [*_facts(fields, words), _habits_text(habits, words), *_events(habits.events, words)]
+    sentences = [f"{part[0].upper()}{part[1:]}{templates.sentence_end}" for part in parts if part]
+    return templates.sentence_separator.join(sentences)
+
+
+def _facts(fields: Mapping[str, str | None], words: Wording) -> Iterable[str]:
+    """One sentence a group: `Household: age 45-54, married`."""
+    templates = words.templates
+    for group in GROUPS:
+        told = [
+            text
+            for known in words.fields
+            if known.group == group and (text := _fact(known, fields.get(known.name), words))
+        ]
+        if told:
+            label: str = getattr(templates, group)
+            listed = templates.fact_separator.join(told)
+            yield fill(templates.facts, label=label, facts=listed)
+
+
+def _fact(known: ProfileField, value: str | None, words: Wording) -> str:
+    told = coarse(known, value.strip(), words.templates.under_age) if value else None
+    told = _value(told, words) if told else ""
+    if not told:
+        return ""
+    if known.group == "household" and words.language == "en":
+        told = _lower_words(told)
+    if known.pattern is not None:
+        return fill(known.pattern, value=told, currency=words.currency)
+    name = _value(known.name.replace("_", " "), words)
+    return fill(words.templates.other_fact, name=name, value=told)
+
+
+def _habits_text(habits: Habits, words: Wording) -> str:
+    templates = words.templates
     parts = []
     if habits.top_categories:
-        names = [_part(name).lower() for name in habits.top_categories]
-        parts.append(f"Buys mostly {_enumerate(names)}")
+        names = [_part(name) for name in habits.top_categories]
+        names = [name.lower() for name in names] if words.language == "en" else names
+        parts.append(fill(templates.top_categories, names=_enumerate(names, words)))
     if habits.price_band is not None:
-        low, high = habits.price_band
-        parts.append(f"usually pays {low:.2f} to {high:.2f} {CURRENCY}")
+        low, high = (f"{price:.2f}" for price in habits.price_band)
+        parts.append(fill(templates.price_band, low=low, high=high, currency=words.currency))
+    if habits.brands:
+        names = [_part(name) for name in habits.brands]
+        parts.append(fill(templates.brands, names=_enumerate(names, words)))
     if habits.private_label_share is not None:
-        parts.append(f"{habits.private_label_share:.0%} private label")
+        parts.append(fill(templates.private_label, share=f"{habits.private_label_share:.0%}"))
     if habits.shopping_time:
-        parts.append(f"shops mostly on {habits.shopping_time}")
-    return "; ".join(parts)
+        parts.append(_active_hours(habits.shopping_time, words))
+    return templates.habit_separator.join(parts)
 
 
-def _age(before: timedelta) -> str:
-    """Return the largest whole unit, rounded down; never less than an hour: `3 weeks`."""
-    for num_days, unit in _STEPS:
-        if before.days >= num_days:
-            return _count(before.days // num_days, unit)
-    return _count(max(1, before.seconds // 3600), "hour")
+def _active_hours(moment: str, words: Wording) -> str:
+    """`weekday evenings` in the words of the language."""
+    days, hours = moment.split(" ")
+    templates = words.templates
+    return fill(
+        templates.active_hours, days=getattr(templates, days), hours=getattr(templates, hours)
+    )
 
 
-def _count(number: int, unit: str) -> str:
-    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+def _events(events: Mapping[str, Sequence[str]], words: Wording) -> Iterable[str]:
+    """One sentence a modality: `Recent searches: oat milk, tea`."""
+    for modality, values in events.items():
+        names = list(dict.fromkeys(filter(None, (_value(value, words) for value in values))))
+        template: str = getattr(words.templates, _MODALITIES.get(modality, "other_events"))
+        if names:
+            listed = words.templates.list_separator.join(names)
+            yield fill(template, name=_value(modality.replace("_", " "), words), names=listed)
 
 
 def _part(text: str) -> str:
@@ -103,15 +205,23 @@ def _part(text: str) -> str:
     return " ".join(defang(text).replace(";", ",").split())
 
 
+def _value(text: str, words: Wording) -> str:
+    """Make a value safe, one line, and no longer than allowed."""
+    return short_name(" ".join(defang(text).split()), words.max_characters)
+
+
+def short_name(text: str, max_characters: int) -> str:
+    """Cut a name at a border between graphemes; see `graphemes.cut`."""
+    return defang(cut(text, max_characters))
+
+
 def _lower_words(text: str) -> str:
     """`2 Adults No Kids` -> `2 adults no kids`; ranges such as `50-74K` stay."""
     return " ".join(word.lower() if word.isalpha() else word for word in text.split())
 
 
-def _enumerate(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _sentence(start: str, text: str) -> str:
-    text = start + text if text else ""
-    return f"{text[0].upper()}{text[1:]}." if text else ""
+def _enumerate(names: Sequence[str], words: Wording) -> str:
+    templates = words.templates
+    *first, last = names
+    listed = templates.list_separator.join(first)
+    return f"{listed}{templates.list_last}{last}" if first else last

@@ -6,6 +6,7 @@ Colours are CSS variables of the page, so a chart follows light and dark.
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import vl_convert
@@ -15,6 +16,7 @@ Spec = dict[str, Any]
 
 _WIDTH, _HEIGHT = 340, 230
 _SEMANTIC, _PREFERENCE = "var(--semantic)", "var(--preference)"
+_OTHERS = ("var(--kept)", "var(--rejected)", "var(--muted)")
 _SCATTER_POINTS = 600  # more would only cover each other
 
 _CONFIG: Spec = {
@@ -84,7 +86,7 @@ def reasons_chart(counts: Mapping[str, int]) -> str:
 
 
 def lines_chart(steps: Rows, columns: Mapping[str, str], title: str, name: str) -> str:
-    """One line per column over training steps, semantic and preference in their colours."""
+    """One line per column over training steps; the paper's rewards have colours of their own."""
     values = [
         {"step": row["step"], "value": row[column], "series": series}
         for row in steps
@@ -190,7 +192,9 @@ def _threshold(threshold: float) -> list[Spec]:
 
 
 def _series_colour(series: list[str]) -> Spec:
-    colours = [_PREFERENCE if "preference" in name else _SEMANTIC for name in series]
+    fixed = {"semantic": _SEMANTIC, "preference": _PREFERENCE}
+    others = cycle(_OTHERS if fixed.keys() & set(series) else (_SEMANTIC, _PREFERENCE, *_OTHERS))
+    colours = [fixed.get(name) or next(others) for name in series]
     return {
         "field": "series",
         "type": "nominal",

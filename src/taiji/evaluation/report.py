@@ -20,14 +20,20 @@ from taiji.config import Recipe
 from taiji.evaluation import charts
 from taiji.evaluation.cards import NUM_CARDS, CardTables, build_cards
 from taiji.evaluation.judgements import OUTSIDE
-from taiji.evaluation.tables import RULE_TITLES, WRITER_TITLES, build_tables, point_text, range_text
+from taiji.evaluation.reward_figures import reward_charts, reward_names, top_answers
+from taiji.evaluation.tables import (
+    WRITER_TITLES,
+    build_tables,
+    point_text,
+    range_text,
+    weighting_title,
+)
 
 Row = Mapping[str, Any]
 # Controls of direction and invisible spaces. Joiners stay: emoji and Persian need them.
 _HIDDEN = frozenset(
     "\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 )
-_REWARDS = ("semantic", "preference")
 _WHAT_IF_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
@@ -81,8 +87,10 @@ def render_report(data: ReportData, num_cards: int = NUM_CARDS) -> str:
         charts={name: markupsafe.Markup(svg) for name, svg in _charts(data).items()},
         tables=build_tables(data.metrics) if data.metrics is not None else (),
         cards=_cards(data, num_cards),
+        reward_names=reward_names(data.align_steps),
+        top_answers=[] if data.rollouts is None else top_answers(data.rollouts, data.items),
         writer_titles=WRITER_TITLES,
-        rule_titles=RULE_TITLES,
+        weighting=weighting_title(data.recipe.align.weights.scheme),
     )
 
 
@@ -157,27 +165,12 @@ def _charts(data: ReportData) -> dict[str, str]:
         drawn["reasons"] = charts.reasons_chart(dict(selection["reasons"]))
     if any("loss" in row for row in data.sft_steps):
         drawn["sft"] = charts.lines_chart(data.sft_steps, {"loss": "loss"}, "loss (Eq. 2)", "sft")
-    for prefix, name, title in (("w", "weights", "weight w"), ("I", "alignment", "I (Eq. 6)")):
-        columns = {f"{prefix}_{reward}": f"{prefix} {reward}" for reward in _REWARDS}
-        if any(column in row for row in data.align_steps for column in columns):
-            drawn[name] = charts.lines_chart(data.align_steps, columns, title, name)
+    drawn |= reward_charts(data.align_steps)
     if data.rollouts is not None and data.rollouts.num_rows:
-        means = reward_means(data.rollouts)
-        drawn["rewards"] = charts.lines_chart(
-            means, {name: name for name in _REWARDS}, "mean reward of the step", "rewards"
-        )
         drawn["scatter"] = charts.reward_scatter(data.rollouts.to_pylist())
     if data.metrics is not None:
         drawn |= _interval_charts(data.metrics)
     return drawn
-
-
-def reward_means(rollouts: pa.Table) -> list[dict[str, Any]]:
-    """Mean of both rewards at each step."""
-    means = rollouts.group_by("step").aggregate([("semantic", "mean"), ("preference", "mean")])
-    renamed = means.rename_columns({"semantic_mean": "semantic", "preference_mean": "preference"})
-    rows: list[dict[str, Any]] = renamed.sort_by("step").to_pylist()
-    return rows
 
 
 def _interval_charts(metrics: Row) -> dict[str, str]:

@@ -23,7 +23,17 @@ WRITER_TITLES = {
     "most_frequent": "User's most frequent",
     "last_bought": "User's last bought",
 }
-RULE_TITLES = {"fixed": "GRPO, fixed weights", "popo_light": "POPO-light", "popo": "POPO"}
+_PAPERS_WEIGHTINGS = {
+    "fixed": "GRPO, fixed weights",
+    "popo_light": "POPO-light",
+    "popo": "POPO",
+}
+_OUR_WEIGHTINGS = {
+    "gdpo": "GDPO, fixed weights",
+    "popo_split": "POPO without noise bias",
+    "mgda": "MGDA",
+    "cagrad": "CAGrad",
+}
 
 _HOW_TO_READ = (
     "Shares of test examples with 95 % bootstrap intervals over users. A title hit at K: the true "
@@ -216,9 +226,10 @@ def activation_table(metrics: Metrics, ranks: Sequence[int]) -> Table:
 
 
 def weighting_table(metrics: Metrics) -> Table:
-    """Table 4: reward weighting; one run measures one rule."""
+    """Table 4: reward weighting, the paper's three and that of this run; a run measures one."""
     align = metrics.get("align")
     rule = align["rule"] if align is not None else None
+    titles = _PAPERS_WEIGHTINGS | ({} if rule is None else {rule: weighting_title(rule)})
     rows = tuple(
         (
             title,
@@ -226,7 +237,7 @@ def weighting_table(metrics: Metrics) -> Table:
             _writer_figure(metrics, "policy" if key == rule else None, "any", "ctcvr"),
             *(_weights(align) if key == rule and align is not None else (NOT_RUN, NOT_RUN)),
         )
-        for key, title in RULE_TITLES.items()
+        for key, title in titles.items()
     )
     return Table(
         key="table4",
@@ -238,6 +249,13 @@ def weighting_table(metrics: Metrics) -> Table:
         columns=("Rule", "Semantic reward", "CTCVR", "Last w, semantic", "Last w, preference"),
         rows=rows,
     )
+
+
+def weighting_title(scheme: str) -> str:
+    """A weighting by name, as `align.weights.scheme` gives it: a rule, and what it acts on."""
+    rule, _, where = scheme.partition(" ")
+    title = (_PAPERS_WEIGHTINGS | _OUR_WEIGHTINGS)[rule]
+    return f"{title}, {where}" if where else title
 
 
 def ranking_tables(metrics: Metrics) -> tuple[Table, ...]:
@@ -281,11 +299,12 @@ def _in_order(figures: Metrics, order: Sequence[str] | Mapping[str, str]) -> lis
 
 
 def _weights(align: Metrics) -> tuple[Cell, Cell]:
-    last = align["last"]
-    return (
-        Measured(float(last["w_semantic"]), unit="number"),
-        Measured(float(last["w_preference"]), unit="number"),
+    """Where the weights of the paper's two rewards ended; a run may pay others."""
+    ends = (align["last"].get(f"w_{name}") for name in ("semantic", "preference"))
+    semantic, preference = (
+        NOT_APPLICABLE if end is None else Measured(float(end), unit="number") for end in ends
     )
+    return semantic, preference
 
 
 def _writer_figure(metrics: Metrics, writer: str | None, track: str, key: str) -> Cell:

@@ -70,7 +70,7 @@ def _rewards(rollouts: pa.Table, steps: Sequence[int]) -> dict[str, float]:
 
 
 def _weights(step: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(step[name]) for name in ("w_semantic", "w_preference")}
+    return {name: float(weight) for name, weight in step.items() if name.startswith("w_")}
 
 
 def _median(scored: pa.Table) -> float | None:

@@ -5,14 +5,25 @@ and its own branch up to itself; position ids let each branch start right after 
 the logits equal those of running prompt + branch on its own, and k branches cost
 P + k s tokens instead of k (P + s).
 
-Shape suffix: T tokens of the packed row.
+Shape suffixes: R rows, T tokens of the packed row.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask
+from transformers import PreTrainedModel
+
+PROMPT = -1
+"""Owner of a prompt's tokens; branches own theirs by number, from 0."""
+
+PADDING = -2
+"""Owner of tokens that nobody sees."""
+
+_KERNELS = ("sdpa", "eager", "flex_attention")
 
 
 @dataclass(frozen=True)
@@ -22,14 +33,14 @@ class Tree:
     Attributes:
         input_ids: (1, T).
         position_ids: (1, T).
-        attention_mask: (1, 1, T, T), added to the attention scores: 0, or the lowest number.
+        attention_mask: As `tree_mask` makes it.
         spans: Where each branch lies in the row, as (start, stop).
         prompt_length: P; the prompt is the first P tokens.
     """
 
     input_ids: Tensor
     position_ids: Tensor
-    attention_mask: Tensor
+    attention_mask: Any
     spans: tuple[tuple[int, int], ...]
     prompt_length: int
 
@@ -43,43 +54,89 @@ class Tree:
 
 
 def pack(
-    prompt_ids: Sequence[int],
-    branches: Sequence[Sequence[int]],
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+    prompt_ids: Sequence[int], branches: Sequence[Sequence[int]], model: PreTrainedModel
 ) -> Tree:
     """Pack a prompt and its branches into one row.
 
     Args:
         prompt_ids: At least one token.
         branches: Continuations, at least one; they do not see each other.
-        dtype: The model's, which the additive mask must share.
-        device: Where the model is.
+        model: Whose kernel, type and device the row must suit.
 
     Raises:
         ValueError: There is no prompt or no branch.
     """
     if not prompt_ids or not branches:
         raise ValueError("pack needs a prompt of at least one token and at least one branch")
-    prompt_length = len(prompt_ids)
-    ids, positions, owners = list(prompt_ids), list(range(prompt_length)), [-1] * prompt_length
-    spans = []
+    prompt_length, device = len(prompt_ids), model.device
+    ids, positions = list(prompt_ids), list(range(prompt_length))
+    owners, spans = [PROMPT] * prompt_length, []
     for owner, branch in enumerate(branches):
         spans.append((len(ids), len(ids) + len(branch)))
         ids.extend(branch)
         positions.extend(range(prompt_length, prompt_length + len(branch)))
         owners.extend([owner] * len(branch))
-    owner_T = torch.tensor(owners, device=device)
-    index_T = torch.arange(len(ids), device=device)
-    earlier = index_T[:, None] >= index_T[None, :]
-    shared = (owner_T[:, None] == owner_T[None, :]) | (owner_T[None, :] == -1)
-    mask = torch.zeros(len(ids), len(ids), dtype=dtype, device=device)
-    mask.masked_fill_(~(earlier & shared), torch.finfo(dtype).min)
     return Tree(
         input_ids=torch.tensor([ids], device=device),
         position_ids=torch.tensor([positions], device=device),
-        attention_mask=mask[None, None],
+        attention_mask=tree_mask(torch.tensor([owners], device=device), model),
         spans=tuple(spans),
         prompt_length=prompt_length,
     )
+
+
+def tree_mask(owners_RT: Tensor, model: PreTrainedModel) -> Any:
+    """Who sees whom: a token sees the prompt and its own branch, up to itself.
+
+    Args:
+        owners_RT: The owner of each token: `PROMPT`, a branch, or `PADDING`, which sees itself.
+        model: Its attention kernel decides the form.
+
+    Returns:
+        For SDPA booleans, (R, 1, T, T); for eager attention numbers to be added to the scores,
+        of the same shape; for FlexAttention a block mask, which takes memory for blocks alone.
+    """
+    kernel = model.config.get_text_config()._attn_implementation
+    if kernel == "flex_attention":
+        return _block_mask(owners_RT)
+    num_tokens = owners_RT.shape[1]
+    index_T = torch.arange(num_tokens, device=owners_RT.device)
+    own_RTT = owners_RT[:, :, None] == owners_RT[:, None, :]
+    sees_RTT = (index_T[:, None] >= index_T[None, :]) & (
+        (own_RTT & (owners_RT != PADDING)[:, None, :]) | (owners_RT == PROMPT)[:, None, :]
+    )
+    # A row that sees nothing would be NaN, and NaN times a mask of 0 is NaN.
+    sees_RTT |= torch.eye(num_tokens, dtype=torch.bool, device=owners_RT.device)
+    if kernel == "sdpa":
+        return sees_RTT[:, None]
+    added = torch.zeros(sees_RTT.shape, dtype=model.dtype, device=owners_RT.device)
+    return added.masked_fill_(~sees_RTT, torch.finfo(model.dtype).min)[:, None]
+
+
+def _block_mask(owners_RT: Tensor) -> Any:
+    def sees(row: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        owner, seen = owners_RT[row, query], owners_RT[row, key]
+        shared = ((owner == seen) & (seen != PADDING)) | (seen == PROMPT)
+        return ((query >= key) & shared) | (query == key)
+
+    num_rows, num_tokens = owners_RT.shape
+    return create_block_mask(
+        sees, num_rows, None, num_tokens, num_tokens, device=owners_RT.device.type
+    )
+
+
+def refuses_tree_mask(model: PreTrainedModel) -> str | None:
+    """Why a mask cannot say all about who sees whom in this model; None if it can.
+
+    It cannot with attention kernels that build their own mask, with sliding windows, and with
+    layers that carry a state from token to token.
+    """
+    config = model.config.get_text_config()
+    declared = getattr(config, "layer_types", None)
+    if declared and set(declared) != {"full_attention"}:
+        return f"its layers are {', '.join(sorted(set(declared)))}"
+    if not declared and getattr(config, "sliding_window", None) is not None:
+        return "its attention slides a window"
+    if config._attn_implementation not in _KERNELS:
+        return f"its attention kernel {config._attn_implementation} takes no mask of ours"
+    return None

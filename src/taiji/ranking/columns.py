@@ -41,6 +41,16 @@ def code(column: pa.Array | pa.ChunkedArray) -> Coded:
     return Coded(codes.astype(np.int32), tuple(encoded.dictionary.to_pylist()))
 
 
+def profile_columns(fields: pa.ChunkedArray) -> dict[str, Coded]:
+    """The columns `user.<name>` of the profiles, in the order in which the source declares them."""
+    profiles = [dict(row or ()) for row in fields.to_pylist()]
+    names = dict.fromkeys(name for profile in profiles for name in profile)
+    return {
+        f"user.{name}": code(pa.array([profile.get(name) for profile in profiles], pa.string()))
+        for name in names
+    }
+
+
 def places(ids: pa.ChunkedArray, known: pa.Array, what: str) -> Ints:
     """Where each id stands among the known ones.
 

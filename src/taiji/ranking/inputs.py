@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from taiji.errors import DataError
 from taiji.ranking.model import PADDING, UNKNOWN, Batch
-from taiji.ranking.pairs import FIELDS, Pairs
+from taiji.ranking.pairs import Pairs
 
 Ints = NDArray[np.int64]
 Arm = Literal["base", "intra", "cross", "both"]
@@ -44,8 +44,7 @@ class Vocabulary:
 def fit_vocabularies(pairs: Pairs, own_items: int) -> dict[str, Vocabulary]:
     """Count the values of the training pairs; items count in sequences as well."""
     vocabularies = {}
-    for name in FIELDS:
-        column = pairs.fields[name]
+    for name, column in pairs.fields.items():
         counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.levels))
         if name == "item":
             counts = counts + _count_in_sequences(pairs, own_items, len(column.levels))
@@ -132,9 +131,12 @@ class Inputs:
 
     Args:
         pairs: What to encode.
-        vocabularies: One for each of `FIELDS`.
+        vocabularies: Of the fields that the model knows, in its order.
         own_items: Length of the user's own sequence.
         language: Features by user, cut to the blocks of the arm.
+
+    Raises:
+        DataError: The pairs lack a field that the model knows.
     """
 
     def __init__(
@@ -146,14 +148,15 @@ class Inputs:
     ) -> None:
         self._pairs = pairs
         self._own_items = own_items
-        columns = [pairs.fields[name] for name in FIELDS]
-        tables = [vocabularies[name].rows(pairs.fields[name].levels) for name in FIELDS]
+        lost = [name for name in vocabularies if name not in pairs.fields]
+        if lost:
+            raise DataError(f"ranking model: no field {', '.join(lost)} here: train it anew")
+        tables = {name: v.rows(pairs.fields[name].levels) for name, v in vocabularies.items()}
         self._fields_NK = np.stack(
-            [table[column.codes] for table, column in zip(tables, columns, strict=True)], axis=1
+            [table[pairs.fields[name].codes] for name, table in tables.items()], axis=1
         )
-        self._item_rows = tables[FIELDS.index("item")]
-        l3_rows = tables[FIELDS.index("l3")]
-        self._l3_of_item = np.append(l3_rows[pairs.item_l3], PADDING)
+        self._item_rows = tables["item"]
+        self._l3_of_item = np.append(tables["l3"][pairs.item_l3], PADDING)
         self._language = language
         self._user_N = language.rows(pairs.user_ids)
 

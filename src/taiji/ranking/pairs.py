@@ -17,29 +17,25 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from taiji.data.splits import WEEKS, week_start
-from taiji.ranking.columns import Coded, code, microseconds, path, places, to_microseconds
+from taiji.data.splits import WEEK_DAYS, Calendar
+from taiji.ranking.columns import (
+    Coded,
+    code,
+    microseconds,
+    path,
+    places,
+    profile_columns,
+    to_microseconds,
+)
 from taiji.ranking.ledger import Ledger, State
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-DEMOGRAPHICS = (
-    "age",
-    "income",
-    "home_ownership",
-    "marital_status",
-    "household_size",
-    "household_composition",
-    "kids_count",
-)
-FIELDS = ("item", "l1", "l2", "l3", "brand", "placement", *DEMOGRAPHICS)
-
 TRAILING_WEEKS = 8
 
 _DAY = 86_400_000_000  # microseconds, as all times here
-_WEEK = 7 * _DAY
-_WEEK_STARTS = [week_start(week) for week in range(1, WEEKS["test"][1] + 1)]
+_WEEK = WEEK_DAYS * _DAY
 _RECENCY_DAYS = 30.0
 _LOG_PRICE_UNIT = 1e-6  # logs of prices are summed as whole millionths
 
@@ -50,7 +46,8 @@ class Pairs:
 
     Attributes:
         dense: (N, F); one column for each of `DENSE`.
-        fields: One categorical column for each of `FIELDS`.
+        fields: The categorical columns: item, l1, l2, l3, brand and placement, then `user.<name>`
+            for every field of the users' profiles.
         user_ids: The user of each pair.
         item_l3: Category code of each catalogue row, for sequences.
     """
@@ -112,12 +109,15 @@ class AsOf:
         users: Columns of `schema.USERS`.
         items: Columns of `schema.ITEMS`; its row order is the catalogue order.
         interactions: Columns of `schema.INTERACTIONS`, any order.
+        calendar: Of the log; popularity and prices are known by its weeks.
 
     Raises:
         DataError: Interactions name users or items that the other tables do not have.
     """
 
-    def __init__(self, *, users: pa.Table, items: pa.Table, interactions: pa.Table) -> None:
+    def __init__(
+        self, *, users: pa.Table, items: pa.Table, interactions: pa.Table, calendar: Calendar
+    ) -> None:
         self._user_ids = users["user_id"].combine_chunks()
         self._item_ids = items["item_id"].combine_chunks()
         levels = [f"category_l{level}" for level in (1, 2, 3)]
@@ -126,7 +126,9 @@ class AsOf:
             **{f"l{n}": code(path(items, levels[:n])) for n in (1, 2, 3)},
             "brand": code(items["brand"]),
         }
-        self._user_fields = {name: code(users[name]) for name in DEMOGRAPHICS}
+        self._user_fields = profile_columns(users["fields"])
+        starts = [to_microseconds(start) for start in calendar.week_starts()]
+        self._week_starts = np.array(starts, dtype=np.int64)
         self._fold(interactions)
 
     @property
@@ -183,7 +185,7 @@ class AsOf:
         self._of_user_item = Ledger(_key(user, item), ts, lines)
         self._of_user_l2 = Ledger(_key(user, l2), ts, lines)
         self._of_user_l3 = Ledger(_key(user, l3), ts, lines | prices)
-        week = _weeks(ts)
+        week = self._weeks(ts)
         self._of_item = Ledger(item, week, prices | _user_weeks(item, week, user))
         self._of_l3 = Ledger(l3, week, _user_weeks(l3, week, user))
         everything = np.zeros_like(item)
@@ -199,7 +201,7 @@ class AsOf:
 
     def _dense(self, user: Ints, item: Ints, ts: Ints) -> NDArray[np.float32]:
         l2, l3 = (self._item_fields[name].codes[item].astype(np.int64) for name in ("l2", "l3"))
-        week = _weeks(ts)
+        week = self._weeks(ts)
         whole = self._of_user.before(user, ts)
         same_item = self._of_user_item.before(_key(user, item), ts)
         same_l2 = self._of_user_l2.before(_key(user, l2), ts)
@@ -225,6 +227,10 @@ class AsOf:
             *(known, to_user, to_user_l3),
         ]
         return np.stack(columns, axis=1).astype(np.float32)
+
+    def _weeks(self, ts: Ints) -> Ints:
+        """The calendar's week of each moment; 0 is whatever comes before its first week."""
+        return np.searchsorted(self._week_starts, ts, side="right").astype(np.int64)
 
     def _shares(self, ledger: Ledger, key: Ints, week: Ints) -> tuple[Floats, Floats]:
         """Log of the mean weekly share of active users who bought, lately and ever.
@@ -256,12 +262,6 @@ def _trailing(ledger: Ledger, key: Ints, week: Ints) -> dict[str, Ints]:
     """Sums over the whole weeks just before `week`, `TRAILING_WEEKS` of them."""
     now, then = (ledger.before(key, week - lag).sums for lag in (0, TRAILING_WEEKS))
     return {name: now[name] - then[name] for name in now}
-
-
-def _weeks(ts: Ints) -> Ints:
-    """The source's week of each moment; 0 is whatever comes before its first week."""
-    starts = np.array([to_microseconds(start) for start in _WEEK_STARTS], dtype=np.int64)
-    return np.searchsorted(starts, ts, side="right").astype(np.int64)
 
 
 def _key(high: Ints, low: Ints) -> Ints:

@@ -32,7 +32,7 @@ from taiji.ranking.inputs import (
     fit_vocabularies,
 )
 from taiji.ranking.model import CtcvrModel, Logits, ModelShape, esmm_loss
-from taiji.ranking.pairs import DENSE, FIELDS, Pairs
+from taiji.ranking.pairs import DENSE, Pairs
 
 Array = NDArray[np.float64]
 OnStep = Callable[[int, int], None]
@@ -115,8 +115,8 @@ def fit_ranker(
     inputs = Inputs(pairs, vocabularies, section.own_items, language)
     shape = ModelShape(
         num_dense=len(DENSE),
-        field_rows=tuple(len(vocabularies[name]) for name in FIELDS),
-        l3_field=FIELDS.index("l3"),
+        field_rows=tuple(map(len, vocabularies.values())),
+        l3_field=list(vocabularies).index("l3"),
         num_codes=language.num_codes,
         sub_codes=language.codes.shape[1],
         own_items=section.own_items,
@@ -166,7 +166,7 @@ def save_ranker(ranker: Ranker, folder: Path) -> None:
     description = {
         "shape": dataclasses.asdict(ranker.model.shape),
         "dense": DENSE,
-        "vocabularies": {name: list(v.values) for name, v in ranker.vocabularies.items()},
+        "vocabularies": [[name, list(v.values)] for name, v in ranker.vocabularies.items()],
         "calibration": dataclasses.asdict(ranker.calibration),
         "placement": ranker.placement,
     }
@@ -196,9 +196,7 @@ def _rebuild(description: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
     shape["field_rows"], shape["hidden"] = tuple(shape["field_rows"]), tuple(shape["hidden"])
     model = CtcvrModel(ModelShape(**shape))
     model.load_state_dict(weights)
-    vocabularies = {
-        name: Vocabulary(tuple(values)) for name, values in description["vocabularies"].items()
-    }
+    vocabularies = {name: Vocabulary(tuple(values)) for name, values in description["vocabularies"]}
     calibration = Platt(**description["calibration"])
     return Ranker(model, vocabularies, calibration, description["placement"])
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from taiji.data.text import item_text
+from taiji.data.text import KINDS, item_text
+from taiji.templates import ENGLISH
 
 Kind = Literal[
     "repeat", "kind", "shelf", "favourite", "together", "price", "recency", "brand",
@@ -21,6 +22,13 @@ Kind = Literal[
 
 Levels = tuple[str | None, str | None, str | None]
 
+READ_TEMPLATES = frozenset(
+    {"price", "before", "other_kind", *KINDS}
+    | {unit + s for unit in ("hour", "day", "week", "month", "year") for s in ("", "s")}
+)
+"""The templates that lines are taken apart by: they must be the English ones."""
+
+_KIND_WORDS = frozenset(getattr(ENGLISH, kind) for kind in KINDS)
 _AGE = re.compile(r"(\d+ (?:hour|day|week|month|year)s?) before")
 _PRICE = re.compile(r"\d+\.\d{2} [A-Z]{3}")
 _HOUSEHOLD = re.compile(r"\b(?:kids?|child|children|household|family|adults?)\b", re.IGNORECASE)
@@ -103,10 +111,15 @@ def _written(name: str) -> str:
 
 
 def _purchase(line: Mapping[str, Any]) -> Purchase:
-    """Take a history line apart: `title; L1; L2; L3; price; age before`, all but title optional."""
+    """Take a history line apart: `title; L1; L2; L3; price; kind; age before`.
+
+    All but the title may be missing. A line of another kind than a purchase counts like one
+    here: it is the same interest.
+    """
     title, *rest = line["text"].split("; ")
     age = _AGE.fullmatch(rest[-1]) if rest else None
     rest = rest[:-1] if age else rest
+    rest = rest[:-1] if rest and rest[-1] in _KIND_WORDS else rest
     price = _PRICE.fullmatch(rest[-1]) if rest else None
     rest = rest[:-1] if price else rest
     names: list[str | None] = [*rest, None, None, None]

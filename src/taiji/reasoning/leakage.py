@@ -23,8 +23,22 @@ _PHRASES = {
     r"|\b(?:actually|indeed) (?:bought|purchased|chose|picked)\b",
     "task": r"\b(?:the (?:prompt|instruction|task|question) (?:says|states|asks|gives|tells))\b",
 }
-_RULES = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _PHRASES.items()}
-_WORD = re.compile(r"[^\W_]+(?:\.\d+)?")
+_CHINESE_PHRASES = {
+    "told": r"(?:已经?|被)(?:告知|告诉|给出|提供)|(?:告诉|提供给|展示给)(?:了?我|我们)",
+    "answer": r"(?:正确|真实|给定|给出|目标)的?(?:答案|商品|结果)",
+    "ground truth": r"目标(?:商品|标题)|真实标签",
+    "known": r"(?:我|我们)?已经?知道(?:了)?(?:答案|结果|用户|他|她)",
+    "hindsight": r"事后|(?:最终|最后|实际上?|果然)(?:购买|买了|买下|选择|下单)",
+    "task": r"(?:题目|提示词|指令|任务)(?:要求|说|中|里|给)",
+}
+_RULES = [
+    (name, re.compile(pattern, re.IGNORECASE))
+    for phrases in (_PHRASES, _CHINESE_PHRASES)
+    for name, pattern in phrases.items()
+]
+# Chinese and Japanese put no spaces between words: there each character counts as one.
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+(?:\.\d+)?")
 _COPIED_SHARE = 0.8  # of the title's words in a row make a copy
 _MIN_COPIED_WORDS = 2  # a one-word title is the name of a kind, and a chain may name kinds
 
@@ -42,7 +56,7 @@ def find_leak(cot: str, target_title: str, history_texts: Sequence[str]) -> str 
         that reveals the answer was given; `title` for at least four fifths of the target's
         title, word after word, that no history line holds.
     """
-    for name, pattern in _RULES.items():
+    for name, pattern in _RULES:
         if pattern.search(cot):
             return name
     title = _words(target_title)

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from taiji.errors import DivergenceError
 from taiji.language.prompt import CompletionIds
-from taiji.language.tree import pack
+from taiji.language.tree import pack, refuses_tree_mask
 
 Array = NDArray[np.float64]
 
@@ -37,38 +37,20 @@ def score_branches(
     Raises:
         DivergenceError: The model gives a log-probability that is not finite.
     """
-    if takes_tree_mask(model):
-        logprobs = _packed(model, prompt_ids, branches)
-    else:
+    if refuses_tree_mask(model):
         logprobs = [_alone(model, prompt_ids, branch) for branch in branches]
+    else:
+        logprobs = _packed(model, prompt_ids, branches)
     if not all(np.isfinite(branch).all() for branch in logprobs):
         raise DivergenceError("scoring: a log-probability is not finite: the scorer is broken")
     return logprobs
-
-
-def takes_tree_mask(model: PreTrainedModel) -> bool:
-    """Whether a 4-D mask says all about who sees whom in this model.
-
-    Not so with attention kernels that build their own mask, with sliding windows, and with
-    layers that carry a state from token to token.
-    """
-    model_config = model.config.get_text_config()
-    declared = getattr(model_config, "layer_types", None)
-    sliding = getattr(model_config, "sliding_window", None)
-    full = set(declared) == {"full_attention"} if declared else sliding is None
-    return full and model_config._attn_implementation in ("sdpa", "eager")
 
 
 @torch.inference_mode()
 def _packed(
     model: PreTrainedModel, prompt_ids: Sequence[int], branches: Sequence[CompletionIds]
 ) -> list[Array]:
-    tree = pack(
-        prompt_ids,
-        [branch.ids[: branch.answer_stop] for branch in branches],
-        dtype=model.dtype,
-        device=model.device,
-    )
+    tree = pack(prompt_ids, [branch.ids[: branch.answer_stop] for branch in branches], model)
     positions = [
         tree.predictors(index)[branch.answer_start :] for index, branch in enumerate(branches)
     ]

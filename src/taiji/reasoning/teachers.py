@@ -10,18 +10,22 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from taiji import config
+from taiji.config_text import TextSection
 from taiji.data.text import item_text
+from taiji.errors import ConfigError
 from taiji.language.endpoint import EndpointGenerator
 from taiji.language.generate import Reply, Sampling, TextGenerator, TransformersGenerator
 from taiji.language.models import load_causal_lm
 from taiji.reasoning.evidence import write_chains
+from taiji.reasoning.facts import READ_TEMPLATES
 from taiji.reasoning.prompts import rupr_prompt
 from taiji.safe_text import defang
+from taiji.templates import Templates, resolve_templates
 
 OnProgress = Callable[[int, int], None]
 
 _TAG = re.compile(r"</?[A-Za-z|]")
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？]")
 
 
 @dataclass(frozen=True)
@@ -81,18 +85,20 @@ class LanguageModelTeacher:
     Args:
         generator: A local model or an endpoint.
         sampling: Length, temperature and seed; the k chains of a task are its k samples.
+        templates: The words of its prompt.
     """
 
-    def __init__(self, generator: TextGenerator, sampling: Sampling) -> None:
+    def __init__(self, generator: TextGenerator, sampling: Sampling, templates: Templates) -> None:
         self._generator = generator
         self._sampling = sampling
+        self._templates = templates
         self.name = generator.name
 
     def write(
         self, tasks: Sequence[Task], k: int, on_progress: OnProgress | None = None
     ) -> list[list[Reply]]:
         """k cleaned samples for each task; see `clean` for what becomes of their text."""
-        prompts = [rupr_prompt(task.example, task.answer) for task in tasks]
+        prompts = [rupr_prompt(task.example, task.answer, self._templates) for task in tasks]
         replies = self._generator.generate(prompts, k, self._sampling, on_progress)
         return [[clean(reply) for reply in group] for group in replies]
 
@@ -117,14 +123,16 @@ def clean(reply: Reply) -> Reply:
     return Reply(text, "ok" if text else "empty", reply.num_tokens)
 
 
-def build_teacher(section: config.Teacher, seed: int) -> Teacher:
-    """The teacher that the recipe names.
+def build_teacher(section: config.Teacher, text: TextSection, seed: int) -> Teacher:
+    """The teacher that the recipe names, asked in the recipe's language.
 
     Raises:
+        ConfigError: The evidence teacher cannot read the history lines of this recipe.
         EngineError: Its model cannot be loaded or its endpoint cannot be used.
     """
     match section:
         case config.EvidenceTeacher():
+            _require_readable(text)
             return EvidenceTeacher()
         case config.TransformersTeacher():
             model, tokenizer = load_causal_lm(section.model)
@@ -141,4 +149,21 @@ def build_teacher(section: config.Teacher, seed: int) -> Teacher:
                 max_retries=section.max_retries,
             )
     sampling = Sampling(section.max_new_tokens, section.temperature, seed)
-    return LanguageModelTeacher(generator, sampling)
+    templates = resolve_templates(text.language, text.templates)
+    return LanguageModelTeacher(generator, sampling, templates)
+
+
+def _require_readable(text: TextSection) -> None:
+    """The evidence teacher reads history lines and writes chains in English, in our words."""
+    if text.language != "en":
+        raise ConfigError(
+            f"distill.teacher: evidence writes English only, and data.text.language is "
+            f"{text.language}: choose the teacher transformers or openai"
+        )
+    replaced = sorted(READ_TEMPLATES & set(text.templates))
+    if replaced:
+        raise ConfigError(
+            f"distill.teacher: evidence reads history lines by our words, and "
+            f"data.text.templates replaces {', '.join(replaced)}: choose the teacher "
+            "transformers or openai, or leave them"
+        )

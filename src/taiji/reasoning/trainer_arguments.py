@@ -16,10 +16,23 @@ _ELSEWHERE = {
     "per_device_train_batch_size": "set `{section}.batch_size` or `{section}.prompts_per_step`",
     "num_generations": "set `{section}.num_generations`",
     "beta": "set `{section}.beta`",
-    "rule": "set `{section}.rule`",
-    "eta": "set `{section}.eta`",
-    "mu": "set `{section}.mu`",
-    "reward_weights": "set `{section}.initial_weights`",
+    **{
+        field: f"set `{{section}}.weights.{setting}`"
+        for field, setting in {
+            "rule": "rule",
+            "eta": "eta",
+            "mu": "mu",
+            "reward_weights": "initial",
+            "multi_objective_aggregation": "act_on",
+            "weight_normalise": "normalise",
+            "weight_max_log_step": "max_log_step",
+            "weight_floor": "floor",
+            "weight_smoothing": "smoothing",
+            "weight_leak": "leak",
+            "weight_every": "every",
+            "weight_warmup_steps": "warmup_steps",
+        }.items()
+    },
     "temperature": "set `{section}.temperature`",
     "max_completion_length": "set `student.max_completion_tokens`",
     "save_steps": "set `{section}.checkpoint_steps`",

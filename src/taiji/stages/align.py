@@ -1,22 +1,25 @@
-"""Stage 3, POPO: reinforcement learning on two rewards with adaptive weights (Eq. 3 to 9)."""
+"""Stage 3, POPO: reinforcement learning on several rewards with adaptive weights (Eq. 3 to 9)."""
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from taiji.alignment.custom_rewards import import_rewards
+from taiji.alignment.diagnosis import Diagnosis
 from taiji.alignment.grounding import Grounder
+from taiji.alignment.hacking import popularity_percentiles
 from taiji.alignment.policy import PolicyRun, policy_prompts, train_policy
-from taiji.alignment.rewards import normaliser_from_json
+from taiji.alignment.preference import PreferenceReward
 from taiji.alignment.rollouts import PolicyRewards, Rollout, RolloutJudge
 from taiji.artifacts import (
     Shards,
     append_jsonl,
-    read_json,
     read_jsonl,
     read_parquet,
     replacing,
@@ -28,13 +31,13 @@ from taiji.language.embedding_cache import CachedEncoder
 from taiji.language.encode import SentenceEncoder
 from taiji.language.models import load_causal_lm, quiet_loading
 from taiji.language.prompt import ChatScaffold
-from taiji.ranking.pairs import AsOf
-from taiji.ranking.scorer import CtcvrScorer
-from taiji.ranking.train import load_ranker
+from taiji.language.recent_texts import RecentTexts
 from taiji.reasoning.checkpoints import newest_complete
 from taiji.reasoning.model_card import model_card
+from taiji.reasoning.prompts import prompt_fitter
 from taiji.schema import EXAMPLES, INTERACTIONS, ITEMS, ROLLOUTS, USERS
 from taiji.stages.context import StageContext, Summary
+from taiji.stages.preference import Preferences, ladder, load_preferences
 
 _CONSTRUCT = {"users": USERS, "items": ITEMS, "interactions": INTERACTIONS, "examples": EXAMPLES}
 
@@ -43,9 +46,11 @@ def align(ctx: StageContext) -> Summary:
     """Write `model/`, `metrics.jsonl` (a row for each step) and `rollouts.parquet`.
 
     Raises:
-        DataError: There is no example for alignment.
+        ConfigError: A reward of the recipe cannot be imported.
+        DataError: There is no example for alignment, or the table of scores is damaged.
     """
     section, student = ctx.recipe.align, ctx.recipe.student
+    custom = import_rewards(section.rewards.custom)
     logs = {
         name: read_parquet(ctx.inputs["construct"] / f"{name}.parquet", schema)
         for name, schema in _CONSTRUCT.items()
@@ -54,7 +59,8 @@ def align(ctx: StageContext) -> Summary:
     model, tokenizer = load_causal_lm(str(ctx.inputs["sft"] / "model"))
     scaffold = ChatScaffold(tokenizer)
     end_ids = _end_turns_with(model, tokenizer, scaffold.end_id)
-    prompts = policy_prompts(logs["examples"].to_pylist(), scaffold, student.max_prompt_tokens)
+    fitter = prompt_fitter(ctx.recipe, scaffold)
+    prompts, lost = policy_prompts(logs["examples"].to_pylist(), fitter)
     catalogue = popular_items(
         logs["items"],
         logs["interactions"],
@@ -62,15 +68,18 @@ def align(ctx: StageContext) -> Summary:
         size=ctx.recipe.encoder.catalogue_titles,
     )
     ctx.progress(0, section.steps, f"embedding {catalogue.num_rows} titles")
-    judge = _build_judge(ctx, logs, catalogue, end_ids)
+    preferences = load_preferences(ctx, logs)
+    judge = _build_judge(ctx, logs, catalogue, preferences.reward, end_ids)
+    rewards = PolicyRewards(judge, section.rewards.names, custom)
     run = PolicyRun(
         section, student.max_completion_tokens, ctx.recipe.seed, ctx.out / "checkpoints"
     )
-    record = _Record(ctx, run.folder)
-    num_trained = train_policy(model, tokenizer, prompts, PolicyRewards(judge), run, record.on_step)
+    record = _Record(ctx, run.folder, rewards.names, _diagnosis(logs, preferences))
+    num_trained = train_policy(model, tokenizer, prompts, rewards, run, record.on_step)
     summary = record.finish() | {
         "trained_parameters": num_trained,
         "target_coverage": round(_coverage(logs, catalogue), 4),
+        **lost,
     }
     _save(ctx, model, tokenizer, summary)
     shutil.rmtree(run.folder, ignore_errors=True)
@@ -98,37 +107,62 @@ def _end_turns_with(
 
 
 def _build_judge(
-    ctx: StageContext, logs: Mapping[str, pa.Table], catalogue: pa.Table, end_ids: frozenset[int]
+    ctx: StageContext,
+    logs: Mapping[str, pa.Table],
+    catalogue: pa.Table,
+    preference: PreferenceReward,
+    end_ids: frozenset[int],
 ) -> RolloutJudge:
     encoder = SentenceEncoder(ctx.recipe.encoder.model, ctx.recipe.encoder.batch_size)
-    # Rollouts never come twice, so only items go through the cache.
-    cached = CachedEncoder(encoder)
+    # Items come again in other runs and stages, answers only within this one.
+    cached, rewards = CachedEncoder(encoder), ctx.recipe.align.rewards
     texts = {
         row["item_id"]: item_text(
             row["title"], row["category_l1"], row["category_l2"], row["category_l3"]
         )
         for row in logs["items"].to_pylist()
     }
-    examples = logs["examples"].select(["example_id", "user_id", "cutoff", "target_item_id"])
-    rows = examples.to_pylist()
+    rows = logs["examples"].select(["example_id", "target_item_id"]).to_pylist()
     targets_ND = cached.encode([texts[row["target_item_id"]] for row in rows])
-    asof = AsOf(users=logs["users"], items=logs["items"], interactions=logs["interactions"])
-    contexts = {row["example_id"]: (row["user_id"], row["cutoff"]) for row in rows}
     return RolloutJudge(
         targets={row["example_id"]: vector for row, vector in zip(rows, targets_ND, strict=True)},
-        encoder=encoder,
-        grounder=Grounder(logs["items"], cached, catalogue=catalogue),
-        scorer=CtcvrScorer(load_ranker(ctx.inputs["simulate"] / "ranker"), asof, contexts),
-        normaliser=normaliser_from_json(read_json(ctx.inputs["simulate"] / "normaliser.json")),
+        encoder=RecentTexts(encoder),
+        grounder=Grounder(logs["items"], cached, catalogue=catalogue, ladder=ladder(rewards)),
+        preference=preference,
+        form="binary" if rewards.format == "binary" else "graded",
         end_ids=end_ids,
+    )
+
+
+def _diagnosis(logs: Mapping[str, pa.Table], preferences: Preferences) -> Diagnosis:
+    """What is known of popularity when alignment begins."""
+    examples, log = logs["examples"], logs["interactions"]
+    before = log.filter(pc.less(log["ts"], pc.min(examples["cutoff"])))
+    sold = Counter(before["item_id"].to_pylist())
+    item_ids: list[str] = logs["items"]["item_id"].to_pylist()
+    sold_I = np.array([sold[item] for item in item_ids], dtype=np.int64)
+    targets = (examples[name].to_pylist() for name in ("example_id", "target_item_id"))
+    return Diagnosis(
+        preference=preferences.probe,
+        constants=preferences.constants,
+        popularity=popularity_percentiles(item_ids, sold_I),
+        targets=dict(zip(*targets, strict=True)),
     )
 
 
 class _Record:
     """Keeps what each step reports, so that a kill loses nothing and a resume repeats nothing."""
 
-    def __init__(self, ctx: StageContext, checkpoints: Path) -> None:
+    def __init__(
+        self,
+        ctx: StageContext,
+        checkpoints: Path,
+        reward_names: Sequence[str],
+        diagnosis: Diagnosis,
+    ) -> None:
         self._ctx = ctx
+        self._reward_names = reward_names
+        self._diagnosis = diagnosis
         self._steps = ctx.recipe.align.steps
         self._metrics = ctx.out / "metrics.jsonl"
         self._folder = ctx.out / "rollouts"
@@ -138,9 +172,13 @@ class _Record:
 
     def on_step(self, row: dict[str, float], rollouts: list[Rollout]) -> None:
         step = int(row["step"])
-        rows = [{"step": step, **asdict(rollout)} for rollout in rollouts]
+        rows = [
+            {"step": step, **vars(rollout), "custom": list(rollout.custom.items()) or None}
+            for rollout in rollouts
+        ]
         self._shards.write(step - 1, pa.Table.from_pylist(rows, ROLLOUTS))
-        append_jsonl(row, self._metrics)
+        seen = self._diagnosis.figures(rollouts) if rollouts else {}
+        append_jsonl({**row, **seen}, self._metrics)
         self._ctx.progress(step, self._steps, "steps")
 
     def finish(self) -> Summary:
@@ -152,7 +190,7 @@ class _Record:
         rollouts = read_parquet(merged, ROLLOUTS)
         rows = read_jsonl(self._metrics)
         summary: Summary = {"steps": len(rows), "rollouts": rollouts.num_rows}
-        for name in ("semantic", "preference"):
+        for name in self._reward_names:
             summary[f"w_{name}"] = round(rows[-1][f"w_{name}"], 4)
             summary[f"first_{name}"] = round(rows[0][f"rewards/{name}/mean"], 4)
             summary[f"last_{name}"] = round(rows[-1][f"rewards/{name}/mean"], 4)
@@ -189,8 +227,8 @@ def _save(
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     settings = {
-        "rule": section.rule,
-        "eta, mu": f"{section.eta}, {section.mu}",
+        "rule": section.weights.rule,
+        "eta, mu": f"{section.weights.eta}, {section.weights.mu}",
         "prompts and rollouts per step": f"{section.prompts_per_step} x {section.num_generations}",
         "learning rate": section.learning_rate,
         "beta (KL)": section.beta,
@@ -202,8 +240,9 @@ def _save(
         title="Policy after POPO",
         base_model=f"{ctx.recipe.student.model}, fine-tuned by ORFT",
         trained_on=(
-            "Its own rollouts on prompts of the log, rewarded by likeness to the true next item "
-            "and by a ranking model's CTCVR."
+            "Its own rollouts on prompts of the log, rewarded for "
+            f"{', '.join(section.rewards.names)}: likeness to the true next item, what the ranking "
+            "model or a table of scores expects, and whatever else the recipe pays."
         ),
         settings=settings,
     )

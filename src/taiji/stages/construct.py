@@ -1,66 +1,79 @@
 """Stage 1, `construct`: a log becomes tables and examples.
 
-Writes users, items, interactions, exposures and examples as Parquet, and `quarantine.json`,
-which counts what was read and not kept, and why.
+Writes users, items, interactions, events, exposures and examples as Parquet, `windows.json` with
+the windows that every later stage keeps to, and `quarantine.json`, which counts what was read and
+not kept, and why. DuckDB and Spark (`engine`) write the same examples.
 """
 
-from collections import Counter
+from collections.abc import Mapping
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from taiji import schema
-from taiji.artifacts import write_json, write_parquet
-from taiji.data import complete_journey
-from taiji.data.examples import draw_examples
-from taiji.data.tables import Counts, Tables
+from taiji.artifacts import write_json
+from taiji.data.construction import TABLES, prepare_tables
+from taiji.data.engine import Engine, open_engine
+from taiji.data.examples import SPLITS, draw_examples
+from taiji.data.tables import Counts
 from taiji.errors import DataError
 from taiji.stages.context import StageContext, Summary
 
-_SPLITS = ("sft", "rl", "test", "rank_train", "rank_test")
 _STEPS = 3
 
 
 def construct(ctx: StageContext) -> Summary:
-    """Build the tables and the examples that every later stage reads."""
+    """Build the tables and the examples that every later stage reads.
+
+    Raises:
+        DataError: The log is unusable, or gives no example for one of the splits.
+        EngineError: The engine does not start.
+    """
     section, seed = ctx.recipe.data, ctx.recipe.seed
-    ctx.progress(0, _STEPS, "reading the log")
-    tables = complete_journey.load(section, seed)
-    ctx.progress(1, _STEPS, "drawing examples")
-    examples, baskets = draw_examples(tables, section, seed)
-    _require_every_split(examples, baskets)
-    ctx.progress(2, _STEPS, "writing tables")
-    write_parquet(tables.users, ctx.out / "users.parquet", schema.USERS)
-    write_parquet(tables.items, ctx.out / "items.parquet", schema.ITEMS)
-    write_parquet(tables.interactions, ctx.out / "interactions.parquet", schema.INTERACTIONS)
-    write_parquet(tables.exposures, ctx.out / "exposures.parquet", schema.EXPOSURES)
-    write_parquet(examples, ctx.out / "examples.parquet", schema.EXAMPLES)
-    write_json({**tables.quarantine, "baskets": baskets}, ctx.out / "quarantine.json")
+    scratch = ctx.out / ".engine"
+    with open_engine(ctx.recipe.engine, scratch, memory_gib=ctx.recipe.engine_memory_gib) as engine:
+        ctx.progress(0, _STEPS, "reading the log")
+        counts, num_cut = prepare_tables(engine, section, seed, ctx.out)
+        ctx.progress(1, _STEPS, "drawing examples")
+        calendar, baskets = draw_examples(engine, section, seed, ctx.out / "examples.parquet")
+        ctx.progress(2, _STEPS, "counting")
+        engine.read("examples", [ctx.out / "examples.parquet"], "parquet")
+        by_split = _count_splits(engine)
+        _require_every_split(by_split, baskets)
+        calendar.write(ctx.out / "windows.json")
+        write_json({**counts, "baskets": baskets}, ctx.out / "quarantine.json")
+        summary = _summary(engine, by_split, counts)
     ctx.progress(_STEPS, _STEPS, "done")
-    return _summary(tables, examples)
+    return summary | ({"names cut": num_cut} if num_cut else {})
 
 
-def _require_every_split(examples: pa.Table, baskets: dict[str, Counts]) -> None:
-    missing = sorted(set(_SPLITS) - set(examples["split"].to_pylist()))
+def _count_splits(engine: Engine) -> dict[str, int]:
+    rows = engine.query("SELECT split, count(*) AS num FROM examples GROUP BY split").to_pylist()
+    return {row["split"]: row["num"] for row in rows}
+
+
+def _require_every_split(by_split: Mapping[str, int], baskets: Mapping[str, Counts]) -> None:
+    missing = sorted(set(SPLITS) - set(by_split))
     if missing:
         raise DataError(
-            f"construct: no example for {', '.join(missing)}: the log gave {baskets}: "
-            "use a longer log or a smaller holdout_share"
+            f"construct: no example for {', '.join(missing)}: the log gave {dict(baskets)}: "
+            "use a longer log, other data.splits.windows or a smaller data.holdout_share"
         )
 
 
-def _summary(tables: Tables, examples: pa.Table) -> Summary:
-    exposures, lines = tables.exposures, tables.quarantine["transactions"]
-    by_split = Counter(examples["split"].to_pylist())
+def _summary(engine: Engine, by_split: Mapping[str, int], counts: Mapping[str, Counts]) -> Summary:
+    sizes = {
+        name: engine.query(f"SELECT count(*) AS num FROM {name}")["num"][0].as_py()
+        for name in TABLES
+    }
+    (sums,) = engine.query(
+        "SELECT (SELECT sum(click) FROM exposures) AS clicks, "
+        "(SELECT sum(conversion) FROM exposures) AS conversions, "
+        "(SELECT count(*) FROM examples WHERE long_tail) AS long_tail"
+    ).to_pylist()
+    lines = counts.get("transactions", counts["interactions"])
     return {
-        "users": tables.users.num_rows,
-        "items": tables.items.num_rows,
-        "interactions": tables.interactions.num_rows,
-        "exposures": exposures.num_rows,
-        "clicks": pc.sum(exposures["click"]).as_py() or 0,
-        "conversions": pc.sum(exposures["conversion"]).as_py() or 0,
-        **{f"examples, {split}": by_split[split] for split in _SPLITS},
-        "long-tail examples": pc.sum(examples["long_tail"]).as_py(),
+        **{name: number for name, number in sizes.items() if number or name != "events"},
+        "clicks": sums["clicks"] or 0,
+        "conversions": sums["conversions"] or 0,
+        **{f"examples, {split}": by_split[split] for split in SPLITS},
+        "long-tail examples": sums["long_tail"],
         "lines read": sum(lines.values()),
         **{f"lines dropped, {why}": num for why, num in lines.items() if why != "kept"},
     }

@@ -14,7 +14,7 @@ from taiji.language.generate import Reply
 from taiji.language.models import resolve_model
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.leakage import boilerplate, find_leak
-from taiji.reasoning.prompts import shown
+from taiji.reasoning.prompts import losses, prompt_fitter
 from taiji.reasoning.teachers import Task, build_teacher
 from taiji.schema import CANDIDATES, EXAMPLES, ITEMS
 from taiji.stages.context import StageContext, Summary
@@ -26,16 +26,16 @@ _SHARD_ROWS = 64
 def distill(ctx: StageContext) -> Summary:
     """Write `candidates.parquet`: k chains for each SFT example, with status and leaks."""
     path = ctx.out / "candidates.parquet"
+    tasks, lost = _tasks(ctx)
     if not path.is_file():
-        _write(ctx, path)
-    return _summary(read_parquet(path, CANDIDATES))
+        _write(ctx, path, tasks)
+    return _summary(read_parquet(path, CANDIDATES)) | lost
 
 
-def _write(ctx: StageContext, path: Path) -> None:
+def _write(ctx: StageContext, path: Path, tasks: Sequence[Task]) -> None:
     """Ask the teacher for every example, by resumable shards."""
     section = ctx.recipe.distill
-    tasks = _tasks(ctx)
-    teacher = build_teacher(section.teacher, ctx.recipe.seed)
+    teacher = build_teacher(section.teacher, ctx.recipe.data.text, ctx.recipe.seed)
     shards = Shards(ctx.out / "shards", CANDIDATES)
     starts = range(0, len(tasks), _SHARD_ROWS)
     for index, first in enumerate(starts):
@@ -51,8 +51,11 @@ def _write(ctx: StageContext, path: Path) -> None:
     shards.merge(len(starts), path)
 
 
-def _tasks(ctx: StageContext) -> list[Task]:
-    """The SFT examples, each with what its prompt will show, and their true next items."""
+def _tasks(ctx: StageContext) -> tuple[list[Task], dict[str, int]]:
+    """The SFT examples, each with what its prompt will show, and their true next items.
+
+    Also how many of them lose lines to the budget of tokens, and how many lines.
+    """
     construct, student = ctx.inputs["construct"], ctx.recipe.student
     examples = read_parquet(construct / "examples.parquet", EXAMPLES)
     examples = examples.filter(pc.equal(examples["split"], "sft")).to_pylist()
@@ -63,13 +66,13 @@ def _tasks(ctx: StageContext) -> list[Task]:
     rows = items.filter(pc.is_in(items["item_id"], pa.array(wanted, pa.string()))).to_pylist()
     targets = {row["item_id"]: row for row in rows}
     scaffold = ChatScaffold(AutoTokenizer.from_pretrained(str(resolve_model(student.model))))
-    return [
-        Task(
-            example=shown(example, scaffold, student.max_prompt_tokens),
-            target=targets[example["target_item_id"]],
-        )
-        for example in examples
-    ]
+    fitter = prompt_fitter(ctx.recipe, scaffold)
+    told = [fitter.shown(example) for example in examples]
+    lost = losses(
+        len(example["history"]) - len(row["history"])
+        for example, row in zip(examples, told, strict=True)
+    )
+    return [Task(example=row, target=targets[row["target_item_id"]]) for row in told], lost
 
 
 def _candidates(

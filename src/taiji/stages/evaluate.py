@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from taiji.alignment.grounding import Grounder
 from taiji.artifacts import read_json, read_jsonl, read_parquet, write_json, write_parquet
 from taiji.config import Recipe
+from taiji.data.splits import Calendar
 from taiji.data.text import item_text
 from taiji.errors import DataError
 from taiji.evaluation.baselines import BASELINES, baseline_answers
@@ -35,6 +36,7 @@ from taiji.schema import (
     USERS,
 )
 from taiji.stages.context import StageContext, Summary
+from taiji.stages.preference import ladder
 
 _CONSTRUCT = {
     "users": USERS,
@@ -90,13 +92,19 @@ def _build_judge(
     encoder = CachedEncoder(
         SentenceEncoder(ctx.recipe.encoder.model, ctx.recipe.encoder.batch_size)
     )
-    asof = AsOf(users=logs["users"], items=logs["items"], interactions=logs["interactions"])
+    asof = AsOf(
+        users=logs["users"],
+        items=logs["items"],
+        interactions=logs["interactions"],
+        calendar=Calendar.read(ctx.inputs["construct"] / "windows.json"),
+    )
     contexts = {
         row["example_id"]: (row["user_id"], row["cutoff"])
         for row in tests.select(["example_id", "user_id", "cutoff"]).to_pylist()
     }
     scorer = CtcvrScorer(load_ranker(ctx.inputs["simulate"] / "ranker"), asof, contexts)
-    grounder = Grounder(logs["items"], encoder, catalogue=catalogue)
+    rungs = ladder(ctx.recipe.align.rewards)
+    grounder = Grounder(logs["items"], encoder, catalogue=catalogue, ladder=rungs)
     return Judge(logs["items"], catalogue, encoder, grounder, scorer)
 
 
@@ -200,7 +208,7 @@ def _upstream(ctx: StageContext) -> dict[str, Any]:
             read_json(inputs["refine"] / "threshold.json"),
         ),
         "align": align_figures(
-            ctx.recipe.align.rule,
+            ctx.recipe.align.weights.scheme,
             read_jsonl(inputs["align"] / "metrics.jsonl"),
             read_parquet(inputs["align"] / "rollouts.parquet", ROLLOUTS),
         ),

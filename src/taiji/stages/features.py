@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from taiji.artifacts import read_parquet, replacing, write_parquet
+from taiji.data.splits import Calendar
 from taiji.errors import DataError
 from taiji.language.encode import SentenceEncoder, TextEncoder
 from taiji.ranking.features import feature_text, user_features
@@ -50,6 +51,7 @@ def build_features(ctx: StageContext, encoder: TextEncoder) -> Summary:
         users=read_parquet(construct / "users.parquet", USERS),
         items=read_parquet(construct / "items.parquet", ITEMS),
         interactions=read_parquet(construct / "interactions.parquet", INTERACTIONS),
+        calendar=Calendar.read(construct / "windows.json"),
     )
     num_items = ctx.recipe.data.neighbour_items
     parts = [

@@ -18,7 +18,7 @@ from taiji.language.generate import Reply, Sampling, TransformersGenerator
 from taiji.language.models import load_causal_lm
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.completions import parse_completion
-from taiji.reasoning.prompts import fit_prompt
+from taiji.reasoning.prompts import PromptFitter, losses, prompt_fitter
 from taiji.schema import EXAMPLES, TEXTS
 from taiji.stages.context import StageContext, Summary
 
@@ -77,33 +77,29 @@ class _Writer:
         self._recipe = ctx.recipe
         self._sources = _sources(ctx)
         self._name: str | None = None
-        self._scaffold: ChatScaffold
+        self._fitter: PromptFitter
         self._generator: TransformersGenerator
 
     def write(self, shard: Shard) -> pa.Table:
         """Texts for the examples of one shard."""
         if shard.model != self._name:
             self._load(shard.model)
-        student = self._recipe.student
-        prompts = [
-            fit_prompt(example, self._scaffold, student.max_prompt_tokens)[0]
-            for example in shard.examples
-        ]
+        fitted = [self._fitter.fit(example) for example in shard.examples]
         sampling = Sampling(
-            max_new_tokens=student.max_completion_tokens,
+            max_new_tokens=self._recipe.student.max_completion_tokens,
             temperature=self._recipe.infer.temperature,
             seed=self._recipe.seed + shard.index,  # of its own, whatever ran before
         )
-        replies = self._generator.generate(prompts, 1, sampling)
+        replies = self._generator.generate([prompt for prompt, _ in fitted], 1, sampling)
         rows = [
-            text_row(example["example_id"], shard.model, reply)
-            for example, (reply,) in zip(shard.examples, replies, strict=True)
+            text_row(example["example_id"], shard.model, reply) | {"lines_dropped": dropped}
+            for example, (_, dropped), (reply,) in zip(shard.examples, fitted, replies, strict=True)
         ]
         return pa.Table.from_pylist(rows, TEXTS)
 
     def _load(self, name: str) -> None:
         model, tokenizer = load_causal_lm(str(self._sources[name]))
-        self._scaffold = ChatScaffold(tokenizer)
+        self._fitter = prompt_fitter(self._recipe, ChatScaffold(tokenizer))
         self._generator = TransformersGenerator(
             model, tokenizer, name, self._recipe.infer.batch_size
         )
@@ -139,4 +135,5 @@ def _summary(texts: pa.Table) -> Summary:
     for model in dict.fromkeys(models):
         own = [status for name, status in zip(models, statuses, strict=True) if name == model]
         summary[f"{model}_ok"] = round(own.count("ok") / len(own), 4)
-    return summary
+    dropped = zip(texts["example_id"].to_pylist(), texts["lines_dropped"].to_pylist(), strict=True)
+    return summary | losses(dict(dropped).values())

@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taiji.artifacts import read_json, read_parquet, write_json, write_parquet
+from taiji.data.splits import Calendar
 from taiji.evaluation.ranking_figures import Exposed, Outcome, arm_figures
 from taiji.ranking.inputs import Arm, LanguageFeatures
 from taiji.ranking.pairs import AsOf, Pairs
 from taiji.ranking.train import Labels, Predictions, fit_ranker, predict
-from taiji.schema import EXPOSURES, INTERACTIONS, ITEMS, PREDICTIONS, USER_FEATURES, USERS
+from taiji.schema import INTERACTIONS, ITEMS, PREDICTIONS, USER_FEATURES, USERS
 from taiji.stages.context import StageContext, Summary
+from taiji.stages.labels import labelled_exposures
 
 RESAMPLES = 200
 _DECIMALS = 5
@@ -31,18 +33,18 @@ def rank(ctx: StageContext) -> Summary:
     """Write predictions.parquet and metrics.json.
 
     Raises:
-        DataError: The exposures hold too few conversions to learn from.
+        DataError: There are no exposures, or too few conversions to learn from.
     """
     construct, recipe = ctx.inputs["construct"], ctx.recipe
+    calendar = Calendar.read(construct / "windows.json")
     asof = AsOf(
         users=read_parquet(construct / "users.parquet", USERS),
         items=read_parquet(construct / "items.parquet", ITEMS),
         interactions=read_parquet(construct / "interactions.parquet", INTERACTIONS),
+        calendar=calendar,
     )
-    exposures = read_parquet(construct / "exposures.parquet", EXPOSURES)
-    train, test = (
-        exposures.filter(pc.equal(exposures["window"], window)) for window in ("ranker", "test")
-    )
+    exposures = labelled_exposures(construct)
+    train, test = (calendar.window(name).rows(exposures) for name in ("ranker", "test"))
     language = _language_features(ctx, asof)
     test_pairs = asof.features(test)
     covered = language["rank_test"].rows(test_pairs.user_ids) >= 0

@@ -15,7 +15,7 @@ from taiji.errors import DataError
 from taiji.language.models import load_causal_lm
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.perplexity import perplexity
-from taiji.reasoning.prompts import fit_prompt
+from taiji.reasoning.prompts import PromptFitter, losses, prompt_fitter
 from taiji.reasoning.scoring import score_branches
 from taiji.reasoning.selection import KEPT, threshold, verdict
 from taiji.schema import CANDIDATES, EXAMPLES, SCORED
@@ -29,6 +29,7 @@ _SCORES = pa.schema(
         *CANDIDATES,
         pa.field("perplexity", pa.float64()),
         pa.field("num_answer_tokens", pa.int32()),
+        pa.field("lines_dropped", pa.int32(), nullable=False),  # of the prompt's history
     ]
 )
 
@@ -66,7 +67,8 @@ def refine(ctx: StageContext) -> Summary:
     write_json({"threshold": limit, "rule": rule, "sampled": sampled}, ctx.out / "threshold.json")
     write_parquet(pa.Table.from_pylist(scored, schema=SCORED), ctx.out / "scored.parquet", SCORED)
     (ctx.out / "scores.parquet").unlink()
-    return _summary(scored, eligible, limit)
+    dropped = {row["example_id"]: row["lines_dropped"] for row in scored}
+    return _summary(scored, eligible, limit) | losses(dropped.values())
 
 
 def _score(ctx: StageContext) -> list[Row]:
@@ -84,7 +86,7 @@ def _score_shards(ctx: StageContext) -> None:
     examples = read_parquet(ctx.inputs["construct"] / "examples.parquet", EXAMPLES)
     by_id = {example["example_id"]: example for example in examples.to_pylist()}
     model, tokenizer = load_causal_lm(ctx.recipe.refine.scorer or ctx.recipe.student.model)
-    scaffold = ChatScaffold(tokenizer)
+    fitter = prompt_fitter(ctx.recipe, ChatScaffold(tokenizer))
     shards = Shards(ctx.out / "shards", _SCORES)
     num_shards = -(-len(groups) // _SHARD_ROWS)
     for index in range(num_shards):
@@ -93,8 +95,7 @@ def _score_shards(ctx: StageContext) -> None:
             rows: list[Row] = []
             for number, group in enumerate(groups[first : first + _SHARD_ROWS], start=first):
                 example = by_id[group[0]["example_id"]]
-                budget = ctx.recipe.student.max_prompt_tokens
-                rows += _score_group(model, scaffold, example, group, budget)
+                rows += _score_group(model, fitter, example, group)
                 ctx.progress(number + 1, len(groups), "prompts")
             shards.write(index, pa.Table.from_pylist(rows, schema=_SCORES))
         ctx.progress(min(first + _SHARD_ROWS, len(groups)), len(groups), "prompts")
@@ -103,18 +104,18 @@ def _score_shards(ctx: StageContext) -> None:
 
 def _score_group(
     model: PreTrainedModel,
-    scaffold: ChatScaffold,
+    fitter: PromptFitter,
     example: Mapping[str, Any],
     group: Sequence[Row],
-    max_prompt_tokens: int,
 ) -> list[Row]:
     """Eq. 1 for the chains of one prompt; a chain whose status is not `ok` has no score."""
-    prompt, _ = fit_prompt(example, scaffold, max_prompt_tokens)
+    scaffold = fitter.scaffold
+    prompt, dropped = fitter.fit(example)
     ok = [row for row in group if row["status"] == "ok"]
     branches = [scaffold.completion_ids(row["cot"], row["answer"]) for row in ok]
     scores = score_branches(model, scaffold.prompt_ids(prompt), branches) if ok else []
     for row in group:
-        row |= {"perplexity": None, "num_answer_tokens": None}
+        row |= {"perplexity": None, "num_answer_tokens": None, "lines_dropped": dropped}
     for row, logprobs in zip(ok, scores, strict=True):
         row |= {"perplexity": perplexity(logprobs), "num_answer_tokens": logprobs.size}
     return list(group)

@@ -8,12 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taiji.artifacts import read_json, read_jsonl, read_parquet, replacing
+from taiji.data.pseudonym import Pseudonyms, load_pseudonyms
 from taiji.evaluation.judgements import JUDGEMENTS
 from taiji.evaluation.report import ReportData, render_report
 from taiji.schema import CANDIDATES, EXAMPLES, ITEMS, ROLLOUTS, SCORED, TEXTS, USER_FEATURES
 from taiji.stages.context import StageContext, Summary
 
 T = TypeVar("T")
+_USER_IDS = frozenset({"user_id", "neighbour_user_id"})
 _SIZED = ("users", "items", "interactions", "exposures")
 
 
@@ -26,8 +28,12 @@ def report(ctx: StageContext) -> Summary:
 
 
 def gather(ctx: StageContext) -> ReportData:
-    """Read the artifacts that are there."""
-    files = _Files(ctx.inputs)
+    """Read the artifacts that are there, users under their pseudonyms.
+
+    Raises:
+        ConfigError: The key of the pseudonyms cannot be used.
+    """
+    files = _Files(ctx.inputs, load_pseudonyms(ctx.recipe.report.pseudonym_key_env))
     return ReportData(
         recipe=ctx.recipe,
         sizes=files.sizes(),
@@ -50,15 +56,25 @@ def gather(ctx: StageContext) -> ReportData:
 class _Files:
     """Artifacts by stage and name; what is not there is None, what is damaged is an error."""
 
-    def __init__(self, inputs: Mapping[str, Path]) -> None:
+    def __init__(self, inputs: Mapping[str, Path], pseudonyms: Pseudonyms) -> None:
         self._inputs = inputs
+        self._pseudonyms = pseudonyms
 
     def maybe(self, stage: str, name: str, read: Callable[[Path], T]) -> T | None:
         path = self._inputs.get(stage, Path()) / name
         return read(path) if stage in self._inputs and path.is_file() else None
 
     def table(self, stage: str, name: str, schema: pa.Schema) -> pa.Table | None:
-        return self.maybe(stage, name, lambda path: read_parquet(path, schema))
+        """A page is passed on, so no raw user id may even reach what renders it."""
+        table = self.maybe(stage, name, lambda path: read_parquet(path, schema))
+        if table is None:
+            return None
+        for column in _USER_IDS.intersection(schema.names):
+            known = table[column].combine_chunks().dictionary_encode()
+            names = pa.array(map(self._pseudonyms.of, known.dictionary.to_pylist()), pa.string())
+            place = schema.get_field_index(column)
+            table = table.set_column(place, schema.field(place), names.take(known.indices))
+        return table
 
     def sizes(self) -> dict[str, int]:
         """Rows of the constructed tables, from their footers."""

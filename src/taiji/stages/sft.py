@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from taiji.language.models import load_causal_lm, quiet_loading
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.checkpoints import newest_complete
 from taiji.reasoning.model_card import model_card
-from taiji.reasoning.prompts import fit_prompt
+from taiji.reasoning.prompts import losses, prompt_fitter
 from taiji.reasoning.sft import TrainingRow, train_student
 from taiji.schema import EXAMPLES, SCORED
 from taiji.stages.context import StageContext, Summary
@@ -25,7 +26,7 @@ def sft(ctx: StageContext) -> Summary:
     """Write `model/` and `metrics.jsonl`, one row for each optimisation step."""
     section, student = ctx.recipe.sft, ctx.recipe.student
     model, tokenizer = load_causal_lm(student.model)
-    kept, num_too_long = _kept_rows(ctx, ChatScaffold(tokenizer))
+    kept, left_out = _kept_rows(ctx, ChatScaffold(tokenizer))
     checkpoints, metrics = ctx.out / "checkpoints", ctx.out / "metrics.jsonl"
     resumed = newest_complete(checkpoints)
     _forget_after(metrics, resumed[1] if resumed else 0)
@@ -37,7 +38,7 @@ def sft(ctx: StageContext) -> Summary:
     num_trained = train_student(
         model,
         tokenizer,
-        [row for row, _ in kept],
+        [chain.row for chain in kept],
         section,
         seed=ctx.recipe.seed,
         folder=checkpoints,
@@ -46,22 +47,29 @@ def sft(ctx: StageContext) -> Summary:
     steps = read_jsonl(metrics)
     summary: Summary = {
         "examples": len(kept),
-        "too_long": num_too_long,
+        **left_out,
         "steps": len(steps),
         "trained_parameters": num_trained,
         "first_loss": round(steps[0]["loss"], 4),
         "last_loss": round(steps[-1]["loss"], 4),
     }
-    teachers = ", ".join(sorted({teacher for _, teacher in kept}))
+    teachers = ", ".join(sorted({chain.teacher for chain in kept}))
     _save(ctx, model, tokenizer, summary | {"teacher": teachers})
     shutil.rmtree(checkpoints, ignore_errors=True)
     return summary
 
 
-def _kept_rows(
-    ctx: StageContext, scaffold: ChatScaffold
-) -> tuple[list[tuple[TrainingRow, str]], int]:
-    """At most `num_examples` kept chains as token ids with their teacher; the number too long.
+@dataclass(frozen=True)
+class _Chain:
+    """A kept chain as token ids, who wrote it, and what its prompt lost to the budget."""
+
+    row: TrainingRow
+    teacher: str
+    lines_dropped: int
+
+
+def _kept_rows(ctx: StageContext, scaffold: ChatScaffold) -> tuple[list[_Chain], dict[str, int]]:
+    """At most `num_examples` kept chains, and how much was left out.
 
     A completion beyond `max_completion_tokens` is left out: the student could never end it.
     """
@@ -72,22 +80,23 @@ def _kept_rows(
     examples = read_parquet(ctx.inputs["construct"] / "examples.parquet", EXAMPLES)
     examples = examples.filter(pc.equal(examples["split"], "sft"))
     by_id = {example["example_id"]: example for example in examples.to_pylist()}
-    rows: list[tuple[TrainingRow, str]] = []
+    fitter = prompt_fitter(ctx.recipe, scaffold)
+    rows: list[_Chain] = []
     num_too_long = 0
     for chain in (chains[index] for index in order):
         completion = scaffold.completion_ids(chain["cot"], chain["answer"]).ids
         if len(completion) > student.max_completion_tokens:
             num_too_long += 1
         elif len(rows) < ctx.recipe.sft.num_examples:
-            example = by_id[chain["example_id"]]
-            prompt, _ = fit_prompt(example, scaffold, student.max_prompt_tokens)
-            rows.append((TrainingRow(scaffold.prompt_ids(prompt), completion), chain["teacher"]))
+            prompt, dropped = fitter.fit(by_id[chain["example_id"]])
+            row = TrainingRow(scaffold.prompt_ids(prompt), completion)
+            rows.append(_Chain(row, chain["teacher"], dropped))
     if not rows:
         raise DataError(
             f"sft: nothing to train on: {len(chains)} chains kept, {num_too_long} longer than "
             "student.max_completion_tokens: raise it, or refine.quantile"
         )
-    return rows, num_too_long
+    return rows, {"too_long": num_too_long, **losses(row.lines_dropped for row in rows)}
 
 
 def _forget_after(metrics: Path, step: int) -> None:

@@ -2,48 +2,58 @@
 
 A ranking model learns CTCVR from the exposures of the reward window, without the held-out
 users; the weeks of reinforcement learning validate it. Its scores over a pool of user-item
-pairs fit the normaliser, which stays frozen from then on. How personal the scores are is
-reported beside the AUC: a model that says the same of everybody makes a useless reward.
+pairs fit the normaliser and, if asked for, the popularity discount, which stay frozen from then
+on. How personal the scores are is reported beside the AUC: a model that says the same of
+everybody makes a useless reward.
 """
 
 from dataclasses import asdict
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from taiji.alignment.rewards import fit_normaliser
+from taiji.alignment.hacking import constant_capture, constant_reward
+from taiji.alignment.preference import Scale
 from taiji.artifacts import read_parquet, write_json, write_parquet
-from taiji.data.splits import window_start
+from taiji.data.splits import Calendar
 from taiji.evaluation.metrics import auc, calibration_ratio, gauc, log_loss
 from taiji.ranking.admission import admit
 from taiji.ranking.pairs import DENSE, AsOf
 from taiji.ranking.pool import draw_pool
 from taiji.ranking.scorer import CtcvrScorer
 from taiji.ranking.train import Labels, Ranker, fit_ranker, predict, save_ranker
-from taiji.schema import EXPOSURES, INTERACTIONS, ITEMS, POOL, USERS
+from taiji.schema import INTERACTIONS, ITEMS, POOL, USERS
 from taiji.stages.context import StageContext, Summary
+from taiji.stages.labels import labelled_exposures
+from taiji.stages.preference import fit_scale
 
 Figures = dict[str, float]
+
+_USERS_OF_A_MEAN = 32  # every item of the log is scored for each of them
 
 
 def simulate(ctx: StageContext) -> Summary:
     """Write ranker/, pool.parquet, normaliser.json and metrics.json.
 
     Raises:
-        DataError: The exposures hold too few conversions to learn from.
+        DataError: There are no exposures, or too few conversions to learn from.
     """
     folder, recipe = ctx.inputs["construct"], ctx.recipe
     users = read_parquet(folder / "users.parquet", USERS)
     interactions = read_parquet(folder / "interactions.parquet", INTERACTIONS)
-    exposures = read_parquet(folder / "exposures.parquet", EXPOSURES)
+    exposures = labelled_exposures(folder)
+    calendar = Calendar.read(folder / "windows.json")
     asof = AsOf(
         users=users,
         items=read_parquet(folder / "items.parquet", ITEMS),
         interactions=interactions,
+        calendar=calendar,
     )
     seen = users.filter(pc.invert(users["holdout"]))["user_id"]
-    train = _of_users(_window(exposures, "reward"), seen)
+    train = _of_users(calendar.window("reward").rows(exposures), seen)
     ranker = fit_ranker(
         asof.features(train),
         Labels.from_exposures(train),
@@ -52,16 +62,13 @@ def simulate(ctx: StageContext) -> Summary:
         on_step=lambda done, total: ctx.progress(done, total, "training the reward ranker"),
     )
     save_ranker(ranker, ctx.out / "ranker")
-    figures = _validate(ranker, asof, _window(exposures, "rl"))
-    figures |= _pool(ctx, ranker, asof, _of_users(interactions, seen))
+    figures = _validate(ranker, asof, calendar.window("rl").rows(exposures))
+    log = _of_users(interactions, seen)
+    figures |= _pool(ctx, ranker, asof, log, calendar.start("rl"))
     figures["training_exposures"] = train.num_rows
     write_json(figures, ctx.out / "metrics.json")
     shown = ("click_auc", "ctcvr_auc", "ctcvr_gauc", "interaction_share", "constant_capture")
     return {name: round(figures[name], 4) for name in shown if name in figures}
-
-
-def _window(exposures: pa.Table, window: str) -> pa.Table:
-    return exposures.filter(pc.equal(exposures["window"], window))
 
 
 def _of_users(table: pa.Table, user_ids: pa.ChunkedArray) -> pa.Table:
@@ -87,21 +94,60 @@ def _validate(ranker: Ranker, asof: AsOf, exposures: pa.Table) -> Figures:
     return {name: float(figure) for name, figure in figures.items() if np.isfinite(figure)}
 
 
-def _pool(ctx: StageContext, ranker: Ranker, asof: AsOf, interactions: pa.Table) -> Figures:
+def _pool(
+    ctx: StageContext, ranker: Ranker, asof: AsOf, interactions: pa.Table, start: datetime
+) -> Figures:
     """Score the pool as it stood when the weeks of reinforcement learning began."""
-    start = window_start("rl")
     pool = draw_pool(interactions, start, ctx.recipe.simulate.pool_pairs, ctx.recipe.seed)
     users: list[str] = pool.pairs["user_id"].to_pylist()
     scorer = CtcvrScorer(ranker, asof, {user: (user, start) for user in users})
     scores = scorer.score(users, pool.pairs["item_id"].to_pylist())
     table = pool.pairs.append_column("ctcvr", pa.array(scores))
     write_parquet(table, ctx.out / "pool.parquet", POOL)
-    normaliser = fit_normaliser(ctx.recipe.simulate.normaliser, scores)
-    write_json(normaliser.to_json(), ctx.out / "normaliser.json")
-    grid = scores[: pool.num_users * pool.num_items].reshape(pool.num_users, pool.num_items)
+    item_ids: list[str] = pool.pairs["item_id"].to_pylist()
+    means = None
+    if ctx.recipe.simulate.popularity_discount > 0:
+        sold = interactions.filter(pc.less(interactions["ts"], start))["item_id"].unique()
+        grid_users = users[: pool.num_users * pool.num_items : pool.num_items]
+        means = _item_means(ctx, scorer, sorted(sold.to_pylist()), grid_users[:_USERS_OF_A_MEAN])
+    scale = fit_scale(ctx.recipe.simulate, item_ids, scores, means)
+    write_json(scale.to_json(), ctx.out / "normaliser.json")
+    shape, size = (pool.num_users, pool.num_items), pool.num_users * pool.num_items
     return {
-        **asdict(admit(grid)),
+        **asdict(admit(scores[:size].reshape(shape))),
+        **_reward_figures(scale, scores[:size], item_ids[:size], shape),
         "pool_pairs": scores.size,
         "pool_median": float(np.median(scores)),
         "pool_max": float(scores.max()),
+    }
+
+
+def _item_means(
+    ctx: StageContext, scorer: CtcvrScorer, item_ids: list[str], users: list[str]
+) -> tuple[list[str], NDArray[np.float64]]:
+    """Mean pCTCVR of every item sold so far, over the same users for each.
+
+    The grid of the pool holds few items; a discount that knew only those would send the policy
+    to the popular ones outside it.
+    """
+    sums_I = np.zeros(len(item_ids))
+    for done, user in enumerate(users, start=1):
+        sums_I += scorer.score([user] * len(item_ids), item_ids)
+        ctx.progress(done, len(users), "scoring every item for the popularity discount")
+    return item_ids, sums_I / len(users)
+
+
+def _reward_figures(
+    scale: Scale, scores_N: NDArray[np.float64], item_ids: list[str], shape: tuple[int, int]
+) -> Figures:
+    """How personal the reward is, after discount and normaliser, on the grid of the pool."""
+    rewards_UI = scale.worth(scores_N, item_ids).reshape(shape)
+    best_U, ctcvr_UI = rewards_UI.argmax(axis=1), scores_N.reshape(shape)
+    kept = ctcvr_UI[np.arange(best_U.size), best_U].mean() / ctcvr_UI.max(axis=1).mean()
+    return {
+        "reward_constant_capture": constant_capture(rewards_UI),
+        "reward_best_items": int(np.unique(best_U).size),
+        "reward_ctcvr_kept": float(kept),
+        "reward_mean": float(rewards_UI.mean()),
+        "reward_best_constant": constant_reward(rewards_UI),
     }

