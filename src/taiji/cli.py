@@ -158,19 +158,9 @@ def data_check(
 
     Exit code 4 if the data cannot be used; warnings do not count.
     """
-    import tempfile
+    from taiji.data_card import examine_data, print_report
 
-    from taiji.data.check import check
-    from taiji.data.engine import open_engine
-    from taiji.data_card import print_report
-
-    loaded = _load(recipe, overrides or [])
-    with tempfile.TemporaryDirectory(prefix="taiji-check-") as folder:
-        root = Path(folder)
-        (root / "tables").mkdir()
-        memory = loaded.engine_memory_gib
-        with open_engine(loaded.engine, root / "scratch", memory_gib=memory) as engine:
-            report = check(engine, loaded.data, loaded.seed, root / "tables")
+    report = examine_data(_load(recipe, overrides or []))
     print_report(report, _out, as_json=as_json)
     if not report.usable:
         raise typer.Exit(DataError.exit_code)

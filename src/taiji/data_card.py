@@ -1,17 +1,30 @@
 """`taiji data check` as a person reads it: rows, figures, then what is wrong."""
 
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from taiji.data.check import Report
+from taiji.config import Recipe
+from taiji.data.check import Report, check
+from taiji.data.engine import open_engine
 from taiji.safe_text import printable
+
+
+def examine_data(recipe: Recipe) -> Report:
+    """Check the data of a recipe; what is prepared on the way is thrown away."""
+    with tempfile.TemporaryDirectory(prefix="taiji-check-") as folder:
+        scratch, tables = Path(folder) / "scratch", Path(folder) / "tables"
+        tables.mkdir()
+        with open_engine(recipe.engine, scratch, memory_gib=recipe.engine_memory_gib) as engine:
+            return check(engine, recipe.data, recipe.seed, tables)
 
 
 def print_report(report: Report, console: Console, *, as_json: bool) -> None:

@@ -234,36 +234,6 @@ _CHINESE_CURRENCIES = {
     "USD": "美元",
 }
 
-FACTS: Mapping[Language, Mapping[str, str]] = {
-    "en": {
-        "age": "age {value}",
-        "income": "income {value} {currency}",
-        "home_ownership": "{value}",
-        "marital_status": "{value}",
-        "household_size": "household of {value}",
-        "household_composition": "{value}",
-        "kids_count": "kids: {value}",
-        "gender": "{value}",
-        "occupation": "works as {value}",
-        "city": "lives in {value}",
-        "region": "lives in {value}",
-    },
-    "zh": {
-        "age": "年龄{value}",
-        "income": "收入{value}{currency}",
-        "home_ownership": "住房{value}",
-        "marital_status": "婚姻{value}",
-        "household_size": "家庭人数{value}",
-        "household_composition": "家庭构成{value}",
-        "kids_count": "孩子{value}个",
-        "gender": "性别{value}",
-        "occupation": "职业{value}",
-        "city": "现居{value}",
-        "region": "现居{value}",
-    },
-}
-"""How well-known profile fields are told; others are told as `Templates.other_fact`."""
-
 
 def resolve_templates(language: Language, replaced: Mapping[str, str]) -> Templates:
     """The words of a language, with those of a recipe in their places.

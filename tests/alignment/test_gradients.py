@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from taiji.alignment.gradients import alignment_scores, cosines, gram
+from taiji.alignment.gradients import cosines, gram, norms
+from taiji.alignment.weights import alignment_scores
 from taiji.errors import DivergenceError
 
 
@@ -52,3 +53,7 @@ def test_cosines_by_hand_and_of_a_gradient_that_vanishes():
 def test_a_gradient_that_is_not_finite_is_named():
     with pytest.raises(DivergenceError, match="reward 1"):
         gram([(torch.ones(2),), (torch.tensor([1.0, float("nan")]),)])
+
+
+def test_norms_by_hand():
+    assert norms(np.array([[25.0, 3.0], [3.0, 4.0]])).tolist() == [5, 2]

@@ -2,13 +2,10 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-import torch
 from shop import example
 
 from taiji.alignment.policy import PolicyRun, policy_config, policy_prompts
-from taiji.alignment.policy_trainer import PolicyTrainer
 from taiji.alignment.rule_settings import RuleKind, RuleSettings
-from taiji.alignment.trainer import PopoTrainer
 from taiji.config import AlignSection, WeightsSection
 from taiji.errors import ConfigError
 from taiji.language.prompt import ChatScaffold
@@ -97,22 +94,3 @@ def test_prompts_are_ids_in_which_data_is_no_structure(smollm2_tokenizer):
     assert rows["example_id"][0] == row["example_id"]
     hostile, harmless = ([i for i in ids if i in scaffold.control_ids] for ids in rows["prompt"])
     assert hostile == harmless
-
-
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-def test_the_cheaper_forward_gives_what_trl_gives(make_trainer, monkeypatch):
-    trainer = make_trainer(temperature=0.7)
-    ids = torch.tensor([[0, 0, 3, 4, 5, 6, 7, 1], [3, 4, 5, 6, 8, 9, 1, 0]])
-    mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1, 0]])
-    asked = {"batch_size": 1, "compute_entropy": True}
-    theirs = PopoTrainer._forward(trainer, trainer.model, ids, mask, 4, **asked)
-    monkeypatch.setattr(trainer, "__class__", PolicyTrainer)
-    assert trainer._is_plain(trainer.model)
-    ours = trainer._forward(trainer.model, ids, mask, 4, **asked)
-    assert torch.allclose(ours[0], theirs[0], atol=1e-6)
-    assert torch.allclose(ours[1], theirs[1], atol=1e-6)
-    ours[0].sum().backward()
-    got = trainer.model.model.embed_tokens.weight.grad.clone()
-    trainer.model.zero_grad()
-    theirs[0].sum().backward()
-    assert torch.allclose(got, trainer.model.model.embed_tokens.weight.grad, atol=1e-6)

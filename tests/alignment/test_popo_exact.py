@@ -67,7 +67,13 @@ def train_and_compare(trainer, lora=None, tolerance=1e-5):
             for k in range(2)
         )
         total = g_a + g_b
-        expected.append(((g_a @ total).item(), (g_b @ total).item(), torch.cosine_similarity(g_a, g_b, 0).item()))
+        expected.append(
+            (
+                (g_a @ total).item(),
+                (g_b @ total).item(),
+                torch.cosine_similarity(g_a, g_b, 0).item(),
+            )
+        )
         step_on_gradients(rewards_NK)
         reused.append(trainer._update is not None)
         if windows <= 1 and trainer.num_iterations == 1:
@@ -75,7 +81,9 @@ def train_and_compare(trainer, lora=None, tolerance=1e-5):
 
     def checking(model, *args, **kwargs):
         if updates:
-            found = torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.requires_grad])
+            found = torch.cat(
+                [p.grad.flatten() for p in trainer.model.parameters() if p.requires_grad]
+            )
             want = updates.pop()
             assert (found.double() - want).norm() <= tolerance * want.norm()
         return take_step(model, *args, **kwargs)
@@ -95,11 +103,17 @@ def train_and_compare(trainer, lora=None, tolerance=1e-5):
 UNEVEN = [[3, 4], [5, 6, 7, 8], [9, 10, 11], [12] * 6, [13, 14], [15, 16, 17]]
 
 
-@pytest.mark.parametrize("loss_type", ["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"])
+@pytest.mark.parametrize(
+    "loss_type", ["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"]
+)
 @pytest.mark.parametrize("share_prompts", [True, False])
 def test_alignment_is_exact_for_every_loss(make_trainer, loss_type, share_prompts):
     trainer = make_trainer(
-        prompts=UNEVEN, loss_type=loss_type, beta=0.5, learning_rate=1e-2, share_prompts=share_prompts
+        prompts=UNEVEN,
+        loss_type=loss_type,
+        beta=0.5,
+        learning_rate=1e-2,
+        share_prompts=share_prompts,
     )
     train_and_compare(trainer)
     assert steps(trainer)[1]["kl"] > 0  # in the second step the KL has a gradient
@@ -121,7 +135,9 @@ WAYS = {
 @pytest.mark.parametrize("share_prompts", [True, False])
 @pytest.mark.parametrize("way", WAYS)
 def test_alignment_and_update_are_exact_however_they_are_made(make_trainer, way, share_prompts):
-    trainer = make_trainer(prompts=UNEVEN, learning_rate=1e-2, share_prompts=share_prompts, **WAYS[way])
+    trainer = make_trainer(
+        prompts=UNEVEN, learning_rate=1e-2, share_prompts=share_prompts, **WAYS[way]
+    )
     reused = train_and_compare(trainer, WAYS[way].get("lora"))
     assert trainer._ways._rows_refused is None or way == "checkpointing"
     if way in ("in span", "unscaled") or (way == "lora" and not share_prompts):
@@ -148,7 +164,9 @@ def test_a_weight_used_outside_its_module_is_noticed(make_trainer, caplog):
     forward = type(layer).forward
 
     def borrowing(x):
-        return forward(layer, x) + torch.nn.functional.linear(x, trainer.model.model.layers[0].self_attn.o_proj.weight)
+        return forward(layer, x) + torch.nn.functional.linear(
+            x, trainer.model.model.layers[0].self_attn.o_proj.weight
+        )
 
     layer.forward = borrowing
     with caplog.at_level("INFO"):
@@ -164,12 +182,17 @@ def test_unbiased_products_leave_out_a_micro_batch_with_itself(make_trainer):
     inner = trainer._step_on_gradients
 
     def spying(rewards_NK):
-        parts_BKM = torch.stack([
-            torch.stack([
-                reference.gradient([batch], lambda b, k=k: b[measure.ALONE][:, k]) for k in range(2)
-            ])
-            for batch in trainer._buffered_inputs
-        ])
+        parts_BKM = torch.stack(
+            [
+                torch.stack(
+                    [
+                        reference.gradient([batch], lambda b, k=k: b[measure.ALONE][:, k])
+                        for k in range(2)
+                    ]
+                )
+                for batch in trainer._buffered_inputs
+            ]
+        )
         pairs = [(i, j) for i in range(3) for j in range(3) if i != j]
         unbiased_KK = sum(parts_BKM[i] @ parts_BKM[j].T for i, j in pairs) * 9 / len(pairs)
         expected.append(unbiased_KK.sum(1))

@@ -27,11 +27,17 @@ def launch(folder, out, *settings):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     here = Path(__file__).parent
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2",
-               "--master_port", str(port), "two_processes.py", str(folder), str(out), *settings]  # fmt: skip
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command = [*run, "--master_port", str(port), "two_processes.py", str(folder), str(out)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     return subprocess.run(
-        command, cwd=here, env=environment, capture_output=True, text=True, timeout=240, check=False
+        [*command, *settings],
+        cwd=here,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
 
 

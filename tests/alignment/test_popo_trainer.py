@@ -99,13 +99,23 @@ def test_a_reward_may_not_apply_to_some_rollouts(make_trainer, rule):
     assert all(math.isfinite(row["popo/w_sometimes"]) for row in steps(trainer))
 
 
-def test_evaluation_moves_no_weights(make_trainer):
+def test_evaluation_neither_moves_weights_nor_uses_moving_ones(make_trainer):
     trainer = make_trainer(eta=20.0, per_device_eval_batch_size=4)
     trainer.train()
     before = trainer.weights
     metrics = trainer.evaluate(eval_dataset=trainer.train_dataset)
-    assert metrics["eval_reward"] is not None
+    alone = [metrics[f"eval_rewards/{name}/mean"] for name in (A, B)]
+    assert metrics["eval_reward"] == pytest.approx(sum(alone) / 2)
     assert trainer.weights == before
+    assert abs(before[A] - 0.5) > 1e-3
+
+
+@pytest.mark.parametrize(("every", "moved"), [(1, [1, 2, 3, 4]), (2, [1, 3]), (3, [1, 4])])
+def test_weights_move_at_every_nth_step(make_trainer, every, moved):
+    trainer = make_trainer(weight_every=every, max_steps=4, eta=20.0)
+    trainer.train()
+    seen = [number for number, row in enumerate(steps(trainer), 1) if f"popo/I_{A}" in row]
+    assert seen == moved
 
 
 def test_advantage_mixing_as_in_gdpo_works_too(make_trainer):

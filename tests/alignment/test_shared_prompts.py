@@ -74,7 +74,11 @@ def fused(model, ids, mask, num):
     labels[:, :-num] = -100
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     output = model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, labels=labels, fused_lm_head=True
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        labels=labels,
+        fused_lm_head=True,
     )
     return output.log_probs[:, -num:], output.entropy[:, -num:]
 
@@ -141,7 +145,10 @@ def test_generation_with_a_shared_prefill_says_the_same(toy_model_folder, cut):
 
 
 def test_a_whole_run_differs_by_rounding_alone(make_trainer):
-    runs = [make_trainer(share_prompts=share, max_steps=1, prompts=[[3, 4, 5], [6, 7]]) for share in (True, False)]
+    runs = [
+        make_trainer(share_prompts=share, max_steps=1, prompts=[[3, 4, 5], [6, 7]])
+        for share in (True, False)
+    ]
     for run in runs:
         torch.manual_seed(3)
         run.train()
@@ -154,9 +161,16 @@ def test_a_whole_run_differs_by_rounding_alone(make_trainer):
 def test_a_model_that_cannot_share_is_told_of(make_trainer, caplog, toy_tokenizer):
     trainer = make_trainer(rule="fixed", max_steps=1)
     windowed = MistralForCausalLM(
-        MistralConfig(vocab_size=len(toy_tokenizer), hidden_size=16, intermediate_size=32,
-                      num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2, sliding_window=4)
-    )  # fmt: skip
+        MistralConfig(
+            vocab_size=len(toy_tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            sliding_window=4,
+        )
+    )
     scorer = forward.CompletionScorer(
         SimpleNamespace(
             args=copy.copy(trainer.args),

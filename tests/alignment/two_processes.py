@@ -61,7 +61,9 @@ class Reference:
         try:
             with trainer._silenced():
                 for batch in trainer._buffered_inputs:
-                    loss(trainer, self.model, {**batch, "advantages": advantages_of(batch).double()}).backward()
+                    loss(
+                        trainer, self.model, {**batch, "advantages": advantages_of(batch).double()}
+                    ).backward()
         finally:
             trainer._get_per_token_logps_and_entropies = forward
         return torch.cat([p.grad.flatten() for p in self.model.parameters() if p.requires_grad])
@@ -141,7 +143,7 @@ def main() -> None:
         found = [[row["popo/I_share_of_a"], row["popo/I_share_of_b"]] for row in rows]
         kinds = sorted({type(p).__name__ for p in trainer.model.parameters()})
         result = {"found": found, "expected": expected, "errors": errors, "parameters": kinds,
-                  "processes": trainer.accelerator.num_processes, "weights": trainer.weights}  # fmt: skip
+                  "processes": trainer.accelerator.num_processes}  # fmt: skip
         Path(out, "result.json").write_text(json.dumps(result))
 
 

@@ -29,10 +29,13 @@ KEY = "md5(concat_ws('-', a.n, b.n))"
 DOUBLED = pa.schema([pa.field("user_id", pa.string()), pa.field("twice", pa.float64())])
 
 
-def double(batch):
-    return pa.RecordBatch.from_arrays(
-        [batch["user_id"], pc.multiply(batch["price"], 2)], schema=DOUBLED
-    )
+def doubling():
+    def double(batch):  # inside, because a worker cannot import this file
+        return pa.RecordBatch.from_arrays(
+            [batch["user_id"], pc.multiply(batch["price"], 2)], schema=DOUBLED
+        )
+
+    return double
 
 
 @pytest.fixture(scope="module", params=["duckdb", pytest.param("spark", marks=pytest.mark.slow)])
@@ -107,7 +110,7 @@ def test_a_table_that_is_created_can_be_replaced(engine):
 def test_a_function_over_batches_keeps_the_order_of_the_sql(engine, tmp_path):
     path = tmp_path / "doubled.parquet"
     sql = "SELECT user_id, price FROM rows ORDER BY price DESC NULLS LAST"
-    assert engine.map_batches(sql, double, DOUBLED, path, num_rows=2) == 4
+    assert engine.map_batches(sql, doubling(), DOUBLED, path, num_rows=2) == 4
     table = pq.read_table(path)
     assert table.schema == DOUBLED
     assert table["twice"].to_pylist() == [5.0, 3.0, 1.0, None]
@@ -140,15 +143,15 @@ def test_the_scratch_folder_is_gone_at_the_end(tmp_path):
 
 @pytest.fixture
 def narrow(tmp_path):
-    """An engine of 48 MiB, and a million rows of 32 characters for it."""
-    with closing(DuckDbEngine(tmp_path / "scratch", memory_gib=48 / 1024)) as opened:
+    """An engine of 128 MiB, and a million rows of 32 characters for it."""
+    with closing(DuckDbEngine(tmp_path / "scratch", memory_gib=128 / 1024)) as opened:
         opened.register("tens", pa.table({"n": list(range(1000))}))
         opened.create("many", f"SELECT {KEY} AS key FROM tens AS a CROSS JOIN tens AS b")
         yield opened
 
 
 def test_a_table_larger_than_memory_goes_through_the_disk(narrow):
-    batches = narrow.batches("SELECT key, repeat(key, 4) AS pad FROM many ORDER BY key")
+    batches = narrow.batches("SELECT key, repeat(key, 8) AS pad FROM many ORDER BY key")
     before, num_rows = "", 0
     for batch in batches:
         keys = batch["key"].to_pylist()
@@ -159,7 +162,7 @@ def test_a_table_larger_than_memory_goes_through_the_disk(narrow):
 
 def test_memory_that_cannot_suffice_says_what_to_raise(narrow):
     with pytest.raises(ResourceError, match="raise engine_memory_gib"):
-        narrow.query("SELECT collect_list(concat(key, key)) AS all FROM many")
+        narrow.query("SELECT collect_list(repeat(key, 8)) AS all FROM many")
 
 
 def test_without_pyspark_the_error_names_the_extra(tmp_path, monkeypatch):

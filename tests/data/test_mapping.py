@@ -53,37 +53,47 @@ def test_a_shop_of_two_files_by_hand(tmp_path):
     assert result.problems == []
 
 
-@pytest.mark.parametrize(
-    ("written", "field", "expected"),
-    [
-        ("1704276000", {"format": "s"}, moment(2024, 1, 3, 10)),
-        ("1704276000.5", {"format": "s"}, moment(2024, 1, 3, 10, 0, 0, 500_000)),
-        ("1704276000123", {"format": "ms"}, moment(2024, 1, 3, 10, 0, 0, 123_000)),
-        ("1704276000123456", {"format": "us"}, moment(2024, 1, 3, 10, 0, 0, 123_456)),
-        ("2024-01-03", {"timezone": "UTC"}, moment(2024, 1, 3)),
-        ("2024-01-03 10:00", {"timezone": "Europe/Berlin"}, moment(2024, 1, 3, 9)),
-        ("2024-07-03 10:00", {"timezone": "Europe/Berlin"}, moment(2024, 7, 3, 8)),
-        # An offset in the text is stronger than the recipe's zone.
-        ("2024-01-03T10:00:00+02:00", {"timezone": "Asia/Tokyo"}, moment(2024, 1, 3, 8)),
-        ("2024-01-03T10:00:00Z", {}, moment(2024, 1, 3, 10)),
-        ("3/1/2024", {"format": "%d/%m/%Y", "timezone": "UTC"}, moment(2024, 1, 3)),
-        ("01/03/2024 12:05:09 AM", {"format": "%m/%d/%Y %I:%M:%S %p"}, moment(2024, 1, 3, 0, 5, 9)),
-        (
-            "01/03/2024 12:05:09 PM",
-            {"format": "%m/%d/%Y %I:%M:%S %p"},
-            moment(2024, 1, 3, 12, 5, 9),
-        ),
-        ("20240103", {"format": "%Y%m%d"}, moment(2024, 1, 3)),
-        ("1704276000", {}, None),
-        ("13/13/2024", {"format": "%d/%m/%Y"}, None),
-        ("2024-02-30", {}, None),
-        ("soon", {"format": "s"}, None),
-    ],
-)
-def test_moments(tmp_path, written, field, expected):
-    time = TimeField(column="c", **field)
-    (found,) = evaluate(tmp_path, [written], lambda columns: columns.moment(time))
-    assert (found and found.replace(tzinfo=UTC)) == expected
+MOMENTS = [
+    ("1704276000", {"format": "s"}, moment(2024, 1, 3, 10)),
+    ("1704276000.5", {"format": "s"}, moment(2024, 1, 3, 10, 0, 0, 500_000)),
+    ("1704276000123", {"format": "ms"}, moment(2024, 1, 3, 10, 0, 0, 123_000)),
+    ("1704276000123456", {"format": "us"}, moment(2024, 1, 3, 10, 0, 0, 123_456)),
+    ("2024-01-03", {"timezone": "UTC"}, moment(2024, 1, 3)),
+    ("2024-01-03 10:00", {"timezone": "Europe/Berlin"}, moment(2024, 1, 3, 9)),
+    ("2024-07-03 10:00", {"timezone": "Europe/Berlin"}, moment(2024, 7, 3, 8)),
+    # An offset in the text is stronger than the recipe's zone.
+    ("2024-01-03T10:00:00+02:00", {"timezone": "Asia/Tokyo"}, moment(2024, 1, 3, 8)),
+    ("2024-01-03T10:00:00Z", {}, moment(2024, 1, 3, 10)),
+    ("3/1/2024", {"format": "%d/%m/%Y", "timezone": "UTC"}, moment(2024, 1, 3)),
+    ("01/03/2024 12:05:09 AM", {"format": "%m/%d/%Y %I:%M:%S %p"}, moment(2024, 1, 3, 0, 5, 9)),
+    (
+        "01/03/2024 12:05:09 PM",
+        {"format": "%m/%d/%Y %I:%M:%S %p"},
+        moment(2024, 1, 3, 12, 5, 9),
+    ),
+    ("20240103", {"format": "%Y%m%d"}, moment(2024, 1, 3)),
+    ("1704276000", {}, None),
+    ("13/13/2024", {"format": "%d/%m/%Y"}, None),
+    ("2024-02-30", {}, None),
+    ("soon", {"format": "s"}, None),
+]
+
+
+def test_moments(tmp_path):
+    names = [f"c{number}" for number in range(len(MOMENTS))]
+    written = {name: [row[0]] for name, row in zip(names, MOMENTS, strict=True)}
+    columns = Columns(dict.fromkeys(names, "text"))
+    fields = [
+        columns.moment(TimeField(column=name, **row[1]))
+        for name, row in zip(names, MOMENTS, strict=True)
+    ]
+    engine = DuckDbEngine(tmp_path / "scratch", threads=1)
+    engine.register("t", pa.table(written))
+    selected = ", ".join(f"{sql} AS f{number}" for number, sql in enumerate(fields))
+    (found,) = engine.query(f"SELECT {selected} FROM t").to_pylist()
+    engine.close()
+    expected = [row[2] and row[2].replace(tzinfo=None) for row in MOMENTS]
+    assert list(found.values()) == expected
 
 
 def test_numbers(tmp_path):

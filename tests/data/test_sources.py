@@ -5,14 +5,30 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from data_shop import prepared, said
+from data_shop import prepared, said, shop, write_shop
+from pydantic import ValidationError
 
+from taiji.config import DataSection, Recipe
 from taiji.data.movielens import _GENRES_100K
 from taiji.data.problems import UnusableError
+from taiji.recipes import dump_recipe, load_recipe
 
 
 def moment(*parts):
     return datetime(*parts, tzinfo=UTC)
+
+
+def test_a_source_by_its_bare_name():
+    assert DataSection.model_validate({"source": "complete_journey"}) == DataSection()
+    with pytest.raises(ValidationError, match="path"):
+        DataSection.model_validate({"source": "movielens"})
+
+
+def test_a_described_source_survives_the_saved_recipe(tmp_path):
+    write_shop(tmp_path)
+    recipe = Recipe.model_validate({"name": "x", "data": {"source": shop(tmp_path)}})
+    (tmp_path / "saved.yaml").write_text(dump_recipe(recipe))
+    assert load_recipe(tmp_path / "saved.yaml").recipe == recipe
 
 
 def test_movielens_1m(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 from shop import history_line
 
 from taiji.config_text import FieldSection, TextSection
+from taiji.data.fields import FACTS
 from taiji.data.text import Habits, item_text, profile_text, wording
 from taiji.errors import ConfigError
 
@@ -234,3 +235,7 @@ def test_data_is_never_read_as_a_template():
 def test_long_values_are_cut():
     assert told({"note": "x" * 300}) == f"User: note: {'x' * 199}\u2026."
     assert len(told({"note": "x" * 10**6})) < 250
+
+
+def test_both_languages_know_the_same_fields():
+    assert FACTS["en"].keys() == FACTS["zh"].keys()

@@ -134,7 +134,7 @@ def test_quarantine_accounts_for_every_row_and_basket(grocer, tmp_path):
     quarantine = json.loads((tmp_path / "out" / "quarantine.json").read_text())
     assert sum(quarantine["transactions"].values()) == 12 * 53 * 3
     assert quarantine["products"] == {"kept": 7, "not merchandise": 1}
-    assert quarantine["promotions"]["in the history window"] == 2 * 8
+    assert quarantine["promotions"] == {"kept": 2 * 53}
     assert sum(quarantine["baskets"]["sft"].values()) == 12 * 24
     assert quarantine["baskets"]["rl"]["drawn"] == 5
 

@@ -178,6 +178,7 @@ class CompletionScorer:
         """Whether prompts are computed once; says why not, once, where they were meant to be."""
         if not self._trainer.args.share_prompts:
             return False
+        reason: str | None
         if self._trainer._is_vlm:
             reason = "it reads images"
         elif self._trainer.aux_loss_enabled:
@@ -205,13 +206,17 @@ class CompletionScorer:
         Returns:
             None where TRL's own way is the only one.
         """
-        wanted = {name for name, value in others.items() if value is not None and value is not False}
+        wanted = {
+            name for name, value in others.items() if value is not None and value is not False
+        }
         if wanted - {"compute_entropy"}:
             return None
         size = batch_size or len(input_ids)
         parts = [
             self._score(model, ids, mask, logits_to_keep, probe)
-            for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True)
+            for ids, mask in zip(
+                torch.split(input_ids, size), torch.split(attention_mask, size), strict=True
+            )
         ]
         return _joined([part for part in parts if part is not None], len(parts))
 
@@ -228,7 +233,9 @@ class CompletionScorer:
         if probe is not None and probe.tape is not None:
             scored, probe.head = probe.tape.forward(plain, temperature)
             return scored
-        shared = share_prompts(input_ids, attention_mask, num_tokens) if self.shares(model) else None
+        shared = (
+            share_prompts(input_ids, attention_mask, num_tokens) if self.shares(model) else None
+        )
         base = self._trainer.accelerator.unwrap_model(model)
         rows = plain if shared is None else shared_rows(shared, base, plain.there_BC)
         args = self._trainer.args

@@ -78,9 +78,7 @@ class Ways:
     ) -> tuple[RewardGradients, Geometry]:
         trainer = self._trainer
         parallel.reshard(trainer)
-        measured = RewardGradients(
-            trainer, self._parameters, unbiased=trainer.rule.needs_unbiased
-        )
+        measured = RewardGradients(trainer, self._parameters, unbiased=trainer.rule.needs_unbiased)
         for batch in batches:
             measured.add(batch, tape)
         windows = len(batches) / trainer.current_gradient_accumulation_steps

@@ -26,9 +26,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from taiji.alignment.policy_trainer import PolicyTrainer
 from taiji.alignment.popo_config import PopoConfig
 from taiji.alignment.rollouts import PolicyRewards, Rollout
+from taiji.alignment.trainer import PopoTrainer
 from taiji.config import AlignSection
 from taiji.errors import ConfigError, DataError
 from taiji.language.models import freeze_all_but_last
@@ -116,7 +116,7 @@ def train_policy(
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # bfloat16 would round small updates away
     with _known_warnings():
-        trainer = PolicyTrainer(
+        trainer = PopoTrainer(
             model,
             rewards.functions(),
             policy_config(run),
@@ -200,7 +200,7 @@ def _weight_arguments(section: AlignSection) -> dict[str, Any]:
     }
 
 
-def _train(trainer: PolicyTrainer, checkpoint: tuple[Path, int] | None, steps: int) -> None:
+def _train(trainer: PopoTrainer, checkpoint: tuple[Path, int] | None, steps: int) -> None:
     if checkpoint is None:
         trainer.train()
         return

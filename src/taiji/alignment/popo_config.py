@@ -54,7 +54,9 @@ class PopoConfig(GRPOConfig):  # type: ignore[misc]  # TRL ships no types
     )
     share_prompts: bool = field(
         default=True,
-        metadata={"help": "Compute each prompt once for all its completions; equal up to rounding."},
+        metadata={
+            "help": "Compute each prompt once for all its completions; equal up to rounding."
+        },
     )
     popo_last_blocks: int | None = field(
         default=None,

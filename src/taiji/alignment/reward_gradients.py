@@ -144,9 +144,7 @@ class RewardGradients:
             probe.accumulate(cotangents, self._parameters, sums)
         return Measured(batch, probe, cotangents)
 
-    def _by_rows(
-        self, batch: Batch, sums: list[list[torch.Tensor]], tape: OutputTape
-    ) -> Measured:
+    def _by_rows(self, batch: Batch, sums: list[list[torch.Tensor]], tape: OutputTape) -> Measured:
         with tape.recording(len(batch["completion_ids"])):
             probe = LossProbe(tape)
             cotangents = self._cotangents(batch, probe)
@@ -186,7 +184,9 @@ class RewardGradients:
             ]
         ).double()
         final_M = torch.cat([final.flatten() for final in finals]).double()
-        factors_K = torch.linalg.lstsq(columns_KM.T, final_M[:, None], driver="gelsd").solution[:, 0]
+        factors_K = torch.linalg.lstsq(columns_KM.T, final_M[:, None], driver="gelsd").solution[
+            :, 0
+        ]
         if not _fits(factors_K @ columns_KM, final_M):
             return None
         return [
@@ -253,7 +253,7 @@ def _fits(fitted: torch.Tensor, final: torch.Tensor) -> bool:
 
 
 def _sink(total: list[torch.Tensor], places: Mapping[int, int]) -> Any:
-    def add(parameter: torch.nn.Parameter, gradient: torch.Tensor) -> None:
+    def add(parameter: torch.Tensor, gradient: torch.Tensor) -> None:
         if (place := places.get(id(parameter))) is not None:
             total[place] += gradient
 

@@ -25,7 +25,7 @@ from taiji.alignment.forward import Rows, Scored
 
 _TOLERANCE = 1e-5  # of a cotangent's length, for what counts as parallel
 
-Sink = Callable[[torch.nn.Parameter, torch.Tensor], None]
+Sink = Callable[[torch.Tensor, torch.Tensor], None]
 
 
 class CannotScaleRowsError(Exception):
@@ -188,11 +188,9 @@ class OutputTape:
             if self._on_output is not None:
                 self._on_output(module, x, delta)
 
-        output.register_hook(pass_on)
+        output.register_hook(pass_on)  # type: ignore[no-untyped-call]
 
-    def _head_gradients(
-        self, head: "Head", directions: Directions, sinks: Sequence[Sink]
-    ) -> None:
+    def _head_gradients(self, head: "Head", directions: Directions, sinks: Sequence[Sink]) -> None:
         weight = self._head.weight
         with torch.enable_grad():
             weight.requires_grad_(True)
@@ -224,7 +222,7 @@ def _own(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 def _weight_gradients(
     module: torch.nn.Module, x: torch.Tensor, delta: torch.Tensor
-) -> Iterator[tuple[torch.nn.Parameter, torch.Tensor]]:
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The gradient of each of a module's own weights for one output gradient."""
     if type(module) is torch.nn.Linear:
         delta_RD, x_RD = delta.flatten(0, -2), x.flatten(0, -2)

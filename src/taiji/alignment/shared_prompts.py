@@ -12,6 +12,7 @@ Shape suffixes: B rollouts, C completion tokens, R shared rows, T tokens of a sh
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -59,9 +60,14 @@ def share_prompts(
         return None
     prompt_width = input_ids.shape[1] - num_completion_tokens
     real = attention_mask.bool()
-    columns: dict[str, list[torch.Tensor]] = {"ids": [], "positions": [], "owners": [], "labels": []}
+    columns: dict[str, list[torch.Tensor]] = {
+        "ids": [],
+        "positions": [],
+        "owners": [],
+        "labels": [],
+    }
     offsets = []
-    for start, stop in zip(starts[:-1], starts[1:], strict=True):
+    for start, stop in pairwise(starts):
         prompt = input_ids[start, :prompt_width][real[start, :prompt_width]]
         completions = [
             input_ids[row, prompt_width:][real[row, prompt_width:]] for row in range(start, stop)
@@ -83,7 +89,9 @@ def share_prompts(
     return SharedRows(ids_RT, positions_RT, owners_RT, labels_RT, places_BC)
 
 
-def num_tokens_saved(input_ids: torch.Tensor, attention_mask: torch.Tensor, num_completion_tokens: int) -> int:
+def num_tokens_saved(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor, num_completion_tokens: int
+) -> int:
     """How many tokens `share_prompts` would spare the model."""
     rows = share_prompts(input_ids, attention_mask, num_completion_tokens)
     return 0 if rows is None else input_ids.numel() - rows.input_ids_RT.numel()
@@ -158,5 +166,7 @@ def _prefill(
     )
     repeats = torch.tensor(starts, device=input_ids.device).diff()
     cache = output.past_key_values
-    cache.batch_select_indices(torch.arange(len(first), device=ids.device).repeat_interleave(repeats))
+    cache.batch_select_indices(
+        torch.arange(len(first), device=ids.device).repeat_interleave(repeats)
+    )
     return cache

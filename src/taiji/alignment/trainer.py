@@ -66,6 +66,8 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         self._metrics: dict[str, dict[str, list[float]]]
         self._entropy_bonus_enabled: bool
         self.aux_loss_enabled: bool
+        self.reward_weights: torch.Tensor
+        self._buffered_inputs: list[dict[str, Any]]
         self._probe: LossProbe | None = None
         self._update: Update | None = None
         self._rewards_NK: torch.Tensor | None = None
@@ -81,8 +83,9 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         if args.rule != "fixed":
             self._publish_weights()
         self._scorer = CompletionScorer(self)
-        self._ways = measure.Ways(self)
         guards.refuse_what_cannot_work(self)
+        self._ways = measure.Ways(self)
+        self._warn_if_inert()
         popo_state.warn_of_inexact_resume(args)
 
     @property
@@ -119,9 +122,9 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         return self._rewards_NK
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        if not self.model.training:
+            return self._evaluated(inputs)
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        if not self.model.training:  # evaluation never moves weights
-            return batch
         rewards_NK = self._rewards_NK
         assert rewards_NK is not None, "TRL scored completions without rewards"
         combined_N, _ = self._advantages.combined(rewards_NK, self._device_weights(rewards_NK))
@@ -241,6 +244,16 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         finally:
             self._metrics, self._entropy_bonus_enabled, self.aux_loss_enabled = kept
 
+    def _evaluated(self, inputs: Any) -> dict[str, Any]:
+        """Mixed with the initial weights: those of the moment would compare apples and pears."""
+        weights_K = self.reward_weights
+        self.reward_weights = torch.tensor(self.rule.initial_weights_K, dtype=torch.float32)
+        try:
+            batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        finally:
+            self.reward_weights = weights_K
+        return batch
+
     # -- Small parts ---------------------------------------------------------------------------
 
     @property
@@ -249,7 +262,9 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
 
     @property
     def _due(self) -> bool:
-        return self.rule.due(self._step_number)
+        updates = self.args.steps_per_generation * self.num_iterations
+        stride = max(1, updates // self.args.gradient_accumulation_steps)
+        return self.rule.due(self._step_number, stride)
 
     @property
     def _advantages(self) -> AdvantageRule:
@@ -285,6 +300,9 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     def _log_weights(self) -> None:
         self._log({f"popo/w_{name}": weight for name, weight in self.weights.items()})
         self._log(metrics.spread(self.reward_func_names, *self._groups()))
+        self._warn_if_inert()
+
+    def _warn_if_inert(self) -> None:
         if warning := self.rule.inert_warning():
             logger.warning(warning)
 

@@ -28,6 +28,7 @@ from taiji.data import canonical_sql as sql
 from taiji.data import complete_journey
 from taiji.data import mapping as m
 from taiji.data.engine import Engine
+from taiji.data.engine_errors import unreadable
 from taiji.data.opening import Opened, column_of, open_source
 from taiji.data.problems import MOST_SAMPLES, Problem, UnusableError
 from taiji.data.quarantine import QUARANTINE
@@ -93,7 +94,8 @@ def prepare_all(engine: Engine, section: DataSection, seed: int, folder: Path) -
         for one in opened:  # items come first: the others ask whether the catalogue has theirs
             mapped = _mapped(one, _limit(source))
             rules[one.view.number] = mapped
-            engine.create(f"judged_{one.view.number}", judged_sql(mapped))
+            with unreadable("E102", one.label, "write the file anew, its text as UTF-8"):
+                engine.create(f"judged_{one.view.number}", judged_sql(mapped))
             if one.name == "items":
                 engine.create(m.CATALOGUE, sql.kept_sql("items", numbers["items"]))
         profile = () if source.users is None else tuple(source.users.profile)
@@ -168,9 +170,9 @@ def _write_quarantine(engine: Engine, opened: Sequence[Opened], path: Path) -> p
     """Write the first refused rows of each reason; return them."""
     broken = [
         {"number": one.view.number, "table": one.name, "files": one.label, "file": row.file}
-        | {"row": row.row, "reason": row.reason, "value": row.text, "place": place}
+        | {"row": row.row, "reason": row.reason, "value": row.text, "place": row.place}
         for one in opened
-        for place, row in enumerate(one.reading.broken, start=1)
+        for row in one.reading.broken
     ]
     numbered = pa.schema([("number", pa.int64()), *QUARANTINE, ("place", pa.int64())])
     engine.register("broken_rows", pa.Table.from_pylist(broken, numbered))

@@ -109,7 +109,7 @@ def users_sql(numbers: Mapping[str, Sequence[int]], labels: Sequence[str], held_
     pairs = ", ".join(f"{literal(label)}, field_{n}" for n, label in enumerate(labels))
     fields = f"map({pairs})" if labels else "map()"
     profiles = ""
-    if numbers["users"]:
+    if numbers.get("users"):
         known = f"SELECT * FROM judged_{numbers['users'][0]} WHERE fault IS NULL"
         profiles = f"LEFT JOIN ({known}) AS profiles ON profiles.user_id = seen.user_id"
     return USERS.format(

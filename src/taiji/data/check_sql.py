@@ -4,7 +4,9 @@ _WORDS = "('nan', 'null', 'none', 'unknown', 'n/a', '\\\\n')"
 
 
 def _sentinels(*columns: str) -> str:
-    return " + ".join(f"count_if(coalesce(lower({column}) IN {_WORDS}, false))" for column in columns)
+    return " + ".join(
+        f"count_if(coalesce(lower({column}) IN {_WORDS}, false))" for column in columns
+    )
 
 
 FIGURES = {

@@ -5,13 +5,13 @@ largest parts before they are text, so a prompt never holds more than the recipe
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from taiji.config_text import FieldSection, TextSection
 from taiji.errors import ConfigError
-from taiji.templates import FACTS, Language, fill, suggestion
+from taiji.templates import Language, fill, suggestion
 
 Kind = Literal["text", "age", "place"]
 Group = Literal["person", "household", "device", "lifestyle"]
@@ -38,6 +38,36 @@ _ALIASES = {
     "手机": "phone",
     "手机型号": "phone_model",
 }
+
+FACTS: Mapping[Language, Mapping[str, str]] = {
+    "en": {
+        "age": "age {value}",
+        "income": "income {value} {currency}",
+        "home_ownership": "{value}",
+        "marital_status": "{value}",
+        "household_size": "household of {value}",
+        "household_composition": "{value}",
+        "kids_count": "kids: {value}",
+        "gender": "{value}",
+        "occupation": "works as {value}",
+        "city": "lives in {value}",
+        "region": "lives in {value}",
+    },
+    "zh": {
+        "age": "年龄{value}",
+        "income": "收入{value}{currency}",
+        "home_ownership": "住房{value}",
+        "marital_status": "婚姻{value}",
+        "household_size": "家庭人数{value}",
+        "household_composition": "家庭构成{value}",
+        "kids_count": "孩子{value}个",
+        "gender": "性别{value}",
+        "occupation": "职业{value}",
+        "city": "现居{value}",
+        "region": "现居{value}",
+    },
+}
+"""How well-known profile fields are told; others are told as `Templates.other_fact`."""
 
 _NUMBER = re.compile(r"(\d{1,3})(?:\.\d+)?")
 _BAND = re.compile(r"\d{1,3}\s*[-–~]\s*\d{1,3}|\d{1,3}\s*\+|[<>≤≥]\s*\d{1,3}")

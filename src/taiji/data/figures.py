@@ -25,14 +25,16 @@ def prepare_figures(engine: Engine, *, history_items: int, timezone: str) -> str
     """
     settings = {
         "history_items": history_items,
-        "past": sql.PAST,
         "timezone": timezone,
         "events_items": EVENTS_OF_A_MODALITY,
     }
     for name, text in (
-        ("ranked", sql.RANKED),
-        ("numbers", sql.NUMBERS),
+        ("visits", sql.VISITS),
+        ("bounds", sql.BOUNDS),
         ("histories", sql.HISTORIES),
+        ("prices", sql.PRICES),
+        ("bought", sql.BOUGHT),
+        ("labels", sql.LABELS),
         ("top_categories", sql.TOP_CATEGORIES),
         ("brands", sql.BRANDS),
         ("usual_times", sql.USUAL_TIMES),

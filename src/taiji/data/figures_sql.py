@@ -17,49 +17,64 @@ SHOPPING_TIMES = tuple(
     for part in ("afternoons", "evenings", "mornings", "nights")
 )
 
-# The total order of a user's log. Rows that agree in all of it are the same row twice.
-RANKED = """
-SELECT
-    user_id, item_id, ts, kind, quantity, price,
-    row_number() OVER (
-        PARTITION BY user_id ORDER BY ts, order_id, item_id, kind, quantity, price
-    ) AS place
-FROM log
-LEFT SEMI JOIN asks ON asks.user_id = log.user_id
-"""
-
 PAST = "log.user_id = asks.user_id AND log.ts < asks.cutoff AND log.ts >= asks.since"
 
-# Figures of all of the past, not only of the lines that a prompt shows.
-NUMBERS = f"""
+VISITS = """
+SELECT log.user_id, log.order_id, log.ts, count(*) AS num_lines
+FROM log
+LEFT SEMI JOIN asks ON asks.user_id = log.user_id
+GROUP BY log.user_id, log.order_id, log.ts
+"""
+
+# How much of the past there is, and the moment from which its newest lines begin: so that only
+# those are sorted, not the whole log.
+BOUNDS = f"""
+WITH moments AS (
+    SELECT user_id, ts, sum(num_lines) AS num_lines
+    FROM visits
+    GROUP BY user_id, ts
+),
+counted AS (
+    SELECT
+        asks.example_id,
+        log.ts,
+        log.num_lines,
+        sum(log.num_lines) OVER (PARTITION BY asks.example_id ORDER BY log.ts DESC) AS num_since
+    FROM asks
+    JOIN moments AS log ON {PAST}
+)
 SELECT
     example_id,
-    count(*) AS history_length,
-    max(log.place) AS newest,
-    percentile_disc(0.25) WITHIN GROUP (ORDER BY price) AS low_price,
-    percentile_disc(0.75) WITHIN GROUP (ORDER BY price) AS high_price,
-    count_if(brand = '{PRIVATE_LABEL}')
-        / nullif(count_if(brand IN ('{PRIVATE_LABEL}', '{NATIONAL_BRAND}')), 0)
-        AS private_label_share
-FROM asks
-JOIN ranked AS log ON {PAST}
-LEFT JOIN items ON items.item_id = log.item_id
+    max(num_since) AS history_length,
+    min(CASE WHEN num_since - num_lines < {{history_items}} THEN ts END) AS oldest
+FROM counted
 GROUP BY example_id
 """
 
-# `place` counts a user's interactions from the oldest, so the last N before the cut-off are known
-# by their places and nothing is sorted once more.
+# A total order: rows that agree in all of it are the same row twice.
 HISTORIES = """
+WITH lines AS (
+    SELECT
+        asks.example_id, log.item_id, log.ts, log.kind, log.quantity, log.price,
+        row_number() OVER (
+            PARTITION BY asks.example_id
+            ORDER BY log.ts DESC, log.order_id DESC, log.item_id DESC, log.kind DESC
+        ) AS place
+    FROM asks
+    JOIN bounds ON bounds.example_id = asks.example_id
+    JOIN log
+        ON log.user_id = asks.user_id AND log.ts < asks.cutoff AND log.ts >= bounds.oldest
+)
 SELECT
-    asks.example_id,
+    example_id,
     transform(
         array_sort(collect_list(named_struct(
-            'age', numbers.newest - log.place,
-            'item_id', log.item_id,
-            'ts', log.ts,
-            'kind', log.kind,
-            'quantity', log.quantity,
-            'price', log.price
+            'place', place,
+            'item_id', item_id,
+            'ts', ts,
+            'kind', kind,
+            'quantity', quantity,
+            'price', price
         ))),
         line -> named_struct(
             'item_id', line.item_id,
@@ -69,21 +84,50 @@ SELECT
             'price', line.price
         )
     ) AS history
+FROM lines
+WHERE place <= {history_items}
+GROUP BY example_id
+"""
+
+# Figures of all of the past, not only of the lines that a prompt shows.
+PRICES = f"""
+SELECT
+    example_id,
+    percentile_disc(0.25) WITHIN GROUP (ORDER BY price) AS low_price,
+    percentile_disc(0.75) WITHIN GROUP (ORDER BY price) AS high_price
 FROM asks
-JOIN numbers ON numbers.example_id = asks.example_id
-JOIN ranked AS log
-    ON {past}
-    AND log.place > numbers.newest - {history_items}
-GROUP BY asks.example_id
+JOIN log ON {PAST}
+WHERE price IS NOT NULL
+GROUP BY example_id
+"""
+
+BOUGHT = f"""
+WITH counted AS (
+    SELECT asks.example_id, log.item_id, count(*) AS num_lines
+    FROM asks
+    JOIN log ON {PAST}
+    GROUP BY asks.example_id, log.item_id
+)
+SELECT example_id, num_lines, category_l1, category_l2, brand
+FROM counted
+JOIN items ON items.item_id = counted.item_id
+"""
+
+LABELS = f"""
+SELECT
+    example_id,
+    sum(CASE WHEN brand = '{PRIVATE_LABEL}' THEN num_lines ELSE 0 END)
+        / sum(num_lines) AS private_label_share
+FROM bought
+WHERE brand IN ('{PRIVATE_LABEL}', '{NATIONAL_BRAND}')
+GROUP BY example_id
 """
 
 # What the user bought or did most often, by name: second-level categories, or brands.
 _FAVOURITES = """
 WITH counted AS (
-    SELECT example_id, {keys}, count(*) AS num_lines
-    FROM asks
-    JOIN log ON {past}
-    JOIN items ON items.item_id = log.item_id
+    SELECT example_id, {keys}, sum(num_lines) AS num_lines
+    FROM bought
     WHERE {wanted}
     GROUP BY example_id, {keys}
 ),
@@ -106,14 +150,12 @@ WHERE place <= 3
 GROUP BY example_id
 """
 TOP_CATEGORIES = _FAVOURITES.format(
-    past=PAST,
     # One name may stand under two parents; the parent may be unknown.
     keys="category_l1, category_l2",
     name="category_l2",
     wanted="category_l2 IS NOT NULL",
 )
 BRANDS = _FAVOURITES.format(
-    past=PAST,
     keys="brand",
     name="brand",
     wanted=f"brand NOT IN ('{PRIVATE_LABEL}', '{NATIONAL_BRAND}')",
@@ -121,17 +163,13 @@ BRANDS = _FAVOURITES.format(
 
 # 2000-01-03 was a Monday.
 USUAL_TIMES = f"""
-WITH moments AS (
-    SELECT DISTINCT asks.example_id, log.order_id, log.ts
-    FROM asks
-    JOIN log ON {PAST}
-),
-clocks AS (
+WITH clocks AS (
     SELECT
-        example_id,
-        order_id,
-        convert_timezone('UTC', '{{timezone}}', CAST(ts AS TIMESTAMP_NTZ)) AS local_ts
-    FROM moments
+        asks.example_id,
+        log.order_id,
+        convert_timezone('UTC', '{{timezone}}', CAST(log.ts AS TIMESTAMP_NTZ)) AS local_ts
+    FROM asks
+    JOIN visits AS log ON {PAST}
 ),
 trips AS (
     SELECT DISTINCT
@@ -212,12 +250,12 @@ SELECT
     users.fields,
     histories.history,
     recent_events.events,
-    coalesce(numbers.history_length, 0) AS history_length,
+    coalesce(bounds.history_length, 0) AS history_length,
     top_categories.favourites AS top_categories,
-    numbers.low_price,
-    numbers.high_price,
+    prices.low_price,
+    prices.high_price,
     brands.favourites AS brands,
-    numbers.private_label_share,
+    labels.private_label_share,
     usual_times.shopping_time,
     asks.target_item_id,
     asks.novel_target_item_id,
@@ -225,7 +263,9 @@ SELECT
     asks.basket_item_ids
 FROM asks
 JOIN users ON users.user_id = asks.user_id
-LEFT JOIN numbers ON numbers.example_id = asks.example_id
+LEFT JOIN bounds ON bounds.example_id = asks.example_id
+LEFT JOIN prices ON prices.example_id = asks.example_id
+LEFT JOIN labels ON labels.example_id = asks.example_id
 LEFT JOIN histories ON histories.example_id = asks.example_id
 LEFT JOIN recent_events ON recent_events.example_id = asks.example_id
 LEFT JOIN top_categories ON top_categories.example_id = asks.example_id

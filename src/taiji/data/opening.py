@@ -21,6 +21,7 @@ from taiji.config_data import (
 )
 from taiji.config_sources import TablesSource
 from taiji.data.engine import Engine
+from taiji.data.engine_errors import unreadable
 from taiji.data.files import Kind, kind_of, open_files
 from taiji.data.mapping import View
 from taiji.data.problems import Problem, UnusableError
@@ -95,7 +96,8 @@ def _open(
     if table.table is not None:
         label = table.table
         relation = ".".join(map(identifier, label.split(".")))
-        schema = engine.query(f"SELECT * FROM {relation} LIMIT 0").schema
+        with unreadable("E101", label, "name a table that the engine knows, or give files"):
+            schema = engine.query(f"SELECT * FROM {relation} LIMIT 0").schema
         kinds = {column.name: kind_of(column.type) for column in schema}
     else:
         lists = {

@@ -10,6 +10,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,8 @@ class SparkEngine:
 
     def query(self, sql: str) -> pa.Table:
         """Return a result whole."""
-        return _plain(self._spark.sql(sql).toArrow())
+        with _quiet():
+            return _plain(self._spark.sql(sql).toArrow())
 
     def batches(self, sql: str, num_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Yield a result in batches, by way of files, so that it need not fit in memory here."""
@@ -102,7 +104,8 @@ class SparkEngine:
             return map(function, batches)
 
         self._spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(num_rows))
-        told = self._spark.sql(sql).mapInArrow(apply, from_arrow_schema(schema))
+        with _quiet():
+            told = self._spark.sql(sql).mapInArrow(apply, from_arrow_schema(schema))
         return write_batches(self._gather(told, num_rows), path, schema)
 
     def write(self, sql: str, path: Path, schema: pa.Schema) -> int:
@@ -146,8 +149,6 @@ def _session(scratch: Path, memory_gib: float) -> "tuple[SparkSession, bool]":
     active = SparkSession.getActiveSession()
     if active is not None:
         return active, False
-    # Of pandas only its Arrow bridge is used; the warning would come with every result.
-    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
     # Workers would otherwise run whatever python3 is first on the path.
     os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.appName("taiji")
@@ -175,6 +176,14 @@ def _session(scratch: Path, memory_gib: float) -> "tuple[SparkSession, bool]":
         return builder.getOrCreate(), True
     except PySparkRuntimeError as error:
         raise EngineError(f"engine=spark: Spark does not start: {error}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without PySpark's warning of a new pandas, of which nothing is used here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
+        yield
 
 
 def _plain(table: pa.Table) -> pa.Table:

@@ -33,12 +33,13 @@ _STAND_IN = "\x1f"  # for a separator of several characters
 
 @dataclass(frozen=True)
 class BrokenRow:
-    """A row that does not parse: where it stood, why, and how it begins."""
+    """A row that does not parse: where it stood, why, how it begins, how many of its kind."""
 
     file: str
     row: int
     reason: str
     text: str
+    place: int
 
 
 @dataclass
@@ -57,11 +58,11 @@ class Reading:
     num_replaced: int = 0
     first_replaced: str = ""
 
-    def refuse(self, row: BrokenRow) -> None:
+    def refuse(self, file: str, row: int, reason: str, text: str) -> None:
         """Count a row that does not parse."""
-        self.num_broken[row.reason] = count = self.num_broken.get(row.reason, 0) + 1
-        if count <= MOST_KEPT:
-            self.broken.append(row)
+        self.num_broken[reason] = place = self.num_broken.get(reason, 0) + 1
+        if place <= MOST_KEPT:
+            self.broken.append(BrokenRow(file, row, reason, text[:200], place))
 
     def repaired(self, text: str, where: str) -> str:
         """Put U+FFFD where `text` has a lone surrogate, and count them."""
@@ -94,7 +95,7 @@ def rewrite_csv(
     def refuse(row: Any) -> str:
         skipped.append(row.number + first_row - 1)
         reason = f"E102 row has {row.actual_columns} columns instead of {row.expected_columns}"
-        reading.refuse(BrokenRow(path.name, skipped[-1], reason, row.text[:200]))
+        reading.refuse(path.name, skipped[-1], reason, row.text)
         return "skip"
 
     if not found or stream.exhausted():
@@ -147,7 +148,7 @@ def rewrite_jsonl(
             continue
         row = _json_object(line)
         if row is None:
-            reading.refuse(BrokenRow(path.name, number, "E102 line is no JSON object", line[:200]))
+            reading.refuse(path.name, number, "E102 line is no JSON object", line)
             continue
         where = f"{path}, line {number}"
         found |= row.keys()

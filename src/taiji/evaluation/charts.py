@@ -17,6 +17,7 @@ Spec = dict[str, Any]
 _WIDTH, _HEIGHT = 340, 230
 _SEMANTIC, _PREFERENCE = "var(--semantic)", "var(--preference)"
 _OTHERS = ("var(--kept)", "var(--rejected)", "var(--muted)")
+_LEGEND_LETTERS = 36  # of one line
 _SCATTER_POINTS = 600  # more would only cover each other
 
 _CONFIG: Spec = {
@@ -195,11 +196,12 @@ def _series_colour(series: list[str]) -> Spec:
     fixed = {"semantic": _SEMANTIC, "preference": _PREFERENCE}
     others = cycle(_OTHERS if fixed.keys() & set(series) else (_SEMANTIC, _PREFERENCE, *_OTHERS))
     colours = [fixed.get(name) or next(others) for name in series]
+    fits = len("".join(series)) <= _LEGEND_LETTERS
     return {
         "field": "series",
         "type": "nominal",
         "scale": {"domain": series, "range": colours},
-        "legend": None if len(series) == 1 else {},
+        "legend": None if len(series) == 1 else {"columns": 3 if fits else 2},
     }
 
 

@@ -134,7 +134,7 @@ def _save(
         base_model=ctx.recipe.student.model,
         trained_on=(
             f"{figures['examples']} chains of thought of teacher `{figures['teacher']}` on the "
-            f"log `{ctx.recipe.data.source}`, kept by perplexity."
+            f"log `{ctx.recipe.data.source.kind}`, kept by perplexity."
         ),
         settings=settings,
     )
