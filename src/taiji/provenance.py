@@ -12,7 +12,7 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parent
 _SETTINGS = "taiji.config"
-_LIBRARIES = ("duckdb", "faiss-cpu", "numpy", "pyarrow", "torch", "transformers", "trl")
+_LIBRARIES = ("duckdb", "faiss-cpu", "numpy", "pyarrow", "sqlglot", "torch", "transformers", "trl")
 
 
 def code_digest(module: str) -> str:

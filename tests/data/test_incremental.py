@@ -190,6 +190,29 @@ def test_who_has_nothing_left_in_the_window_has_no_prompt(engine, tmp_path):
     assert read_current(tmp_path, third)["user_id"].to_pylist() == ["u1"]
 
 
+@pytest.mark.slow
+def test_a_user_with_a_million_events_costs_memory_for_fifty(tmp_path):
+    num_events = 1_000_000
+    moments = pa.array([moment(0, 1) + timedelta(milliseconds=50 * n) for n in range(num_events)])
+    interactions = pa.table(
+        {
+            "user_id": pa.array(["u0"] * num_events),
+            "item_id": pa.array(ITEM_IDS * (num_events // len(ITEM_IDS))),
+            "ts": moments,
+            "order_id": pa.array([f"{n:07d}" for n in range(num_events)]),
+            "kind": pa.array(["view"] * num_events),
+            "quantity": pa.array([1] * num_events),
+            "price": pa.nulls(num_events, pa.float64()),
+        }
+    ).cast(INTERACTIONS)
+    with open_engine("duckdb", tmp_path / "scratch", memory_gib=0.5) as engine:
+        open_log(engine, interactions)
+        report = write_day(engine, DataSection(), FIRST + timedelta(days=1), tmp_path)
+    (row,) = read_parquet(report.path).to_pylist()
+    assert row["history_length"] == num_events
+    assert [line["ts"] for line in row["history"]] == moments.to_pylist()[:-51:-1]
+
+
 def test_a_day_before_the_log_and_an_empty_folder_are_errors(engine, tmp_path):
     open_log(engine, log(("u0", 0, 1, "i0")))
     with pytest.raises(DataError, match="give a later day"):

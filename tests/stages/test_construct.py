@@ -1,7 +1,9 @@
 """The stage on a small grocer in the published layout, found as an installed package."""
 
 import json
+import os
 import random
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -164,3 +166,22 @@ def test_a_log_that_ends_too_early_is_an_error_that_names_the_split(grocer, tmp_
     with pytest.raises(DataError, match="no example for test"):
         run(tmp_path / "out")
     assert not (tmp_path / "out" / "windows.json").exists()
+
+
+@pytest.mark.slow
+def test_spark_writes_what_duckdb_writes(grocer, tmp_path):
+    pytest.importorskip("pyspark")
+    if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
+        pytest.skip("no Java")
+    install_grocer(grocer)
+    ours, _ = run(tmp_path / "duckdb")
+    theirs, _ = run(tmp_path / "spark", RECIPE.model_copy(update={"engine": "spark"}))
+    assert ours == theirs
+    for name, columns in TABLES.items():
+        first, second = (
+            read_parquet(tmp_path / kind / f"{name}.parquet", columns)
+            for kind in ("duckdb", "spark")
+        )
+        assert first.equals(second), name
+    for name in ("windows.json", "quarantine.json"):
+        assert (tmp_path / "duckdb" / name).read_text() == (tmp_path / "spark" / name).read_text()

@@ -75,7 +75,7 @@ class AdvantageRule:
         mean_P1K = torch.nanmean(grouped_PGK, dim=1, keepdim=True)
         sigma_P1K = nanstd(grouped_PGK, dim=1, keepdim=True)
         scaled_NK = ((grouped_PGK - mean_P1K) / (sigma_P1K + _EPSILON)).view(rewards_NK.shape)
-        summed_N = (scaled_NK * weights_K).nansum(dim=1)
+        summed_N = (scaled_NK * weights_K.to(scaled_NK.device)).nansum(dim=1)
         summed_N[torch.isnan(rewards_NK).all(dim=1)] = torch.nan
         sigma_N = nanstd(summed_N).expand_as(summed_N)
         return (summed_N - torch.nanmean(summed_N)) / (sigma_N + _EPSILON), sigma_N
@@ -83,6 +83,6 @@ class AdvantageRule:
 
 def mixed_rewards(rewards_NK: torch.Tensor, weights_K: torch.Tensor) -> torch.Tensor:
     """r~ = sum_k w_k r_k over the rewards that apply (Eq. 9); NaN where none does."""
-    mixed_N: torch.Tensor = (rewards_NK * weights_K).nansum(dim=1)
+    mixed_N: torch.Tensor = (rewards_NK * weights_K.to(rewards_NK.device)).nansum(dim=1)
     mixed_N[torch.isnan(rewards_NK).all(dim=1)] = torch.nan
     return mixed_N

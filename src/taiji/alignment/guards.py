@@ -144,7 +144,7 @@ def refuse_what_cannot_work(trainer: Any) -> None:
     if len(set(names)) < len(names):
         raise ConfigError(f"reward_funcs: {names}: names must differ, for metrics and weights")
     if parallel.is_sharded(trainer) and trainer.model.config.get_text_config().tie_word_embeddings:
-        # Measured on transformers 5.23 and plain TRL: logits differ from those of the saved weights.
+        # Seen with transformers 5.23 and plain TRL: logits are not those of the saved weights.
         raise EngineError(
             "FSDP2 with tied embeddings: after an update the model no longer computes with the "
             "weights that it saves: untie them (tie_word_embeddings=False), or use DDP"

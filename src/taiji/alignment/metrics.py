@@ -3,11 +3,13 @@
 Shape suffixes: K rewards, P prompts, G rollouts per prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, MutableSequence, Sequence
 from itertools import combinations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from trl.trainer.utils import nanstd
 
 from taiji.alignment.weights import Array, group_spread
 
@@ -63,3 +65,25 @@ def alignment(names: Sequence[str], alignment_K: Array, cosine_KK: Array) -> dic
 def gradient_norms(names: Sequence[str], norm_K: Array) -> dict[str, float]:
     """|g_k| of each reward."""
     return {f"popo/grad_norm_{name}": float(norm) for name, norm in zip(names, norm_K, strict=True)}
+
+
+def correct_mix(
+    logged: MutableMapping[str, list[float]], mixed_N: torch.Tensor, flat_N: torch.Tensor
+) -> None:
+    """TRL reported the mix under w(t-1); put the one under w(t) in its place.
+
+    Args:
+        logged: TRL's metrics of the step.
+        mixed_N: Rewards mixed anew.
+        flat_N: Whether a rollout's group has no spread under them.
+    """
+    logged["reward"][-1] = torch.nanmean(mixed_N).item()
+    logged["reward_std"][-1] = nanstd(mixed_N).item()
+    logged["frac_reward_zero_std"][-1] = flat_N.float().mean().item()
+
+
+def correct_last(shown: MutableSequence[float], values: Sequence[float]) -> None:
+    """Put values in the place of the last ones of a log that may be shorter than they are."""
+    for _ in range(min(len(values), len(shown))):
+        shown.pop()
+    shown.extend(values)

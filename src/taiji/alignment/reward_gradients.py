@@ -196,7 +196,7 @@ class RewardGradients:
         ]  # fmt: skip
 
     def _from_rollouts(self, finals: list[torch.Tensor]) -> list[torch.Tensor] | None:
-        """sum_s a_s G_s over all rollouts, if every cotangent lies along its rollout's direction."""
+        """sum_s a_s G_s over all rollouts, if each cotangent lies along its own direction."""
         total = [torch.zeros_like(p) for p in self._parameters]
         for measured, final_BC in zip(self._measured, finals, strict=True):
             assert measured.unit_BC is not None

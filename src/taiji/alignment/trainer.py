@@ -21,7 +21,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from trl import GRPOTrainer
-from trl.trainer.utils import nanstd
 
 from taiji.alignment import guards, measure, metrics, micro_batches, popo_state
 from taiji.alignment.advantages import AdvantageRule, mixed_rewards
@@ -127,7 +126,7 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         rewards_NK = self._rewards_NK
         assert rewards_NK is not None, "TRL scored completions without rewards"
-        combined_N, _ = self._advantages.combined(rewards_NK, self._device_weights(rewards_NK))
+        combined_N, _ = self._advantages.combined(rewards_NK, self.reward_weights)
         guards.refuse_other_advantages(self._local(combined_N), batch["advantages"])
         # Both columns are shuffled and split along with the rollouts.
         rows = torch.arange(len(batch["advantages"]), device=rewards_NK.device)
@@ -211,14 +210,14 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         except DivergenceError as error:
             raise DivergenceError(f"step {self._step_number}: {error}") from error
         self._publish_weights()
-        advantages_N, flat_N = self._advantages.combined(
-            rewards_NK, self._device_weights(rewards_NK)
-        )
+        advantages_N, flat_N = self._advantages.combined(rewards_NK, self.reward_weights)
         local_B = self._local(advantages_N)
         for batch in batches:
             batch["advantages"] = local_B[batch[micro_batches.ROW]]
         self._update = self._ways.update(measured)
-        self._correct_metrics(rewards_NK, advantages_N, flat_N)
+        mixed_N = mixed_rewards(rewards_NK, self.reward_weights)
+        metrics.correct_mix(self._metrics["train"], mixed_N, flat_N)
+        metrics.correct_last(self._logs["advantages"], advantages_N.tolist())
         names = self.reward_func_names
         self._log(metrics.alignment(names, alignment_K, cosines(geometry.gram_KK)))
         self._log(metrics.gradient_norms(names, norms(geometry.gram_KK)))
@@ -272,10 +271,6 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             self.num_generations, self.scale_rewards, self.multi_objective_aggregation
         )
 
-    def _device_weights(self, like: torch.Tensor) -> torch.Tensor:
-        weights_K: torch.Tensor = self.reward_weights.to(like.device)
-        return weights_K
-
     def _local(self, values_N: torch.Tensor) -> torch.Tensor:
         """The rows of this process."""
         share = len(values_N) // self.accelerator.num_processes
@@ -305,17 +300,3 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     def _warn_if_inert(self) -> None:
         if warning := self.rule.inert_warning():
             logger.warning(warning)
-
-    def _correct_metrics(
-        self, rewards_NK: torch.Tensor, advantages_N: torch.Tensor, flat_N: torch.Tensor
-    ) -> None:
-        """TRL reported the mix under w(t-1); put the one under w(t) in its place."""
-        mixed_N = mixed_rewards(rewards_NK, self._device_weights(rewards_NK))
-        logged = self._metrics["train"]
-        logged["reward"][-1] = torch.nanmean(mixed_N).item()
-        logged["reward_std"][-1] = nanstd(mixed_N).item()
-        logged["frac_reward_zero_std"][-1] = flat_N.float().mean().item()
-        shown = self._logs["advantages"]
-        for _ in range(min(len(advantages_N), len(shown))):
-            shown.pop()
-        shown.extend(advantages_N.tolist())

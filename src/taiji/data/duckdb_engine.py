@@ -1,6 +1,5 @@
 """DuckDB in this process: streams what is larger than memory, spills to disk."""
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,16 +22,13 @@ class DuckDbEngine:
 
     name = "duckdb"
 
-    def __init__(
-        self, scratch: Path, *, memory_gib: float = 1.0, threads: int | None = None
-    ) -> None:
+    def __init__(self, scratch: Path, *, memory_gib: float = 1.0) -> None:
         self._scratch = scratch
         scratch.mkdir(parents=True, exist_ok=True)
         self._db = duckdb.connect(
             config={
                 "memory_limit": f"{int(memory_gib * 1024)}MiB",
                 "temp_directory": str(scratch),
-                "threads": threads or len(os.sched_getaffinity(0)),
                 "preserve_insertion_order": False,  # no query here may rely on it
             }
         )

@@ -33,6 +33,8 @@ def prepare_figures(engine: Engine, *, history_items: int, timezone: str) -> str
         ("bounds", sql.BOUNDS),
         ("histories", sql.HISTORIES),
         ("prices", sql.PRICES),
+        ("shelves", sql.SHELVES),
+        ("names", sql.NAMES),
         ("bought", sql.BOUGHT),
         ("labels", sql.LABELS),
         ("top_categories", sql.TOP_CATEGORIES),

@@ -36,37 +36,37 @@ WITH moments AS (
 ),
 counted AS (
     SELECT
-        asks.example_id,
+        asks.place,
         log.ts,
         log.num_lines,
-        sum(log.num_lines) OVER (PARTITION BY asks.example_id ORDER BY log.ts DESC) AS num_since
+        sum(log.num_lines) OVER (PARTITION BY asks.place ORDER BY log.ts DESC) AS num_since
     FROM asks
     JOIN moments AS log ON {PAST}
 )
 SELECT
-    example_id,
+    place,
     max(num_since) AS history_length,
     min(CASE WHEN num_since - num_lines < {{history_items}} THEN ts END) AS oldest
 FROM counted
-GROUP BY example_id
+GROUP BY place
 """
 
 # A total order: rows that agree in all of it are the same row twice.
 HISTORIES = """
 WITH lines AS (
     SELECT
-        asks.example_id, log.item_id, log.ts, log.kind, log.quantity, log.price,
+        asks.place AS ask, log.item_id, log.ts, log.kind, log.quantity, log.price,
         row_number() OVER (
-            PARTITION BY asks.example_id
+            PARTITION BY asks.place
             ORDER BY log.ts DESC, log.order_id DESC, log.item_id DESC, log.kind DESC
         ) AS place
     FROM asks
-    JOIN bounds ON bounds.example_id = asks.example_id
+    JOIN bounds ON bounds.place = asks.place
     JOIN log
         ON log.user_id = asks.user_id AND log.ts < asks.cutoff AND log.ts >= bounds.oldest
 )
 SELECT
-    example_id,
+    ask AS place,
     transform(
         array_sort(collect_list(named_struct(
             'place', place,
@@ -86,86 +86,99 @@ SELECT
     ) AS history
 FROM lines
 WHERE place <= {history_items}
-GROUP BY example_id
+GROUP BY ask
 """
 
 # Figures of all of the past, not only of the lines that a prompt shows.
 PRICES = f"""
 SELECT
-    example_id,
+    asks.place,
     percentile_disc(0.25) WITHIN GROUP (ORDER BY price) AS low_price,
     percentile_disc(0.75) WITHIN GROUP (ORDER BY price) AS high_price
 FROM asks
 JOIN log ON {PAST}
 WHERE price IS NOT NULL
-GROUP BY example_id
+GROUP BY asks.place
+"""
+
+# Numbers stand for names while rows are many. Names are in the order of their numbers, so that a
+# tie goes to the first name: second-level categories (one name may stand under two parents, and
+# the parent may be unknown) and brands.
+SHELVES = """
+SELECT
+    item_id,
+    CASE WHEN category_l2 IS NOT NULL
+        THEN dense_rank() OVER (ORDER BY category_l1, category_l2) END AS category,
+    CASE WHEN brand IS NOT NULL THEN dense_rank() OVER (ORDER BY brand) END AS brand
+FROM items
+"""
+
+NAMES = """
+SELECT DISTINCT 'category' AS field, shelves.category AS number, items.category_l2 AS name
+FROM shelves
+JOIN items ON items.item_id = shelves.item_id
+WHERE shelves.category IS NOT NULL
+UNION ALL
+SELECT DISTINCT 'brand' AS field, shelves.brand AS number, items.brand AS name
+FROM shelves
+JOIN items ON items.item_id = shelves.item_id
+WHERE shelves.brand IS NOT NULL
 """
 
 BOUGHT = f"""
-WITH counted AS (
-    SELECT asks.example_id, log.item_id, count(*) AS num_lines
-    FROM asks
-    JOIN log ON {PAST}
-    GROUP BY asks.example_id, log.item_id
-)
-SELECT example_id, num_lines, category_l1, category_l2, brand
-FROM counted
-JOIN items ON items.item_id = counted.item_id
+SELECT asks.place, shelves.category, shelves.brand, count(*) AS num_lines
+FROM asks
+JOIN log ON {PAST}
+JOIN shelves ON shelves.item_id = log.item_id
+GROUP BY asks.place, shelves.category, shelves.brand
 """
 
 LABELS = f"""
 SELECT
-    example_id,
-    sum(CASE WHEN brand = '{PRIVATE_LABEL}' THEN num_lines ELSE 0 END)
+    bought.place,
+    sum(CASE WHEN names.name = '{PRIVATE_LABEL}' THEN num_lines ELSE 0 END)
         / sum(num_lines) AS private_label_share
 FROM bought
-WHERE brand IN ('{PRIVATE_LABEL}', '{NATIONAL_BRAND}')
-GROUP BY example_id
+JOIN names ON names.field = 'brand' AND names.number = bought.brand
+WHERE names.name IN ('{PRIVATE_LABEL}', '{NATIONAL_BRAND}')
+GROUP BY bought.place
 """
 
-# What the user bought or did most often, by name: second-level categories, or brands.
+# What the user bought most often, by name.
 _FAVOURITES = """
 WITH counted AS (
-    SELECT example_id, {keys}, sum(num_lines) AS num_lines
+    SELECT place AS ask, {field} AS number, sum(num_lines) AS num_lines
     FROM bought
-    WHERE {wanted}
-    GROUP BY example_id, {keys}
+    GROUP BY place, {field}
 ),
-ranked AS (
+named AS (
     SELECT
-        example_id,
-        {name},
+        counted.ask,
+        names.name,
         row_number() OVER (
-            PARTITION BY example_id ORDER BY num_lines DESC, {keys}
+            PARTITION BY counted.ask ORDER BY counted.num_lines DESC, counted.number
         ) AS place
     FROM counted
+    JOIN names ON names.field = '{field}' AND names.number = counted.number
+    WHERE names.name NOT IN ({unwanted})
 )
 SELECT
-    example_id,
+    ask AS place,
     transform(
-        array_sort(collect_list(named_struct('place', place, 'name', {name}))), one -> one.name
+        array_sort(collect_list(named_struct('place', place, 'name', name))), one -> one.name
     ) AS favourites
-FROM ranked
+FROM named
 WHERE place <= 3
-GROUP BY example_id
+GROUP BY ask
 """
-TOP_CATEGORIES = _FAVOURITES.format(
-    # One name may stand under two parents; the parent may be unknown.
-    keys="category_l1, category_l2",
-    name="category_l2",
-    wanted="category_l2 IS NOT NULL",
-)
-BRANDS = _FAVOURITES.format(
-    keys="brand",
-    name="brand",
-    wanted=f"brand NOT IN ('{PRIVATE_LABEL}', '{NATIONAL_BRAND}')",
-)
+TOP_CATEGORIES = _FAVOURITES.format(field="category", unwanted="''")
+BRANDS = _FAVOURITES.format(field="brand", unwanted=f"'{PRIVATE_LABEL}', '{NATIONAL_BRAND}'")
 
 # 2000-01-03 was a Monday.
 USUAL_TIMES = f"""
 WITH clocks AS (
     SELECT
-        asks.example_id,
+        asks.place AS ask,
         log.order_id,
         convert_timezone('UTC', '{{timezone}}', CAST(log.ts AS TIMESTAMP_NTZ)) AS local_ts
     FROM asks
@@ -173,7 +186,7 @@ WITH clocks AS (
 ),
 trips AS (
     SELECT DISTINCT
-        example_id,
+        ask,
         order_id,
         CASE WHEN datediff(CAST(local_ts AS DATE), DATE '2000-01-03') % 7 >= 5
             THEN 4 ELSE 0 END
@@ -186,19 +199,19 @@ trips AS (
     FROM clocks
 ),
 counted AS (
-    SELECT example_id, moment, count(*) AS num_orders
+    SELECT ask, moment, count(*) AS num_orders
     FROM trips
-    GROUP BY example_id, moment
+    GROUP BY ask, moment
 ),
 ranked AS (
     SELECT
-        example_id,
+        ask,
         moment,
-        row_number() OVER (PARTITION BY example_id ORDER BY num_orders DESC, moment) AS place
+        row_number() OVER (PARTITION BY ask ORDER BY num_orders DESC, moment) AS place
     FROM counted
 )
 SELECT
-    example_id,
+    ask AS place,
     CASE moment
         {" ".join(f"WHEN {n} THEN '{name}'" for n, name in enumerate(SHOPPING_TIMES))}
     END AS shopping_time
@@ -210,13 +223,13 @@ WHERE place = 1
 RECENT_EVENTS = """
 WITH ranked AS (
     SELECT
-        asks.example_id,
+        asks.place AS ask,
         events.modality,
         events.ts,
         events.value,
         events.weight,
         row_number() OVER (
-            PARTITION BY asks.example_id, events.modality
+            PARTITION BY asks.place, events.modality
             ORDER BY events.ts DESC, events.value, events.weight
         ) AS place
     FROM asks
@@ -226,7 +239,7 @@ WITH ranked AS (
         AND events.ts >= asks.since
 )
 SELECT
-    example_id,
+    ask AS place,
     transform(
         array_sort(collect_list(named_struct(
             'modality', modality, 'place', place, 'ts', ts, 'value', value, 'weight', weight
@@ -237,7 +250,7 @@ SELECT
     ) AS events
 FROM ranked
 WHERE place <= {events_items}
-GROUP BY example_id
+GROUP BY ask
 """
 
 FIGURES = """
@@ -263,13 +276,13 @@ SELECT
     asks.basket_item_ids
 FROM asks
 JOIN users ON users.user_id = asks.user_id
-LEFT JOIN bounds ON bounds.example_id = asks.example_id
-LEFT JOIN prices ON prices.example_id = asks.example_id
-LEFT JOIN labels ON labels.example_id = asks.example_id
-LEFT JOIN histories ON histories.example_id = asks.example_id
-LEFT JOIN recent_events ON recent_events.example_id = asks.example_id
-LEFT JOIN top_categories ON top_categories.example_id = asks.example_id
-LEFT JOIN brands ON brands.example_id = asks.example_id
-LEFT JOIN usual_times ON usual_times.example_id = asks.example_id
+LEFT JOIN bounds ON bounds.place = asks.place
+LEFT JOIN prices ON prices.place = asks.place
+LEFT JOIN labels ON labels.place = asks.place
+LEFT JOIN histories ON histories.place = asks.place
+LEFT JOIN recent_events ON recent_events.place = asks.place
+LEFT JOIN top_categories ON top_categories.place = asks.place
+LEFT JOIN brands ON brands.place = asks.place
+LEFT JOIN usual_times ON usual_times.place = asks.place
 ORDER BY asks.place
 """
