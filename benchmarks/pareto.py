@@ -1,6 +1,6 @@
 """Which points of a Pareto front the rules for reward weights reach, convex or not.
 
-    python benchmarks/pareto.py             20 seeds, about 4 minutes on two cores
+    python benchmarks/pareto.py             20 seeds, some 5 CPU minutes
     python benchmarks/pareto.py --quick     3 seeds
     python benchmarks/pareto.py --tune      4 settings for each rule, on other seeds
 
@@ -79,8 +79,8 @@ GRIDS: dict[str, list[Method]] = {  # 4 each
 # Place in the grid of the setting with the largest `own`, over the three fronts; see --tune.
 CHOSEN = {
     "fixed": 0,
-    "gdpo": 2,
-    "mgda": 3,
+    "gdpo": 0,
+    "mgda": 0,
     "popo_light": 0,
     "popo": 2,
     "popo stable": 3,

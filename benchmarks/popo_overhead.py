@@ -187,7 +187,8 @@ def measure(tiny: bool, rounds: int, folder: str) -> dict[str, float]:
         train = [w - g for w, g in zip(clock.whole, clock.generation, strict=True)]
         seconds[name] = {"train": statistics.median(train), "step": statistics.median(clock.whole)}
         spread = f"{min(train):.2f} to {max(train):.2f}"
-        print(f"{name:16} train {seconds[name]['train']:7.2f} ({spread})  whole step {seconds[name]['step']:7.2f}")
+        took = seconds[name]
+        print(f"{name:16} train {took['train']:7.2f} ({spread})  whole step {took['step']:7.2f}")
     return {
         f"{name}_{part}": round(seconds[name][part] / seconds[peer][part], 3)
         for name, peer in PEERS.items()

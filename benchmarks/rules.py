@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -142,42 +142,48 @@ class HeldOut:
         drawn = replace(greedy, temperature=self.recipe.align.temperature)
         rows: list[Row] = []
         for way, sampling, num in (("greedy", greedy, 1), ("sampled", drawn, samples)):
-            replies = generator.generate(prompts, num, sampling) if num else []
-            for example, group in zip(self.examples, replies, strict=False):
-                texts = [reply.text for reply in group]
-                ended = [reply.status == "ok" for reply in group]
-                rows += self._paid(example, way, texts, ended)
+            groups = generator.generate(prompts, num, sampling) if num else []
+            replies = [reply for group in groups for reply in group]
+            asked = [example for example in self.examples for _ in range(num)]
+            ended = [reply.status == "ok" for reply in replies]
+            rows += self._paid(way, asked, [reply.text for reply in replies], ended)
         return rows
 
     def trivial_answers(self, writer: str) -> list[Row]:
         """The same for an answer that needs no model."""
-        return [
-            row
-            for example, answer in zip(self.examples, self.trivial[writer], strict=True)
-            for row in self._paid(example, "greedy", [render_completion("-", answer)], [True])
-        ]
+        texts = [render_completion("-", answer) for answer in self.trivial[writer]]
+        return self._paid("greedy", self.examples, texts, [True] * len(texts))
 
-    def _paid(self, example: Row, way: str, texts: list[str], ended: list[bool]) -> list[Row]:
+    def _paid(
+        self, way: str, examples: Sequence[Row], texts: Sequence[str], ended: Sequence[bool]
+    ) -> list[Row]:
+        if not texts:
+            return []
+        example_ids = [example["example_id"] for example in examples]
         ids = [[ENDED] if whole else [] for whole in ended]
-        rollouts = self.judge.judge([example["example_id"]] * len(texts), texts, ids)
+        rollouts = self.judge.judge(example_ids, texts, ids)
         return [
             {
                 "user_id": example["user_id"],
                 "way": way,
                 **{name: value for name, value in vars(rollout).items() if name != "custom"},
-                "ctcvr": self._ctcvr(rollout),
+                "ctcvr": ctcvr,
                 "well_formed": float(rollout.status == "ok"),
                 "grounded": float(rollout.grounded_item_id is not None),
             }
-            for rollout in rollouts
+            for example, rollout, ctcvr in zip(
+                examples, rollouts, self._ctcvr(rollouts), strict=True
+            )
         ]
 
-    def _ctcvr(self, rollout: Rollout) -> float:
-        """What the reward ranker says of the item, before discount and normaliser; 0 for none."""
-        if rollout.grounded_item_id is None:
-            return 0.0
-        scorer = self.judge.preference.scorer
-        return float(scorer.score([rollout.example_id], [rollout.grounded_item_id])[0])
+    def _ctcvr(self, rollouts: Sequence[Rollout]) -> list[float]:
+        """What the reward ranker says of the items, before discount and normaliser; 0 for none."""
+        pairs = [(r.example_id, r.grounded_item_id) for r in rollouts if r.grounded_item_id]
+        scores: Iterator[float] = iter(())
+        if pairs:
+            contexts, items = zip(*pairs, strict=True)
+            scores = iter(self.judge.preference.scorer.score(contexts, items).tolist())
+        return [next(scores) if r.grounded_item_id else 0.0 for r in rollouts]
 
 
 def held_out(recipe: Recipe, base: RunDirectory) -> HeldOut:

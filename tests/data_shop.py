@@ -61,7 +61,7 @@ def prepared(
     """Prepare a source; return what was said of it and the rows of every table."""
     data = DataSection.model_validate({"exposure_share": 1.0, "source": source} | section)
     out.mkdir(exist_ok=True)
-    engine = DuckDbEngine(out / "scratch", threads=1)
+    engine = DuckDbEngine(out / "scratch")
     try:
         result = prepare_all(engine, data, 17, out)
     finally:

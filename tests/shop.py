@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from taiji.config_text import TextSection
+from taiji.config.text import TextSection
 from taiji.data.text import (
     SEPARATOR,
     Wording,

@@ -24,7 +24,7 @@ SHARES = {"windows": {"kind": "shares"}, "timezone": "UTC"}
 def report_of(source, out, **section):
     out.mkdir()
     data = {"exposure_share": 1.0, "splits": SHARES, "source": source, **section}
-    engine = DuckDbEngine(out / "scratch", threads=1)
+    engine = DuckDbEngine(out / "scratch")
     try:
         return check(engine, DataSection.model_validate(data), 17, out)
     finally:

@@ -15,7 +15,7 @@ from weeks import week_of, week_start
 
 from taiji.artifacts import read_parquet
 from taiji.config import DataSection
-from taiji.config_sources import CompleteJourneySource
+from taiji.config.sources import CompleteJourneySource
 from taiji.data import complete_journey
 from taiji.data.canonical import prepare
 from taiji.data.duckdb_engine import DuckDbEngine
@@ -60,7 +60,7 @@ def load(section, seed, folder=None):
     section = section.model_copy(update={"source": source})
     with tempfile.TemporaryDirectory() as out:
         root = Path(out)
-        engine = DuckDbEngine(root / "scratch", threads=1)
+        engine = DuckDbEngine(root / "scratch")
         counts = prepare(engine, section, seed, root)
         engine.close()
         names = {"users": USERS, "items": ITEMS, "interactions": INTERACTIONS}

@@ -161,7 +161,7 @@ def with_target(rows):
     return {row["example_id"].split("-")[-1]: row for row in rows if row["basket_item_ids"]}
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.randoms(use_true_random=False), st.booleans(), st.booleans())
 def test_examples_are_those_of_the_rules_in_words(rng, novel, hold_out):
     orders = random_orders(rng)
@@ -177,7 +177,7 @@ def test_examples_are_those_of_the_rules_in_words(rng, novel, hold_out):
     assert all(row["basket_item_ids"] == baskets[order] for order, row in found.items())
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_histories_are_the_newest_lines_strictly_before_the_cutoff(rng):
     orders = random_orders(rng)
@@ -316,7 +316,7 @@ def test_profile_figures_by_hand():
     )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_nothing_at_or_after_a_cutoff_reaches_its_example(rng):
     orders = random_orders(rng)

@@ -93,7 +93,7 @@ visits = st.lists(
 )
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(visits, st.sampled_from([None, 1, 3]))
 def test_days_one_after_the_other_are_the_rebuild_of_the_last(found, history_days):
     interactions = log(*found)

@@ -9,7 +9,7 @@ import pytest
 from data_shop import ORDERS, prepared, said, shop, write_shop
 from pydantic import ValidationError
 
-from taiji.config_data import CategoryField, NumberField, TextField, TimeField
+from taiji.config.mapping import CategoryField, NumberField, TextField, TimeField
 from taiji.data.duckdb_engine import DuckDbEngine
 from taiji.data.problems import UnusableError
 from taiji.data.sql_text import Columns
@@ -21,7 +21,7 @@ def moment(*parts):
 
 def evaluate(tmp_path, values, expression, kind="text", missing=()):
     """Values of one column `c`, as an expression over it sees them."""
-    engine = DuckDbEngine(tmp_path / "scratch", threads=1)
+    engine = DuckDbEngine(tmp_path / "scratch")
     engine.register("t", pa.table({"n": range(len(values)), "c": values}))
     sql = expression(Columns({"c": kind, "n": "whole"}, missing))
     column = engine.query(f"SELECT {sql} AS found, n FROM t ORDER BY n")["found"].to_pylist()
@@ -87,7 +87,7 @@ def test_moments(tmp_path):
         columns.moment(TimeField(column=name, **row[1]))
         for name, row in zip(names, MOMENTS, strict=True)
     ]
-    engine = DuckDbEngine(tmp_path / "scratch", threads=1)
+    engine = DuckDbEngine(tmp_path / "scratch")
     engine.register("t", pa.table(written))
     selected = ", ".join(f"{sql} AS f{number}" for number, sql in enumerate(fields))
     (found,) = engine.query(f"SELECT {selected} FROM t").to_pylist()
@@ -312,7 +312,7 @@ def test_a_table_that_the_engine_knows_by_name(tmp_path):
     write_shop(tmp_path)
     source = shop(tmp_path)
     source["items"] = {"table": "catalogue", "item_id": "id", "title": "name"}
-    engine = DuckDbEngine(tmp_path / "scratch", threads=1)
+    engine = DuckDbEngine(tmp_path / "scratch")
     engine.register("catalogue", pa.table({"id": ["mug"], "name": ["Blue mug"]}))
     section = DataSection.model_validate({"source": source})
     counts = prepare(engine, section, 17, tmp_path)

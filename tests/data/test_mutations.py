@@ -75,7 +75,7 @@ def test_more_than_the_tolerance_is_an_error_that_names_all(tmp_path):
         tmp_path, items=ITEMS + ITEM_FAULTS["E104 blank title"], orders=ORDERS + ROW_FAULTS[fault]
     )
     section = DataSection.model_validate({"source": shop(tmp_path, tolerance=0.19)})
-    engine = DuckDbEngine(tmp_path / "scratch", threads=1)
+    engine = DuckDbEngine(tmp_path / "scratch")
     with pytest.raises(UnusableError) as caught:
         prepare(engine, section, 17, tmp_path)
     engine.close()

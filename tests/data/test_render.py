@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shop import history_line
 
-from taiji.config_text import TextSection
+from taiji.config.text import TextSection
 from taiji.data.render import (
     RenderSettings,
     build_catalogue,

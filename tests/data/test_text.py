@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 from shop import history_line
 
-from taiji.config_text import FieldSection, TextSection
+from taiji.config.text import FieldSection, TextSection
 from taiji.data.fields import FACTS
 from taiji.data.text import Habits, item_text, profile_text, wording
 from taiji.errors import ConfigError

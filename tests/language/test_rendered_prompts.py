@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tokenizers_at_hand import llama_with_bytes, qwen_like, with_thinking_tags
 
-from taiji.config_text import TextSection
+from taiji.config.text import TextSection
 from taiji.data.render import RenderSettings, build_catalogue, cut_names, render_examples
 from taiji.data.text import wording
 from taiji.language.endpoint import EndpointGenerator

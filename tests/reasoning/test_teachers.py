@@ -2,7 +2,7 @@ import pytest
 from shop import ITEMS, example
 
 from taiji import config
-from taiji.config_text import TextSection
+from taiji.config.text import TextSection
 from taiji.errors import ConfigError
 from taiji.language.generate import Reply, Sampling, TransformersGenerator
 from taiji.reasoning.teachers import (

@@ -9,7 +9,7 @@ There are no exposures.
 
 from pathlib import Path
 
-from taiji.config_sources import TablesSource
+from taiji.config.sources import TablesSource
 from taiji.data.problems import Problem, UnusableError
 
 TOLERANCE = 0.05

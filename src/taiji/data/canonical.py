@@ -16,14 +16,14 @@ from typing import Any
 import pyarrow as pa
 
 from taiji.config import DataSection
-from taiji.config_data import (
+from taiji.config.mapping import (
     EventsTable,
     ExposuresTable,
     InteractionsTable,
     ItemsTable,
     UsersTable,
 )
-from taiji.config_sources import CompleteJourneySource, TablesSource
+from taiji.config.sources import CompleteJourneySource, TablesSource
 from taiji.data import canonical_sql as sql
 from taiji.data import complete_journey
 from taiji.data import mapping as m

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from taiji.artifacts import write_parquet
 from taiji.config import DataSection
-from taiji.config_sources import CompleteJourneySource
+from taiji.config.sources import CompleteJourneySource
 from taiji.data import complete_journey_sql as sql
 from taiji.data.parquet_stream import write_batches
 from taiji.data.quarantine import MOST_KEPT, QUARANTINE

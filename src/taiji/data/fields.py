@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from taiji.config_text import FieldSection, TextSection
+from taiji.config.text import FieldSection, TextSection
 from taiji.errors import ConfigError
 from taiji.templates import Language, fill, suggestion
 

@@ -15,7 +15,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taiji.config_data import RawTable
+from taiji.config.mapping import RawTable
 from taiji.data.problems import Problem, UnusableError
 from taiji.data.text_files import FILE, ROW, Reading, rewrite_csv, rewrite_jsonl
 

@@ -8,7 +8,7 @@ rules by which a row is refused, in their order. `judged_sql` puts both together
 from dataclasses import dataclass
 from datetime import datetime
 
-from taiji.config_data import (
+from taiji.config.mapping import (
     EventsTable,
     ExposuresTable,
     InteractionsTable,

@@ -8,7 +8,7 @@ happened, so they are no interactions, which need a time.
 
 from pathlib import Path
 
-from taiji.config_sources import MindSource, TablesSource
+from taiji.config.sources import MindSource, TablesSource
 
 _SHOWN = {
     "files": "behaviors.tsv",

@@ -9,7 +9,7 @@ Both logs were collected in Minnesota, but their times count seconds from 1970 i
 from pathlib import Path
 from typing import Any
 
-from taiji.config_sources import TablesSource
+from taiji.config.sources import TablesSource
 from taiji.data.problems import Problem, UnusableError
 
 _AGES_1M = {

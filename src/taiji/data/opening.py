@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from taiji.config_data import (
+from taiji.config.mapping import (
     CategoryField,
     KindField,
     NumberField,
@@ -19,7 +19,7 @@ from taiji.config_data import (
     TimeField,
     UsersTable,
 )
-from taiji.config_sources import TablesSource
+from taiji.config.sources import TablesSource
 from taiji.data.engine import Engine
 from taiji.data.engine_errors import unreadable
 from taiji.data.files import Kind, kind_of, open_files

@@ -8,7 +8,7 @@ items have no title, has no text that a language model could read, and is refuse
 from pathlib import Path
 from typing import Any
 
-from taiji.config_sources import RecboleSource, TablesSource
+from taiji.config.sources import RecboleSource, TablesSource
 from taiji.data.problems import Problem, UnusableError
 
 

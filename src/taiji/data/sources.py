@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from taiji.config_sources import (
+from taiji.config.sources import (
     AmazonSource,
     MindSource,
     MovielensSource,

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from taiji.config_data import CategoryField, NumberField, TextField, TimeField
+from taiji.config.mapping import CategoryField, NumberField, TextField, TimeField
 from taiji.data.files import Kind
 
 _SCALE = {"s": 1_000_000, "ms": 1_000, "us": 1}

@@ -7,7 +7,7 @@ the same facts give the same text. All text from the log goes through `defang` h
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from taiji.config_text import TextSection
+from taiji.config.text import TextSection
 from taiji.data.fields import GROUPS, ProfileField, coarse, profile_fields
 from taiji.data.graphemes import cut
 from taiji.safe_text import defang

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from taiji.config_data import RawTable
+from taiji.config.mapping import RawTable
 from taiji.data.problems import Problem, UnusableError
 from taiji.data.quarantine import MOST_KEPT
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from taiji import config
-from taiji.config_text import TextSection
+from taiji.config.text import TextSection
 from taiji.data.text import item_text
 from taiji.errors import ConfigError
 from taiji.language.endpoint import EndpointGenerator

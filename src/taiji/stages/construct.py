@@ -70,8 +70,9 @@ def _summary(engine: Engine, by_split: Mapping[str, int], counts: Mapping[str, C
     lines = counts.get("transactions", counts["interactions"])
     return {
         **{name: number for name, number in sizes.items() if number or name != "events"},
-        "clicks": sums["clicks"] or 0,
-        "conversions": sums["conversions"] or 0,
+        # DuckDB adds in 128 bits, which arrive as decimals.
+        "clicks": int(sums["clicks"] or 0),
+        "conversions": int(sums["conversions"] or 0),
         **{f"examples, {split}": by_split[split] for split in SPLITS},
         "long-tail examples": sums["long_tail"],
         "lines read": sum(lines.values()),

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from taiji.config_data import Section
+from taiji.config.section import Section
 from taiji.templates import Language, check_template, gaps, resolve_templates
 
 

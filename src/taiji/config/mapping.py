@@ -1,21 +1,17 @@
 """The mapping of a table: which files, and which of their columns is which field.
 
-How the sources of `data.source` put tables together is in `taiji.config_sources`; what a
+How the sources of `data.source` put tables together is in `taiji.config.sources`; what a
 described table becomes is in `taiji.data.mapping`.
 """
 
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from taiji.config.section import Section
 
 SCALE = ("s", "ms", "us")
-
-
-class Section(BaseModel):
-    """Frozen, strict, and without room for unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def _column(value: Any) -> Any:

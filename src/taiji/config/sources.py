@@ -1,7 +1,7 @@
 """Where a log comes from: `data.source`.
 
 A source is either one of the known layouts, which need a path, or `tables`: files and columns
-of any shape, described field by field (`taiji.config_data`).
+of any shape, described field by field (`taiji.config.mapping`).
 """
 
 from datetime import date
@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from taiji.config_data import (
+from taiji.config.mapping import (
     EventsTable,
     ExposuresTable,
     InteractionsTable,
     ItemsTable,
-    Section,
     UsersTable,
 )
+from taiji.config.section import Section
 
 
 def _several(value: Any) -> Any:

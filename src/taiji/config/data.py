@@ -1,0 +1,104 @@
+"""Settings of stage 1: which log, how its time is split, and what a prompt may see."""
+
+from datetime import date
+from itertools import pairwise
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, field_validator, model_validator
+
+from taiji.config.section import Count, Section, Share
+from taiji.config.sources import CompleteJourneySource, Source
+from taiji.config.text import TextSection
+
+
+class DateWindows(Section):
+    """Windows of the log by date: each begins at midnight and ends where the next begins."""
+
+    kind: Literal["dates"] = "dates"
+    history: date = Field(date(2016, 12, 26), strict=False, description="only looked back on")
+    reward: date = Field(
+        date(2017, 2, 20), strict=False, description="SFT targets; the reward ranker learns"
+    )
+    rl: date = Field(date(2017, 8, 7), strict=False, description="alignment targets")
+    ranker: date = Field(
+        date(2017, 9, 18), strict=False, description="the ranking model learns with features"
+    )
+    test: date = Field(date(2017, 11, 13), strict=False, description="everything is judged")
+    end: date = Field(date(2018, 1, 1), strict=False, description="the day after the last")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "DateWindows":
+        starts = (self.history, self.reward, self.rl, self.ranker, self.test, self.end)
+        if any(first >= then for first, then in pairwise(starts)):
+            raise ValueError("history < reward < rl < ranker < test < end must hold")
+        return self
+
+
+class ShareWindows(Section):
+    """Windows of the log as shares of its time range, rounded to whole days."""
+
+    kind: Literal["shares"]
+    history: Share = Field(0.15, gt=0)
+    reward: Share = Field(0.45, gt=0)
+    rl: Share = Field(0.11, gt=0)
+    ranker: Share = Field(0.15, gt=0)
+    test: Share = Field(0.14, gt=0)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "ShareWindows":
+        total = self.history + self.reward + self.rl + self.ranker + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the five shares must sum to 1, not {total:g}")
+        return self
+
+
+class SplitsSection(Section):
+    """When: five windows that follow one another, so that no stage trains on what judges it."""
+
+    timezone: str = Field("America/New_York", description="whose midnights and evenings count")
+    period_days: Count = Field(7, description="at most one target of a user in so many days")
+    windows: DateWindows | ShareWindows = Field(DateWindows(), discriminator="kind")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(f"no time zone {name!r}: use a name such as Europe/Berlin") from error
+        return name
+
+
+class DataSection(Section):
+    """Stage 1: which log, how much of it, and what a prompt may see."""
+
+    source: Source = CompleteJourneySource()
+    text: TextSection = TextSection()
+    history_items: Count = Field(50, description="most recent interactions in a prompt (paper: 50)")
+    history_days: Count | None = Field(
+        None, description="what lies further back than this is not told; null = all of the log"
+    )
+    neighbour_items: Count = Field(
+        100, description="borrowed interactions of the neighbour (paper: 100)"
+    )
+    target: Literal["any", "novel"] = Field(
+        "any",
+        description="SFT and RL targets: any line of the next basket, or a title new to the user",
+    )
+    target_items: Literal["one", "basket"] = Field(
+        "one", description="what counts as foreseen: the target alone, or all of its basket"
+    )
+    splits: SplitsSection = SplitsSection()
+    min_history: Count = Field(10, description="fewer interactions before it make no target")
+    long_tail: Count = Field(100, description="fewer interactions before it mark an example")
+    num_sft: Count = Field(1000, description="examples for distillation and SFT")
+    num_rl: Count = Field(200, description="examples for alignment")
+    num_test: Count = Field(500, description="examples that judge the language model")
+    num_rank_users: Count = Field(500, description="users whose text becomes ranking features")
+    exposure_share: Share = Field(
+        0.25, gt=0, description="share of exposures kept, by a hash that ignores labels"
+    )
+    holdout_share: Share = Field(
+        0.1, description="users that SFT, RL and the reward never see, by hash"
+    )
