@@ -36,7 +36,7 @@ def test_a_template_belongs_to_its_module(copy):
 
 def test_settings_are_not_code(copy):
     before = code_digest("taiji.stages.construct")
-    touch(copy / "config.py")
+    touch(copy / "config" / "data.py")
     assert code_digest("taiji.stages.construct") == before
 
 

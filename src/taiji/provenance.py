@@ -2,7 +2,7 @@
 
 The code of a stage is the stage's own file and every file of Taiji that it imports, directly or
 not, so a change to the report does not retrain the model, and a change to Eq. 1 does. The recipe's
-own module is left out: the values of the settings are part of a stage's key by themselves.
+own package is left out: the values of the settings are part of a stage's key by themselves.
 """
 
 import ast
@@ -35,14 +35,14 @@ def library_versions() -> dict[str, str]:
 
 
 def _closure(module: str) -> set[str]:
-    found = {_SETTINGS}
+    found: set[str] = set()
     todo = [module]
     while todo:
         name = todo.pop()
-        if name not in found:
+        if name not in found and name != _SETTINGS and not name.startswith(f"{_SETTINGS}."):
             found.add(name)
             todo.extend(_imports(name))
-    return found - {_SETTINGS}
+    return found
 
 
 def _imports(module: str) -> set[str]:
