@@ -86,7 +86,7 @@ def compare(folder: Path, num_rows: int, ways: tuple[str, ...], repeats: int) ->
         for way in ways:
             out = folder / f"{way}.parquet"
             command = [sys.executable, __file__, "--run", way, "--folder", folder, "--out", out]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             found[way].append(json.loads(done.stdout.splitlines()[-1]) | digest(out))
     texts = {run["digest"] for runs in found.values() for run in runs}
     if len(texts) != 1:

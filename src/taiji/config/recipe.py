@@ -189,7 +189,7 @@ class Recipe(Section):
         "duckdb", description="what reads and joins the log: in process, or Spark (extra `spark`)"
     )
     engine_memory_gib: float = Field(
-        1.0, ge=0.25, description="what the engine may hold before it writes to disk"
+        1.5, ge=0.25, description="what the engine may hold before it writes to disk"
     )
     data: DataSection = DataSection()
     student: StudentSection = StudentSection()

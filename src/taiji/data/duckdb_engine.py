@@ -22,7 +22,7 @@ class DuckDbEngine:
 
     name = "duckdb"
 
-    def __init__(self, scratch: Path, *, memory_gib: float = 1.0) -> None:
+    def __init__(self, scratch: Path, *, memory_gib: float = 1.5) -> None:
         self._scratch = scratch
         scratch.mkdir(parents=True, exist_ok=True)
         self._db = duckdb.connect(

@@ -94,7 +94,7 @@ class Engine(Protocol):
 
 @contextmanager
 def open_engine(
-    kind: Literal["duckdb", "spark"], scratch: Path, *, memory_gib: float = 1.0
+    kind: Literal["duckdb", "spark"], scratch: Path, *, memory_gib: float = 1.5
 ) -> Iterator[Engine]:
     """Start an engine, and close it at the end.
 

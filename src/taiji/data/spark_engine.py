@@ -40,7 +40,7 @@ class SparkEngine:
 
     name = "spark"
 
-    def __init__(self, scratch: Path, *, memory_gib: float = 1.0) -> None:
+    def __init__(self, scratch: Path, *, memory_gib: float = 1.5) -> None:
         self._scratch = scratch.absolute()
         self._scratch.mkdir(parents=True, exist_ok=True)
         self._spark, self._is_ours = _session(self._scratch, memory_gib)
