@@ -138,7 +138,7 @@ def peak_gib() -> float:
 def with_taiji(folder: Path, out: Path) -> None:
     with open_engine("duckdb", folder / "scratch") as engine:
         for name in TABLES:
-            engine.read(name, [folder / f"{name}.parquet"], "parquet")
+            engine.read(name, [folder / f"{name}.parquet"])
         engine.create(
             "asks",
             f"""
@@ -153,7 +153,7 @@ def with_taiji(folder: Path, out: Path) -> None:
             FROM users
             """,
         )
-        engine.read("log", [folder / "interactions.parquet"], "parquet")
+        engine.read("log", [folder / "interactions.parquet"])
         write_prompts(engine, SECTION, out)
 
 

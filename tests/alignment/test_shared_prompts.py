@@ -111,6 +111,8 @@ def test_shared_and_plain_scores_are_equal(model, batch):
     shared = share_prompts(ids, mask, num)
     there = mask[:, -num:].bool()
     layouts = [forward.plain_rows(ids, mask, num)]
+    packed = ids.numel() if shared is None else shared.input_ids_RT.numel()
+    assert num_tokens_saved(ids, mask, num) == ids.numel() - packed
     if shared is not None:
         layouts.append(forward.shared_rows(shared, model, there))
     for rows in layouts:

@@ -52,16 +52,16 @@ def engine(request, tmp_path_factory):
 def test_files_are_read_by_name_and_glob(engine, tmp_path):
     for number in range(2):
         pq.write_table(ROWS.slice(2 * number, 2), tmp_path / f"part-{number}.parquet")
-    engine.read("all_rows", [tmp_path / "part-*.parquet"], "parquet")
+    engine.read("all_rows", [tmp_path / "part-*.parquet"])
     assert engine.columns("all_rows") == ["user_id", "ts", "price"]
     assert engine.query("SELECT count(*) AS num FROM all_rows").to_pylist() == [{"num": 4}]
-    engine.read("prices", [tmp_path / "part-0.parquet"], "parquet", ["price"])
+    engine.read("prices", [tmp_path / "part-0.parquet"], ["price"])
     assert engine.columns("prices") == ["price"]
 
 
 def test_a_path_without_files_is_an_error_that_names_it(engine, tmp_path):
     with pytest.raises(DataError, match=r"none-\*\.parquet"):
-        engine.read("nothing", [tmp_path / "none-*.parquet"], "parquet")
+        engine.read("nothing", [tmp_path / "none-*.parquet"])
 
 
 def test_times_come_back_in_utc_and_local_hours_follow_the_zone(engine):

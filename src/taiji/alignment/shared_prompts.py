@@ -93,8 +93,16 @@ def num_tokens_saved(
     input_ids: torch.Tensor, attention_mask: torch.Tensor, num_completion_tokens: int
 ) -> int:
     """How many tokens `share_prompts` would spare the model."""
-    rows = share_prompts(input_ids, attention_mask, num_completion_tokens)
-    return 0 if rows is None else input_ids.numel() - rows.input_ids_RT.numel()
+    starts = _group_starts(input_ids, attention_mask, num_completion_tokens)
+    if len(starts) > len(input_ids):
+        return 0
+    real, width = attention_mask.sum(dim=1), input_ids.shape[1] - num_completion_tokens
+    prompts = attention_mask[:, :width].sum(dim=1)
+    branches = real - prompts + 1  # each opens with the prompt's last token
+    longest = max(
+        int(prompts[start] - 1 + branches[start:stop].sum()) for start, stop in pairwise(starts)
+    )
+    return input_ids.numel() - (len(starts) - 1) * longest
 
 
 def _group_starts(

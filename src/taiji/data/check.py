@@ -59,7 +59,7 @@ def check(engine: Engine, section: DataSection, seed: int, folder: Path) -> Repo
     if not prepared.counts.get("interactions", {}).get("kept"):
         return Report(prepared.counts, problems=tuple(prepared.problems))
     for name in TABLES:
-        engine.read(f"checked_{name}", [folder / f"{name}.parquet"], "parquet")
+        engine.read(f"checked_{name}", [folder / f"{name}.parquet"])
     figures = _figures(engine, folder)
     problems = [*prepared.problems, *_warnings(figures)]
     problems += _windows(engine, section, figures)

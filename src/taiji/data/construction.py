@@ -33,5 +33,5 @@ def prepare_tables(
     if num_cut:
         write_parquet(items, path, schema.ITEMS)
     for name in TABLES:
-        engine.read(name, [folder / f"{name}.parquet"], "parquet")
+        engine.read(name, [folder / f"{name}.parquet"])
     return counts, num_cut

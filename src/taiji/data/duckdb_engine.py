@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 import sqlglot
 
-from taiji.data.engine import BATCH_ROWS, BatchFunction, Format
+from taiji.data.engine import BATCH_ROWS, BatchFunction
 from taiji.data.parquet_stream import write_batches
 from taiji.errors import DataError, ResourceError
 
@@ -35,11 +35,7 @@ class DuckDbEngine:
         self._db.execute("SET TimeZone = 'UTC'")
 
     def read(
-        self,
-        name: str,
-        paths: Sequence[str | Path],
-        format: Format,
-        columns: Sequence[str] | None = None,
+        self, name: str, paths: Sequence[str | Path], columns: Sequence[str] | None = None
     ) -> None:
         """Register a view over files."""
         files = ", ".join(_literal(str(path)) for path in paths)

@@ -15,7 +15,6 @@ from typing import Literal, Protocol
 
 import pyarrow as pa
 
-Format = Literal["parquet"]
 BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 BATCH_ROWS = 1024
@@ -32,19 +31,16 @@ class Engine(Protocol):
     name: str
 
     def read(
-        self,
-        name: str,
-        paths: Sequence[str | Path],
-        format: Format,
-        columns: Sequence[str] | None = None,
+        self, name: str, paths: Sequence[str | Path], columns: Sequence[str] | None = None
     ) -> None:
-        """Call what stands in files by a name; nothing is read yet.
+        """Call what stands in Parquet files by a name; nothing is read yet.
+
+        Text files are turned into Parquet before (`taiji.data.text_files`), where broken rows are
+        counted: engines differ in what they take for a row.
 
         Args:
             name: The table's name in later SQL; a table of that name is replaced.
             paths: Files or globs.
-            format: Text files are turned into Parquet before (`taiji.data.text_files`), where
-                broken rows are counted: engines differ in what they take for a row.
             columns: Only these columns.
 
         Raises:

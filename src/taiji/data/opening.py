@@ -108,7 +108,7 @@ def _open(
         label, reading, kinds = files.label, files.reading, dict(files.columns)
         if files.numbered:
             kinds |= {FILE: "text", ROW: "whole"}
-        engine.read(relation, [str(path) for path in files.paths], "parquet")
+        engine.read(relation, [str(path) for path in files.paths])
     if table.explode is not None and table.explode.column in kinds:
         relation = _exploded(table, relation)
         kinds |= dict.fromkeys(exploded, "text")

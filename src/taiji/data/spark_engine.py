@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taiji.data.engine import BATCH_ROWS, BatchFunction, Format
+from taiji.data.engine import BATCH_ROWS, BatchFunction
 from taiji.data.parquet_stream import write_batches
 from taiji.errors import DataError, EngineError
 
@@ -49,11 +49,7 @@ class SparkEngine:
         self._num_outputs = 0
 
     def read(
-        self,
-        name: str,
-        paths: Sequence[str | Path],
-        format: Format,
-        columns: Sequence[str] | None = None,
+        self, name: str, paths: Sequence[str | Path], columns: Sequence[str] | None = None
     ) -> None:
         """Register a view over files."""
         from pyspark.errors import AnalysisException

@@ -33,7 +33,7 @@ def construct(ctx: StageContext) -> Summary:
         ctx.progress(1, _STEPS, "drawing examples")
         calendar, baskets = draw_examples(engine, section, seed, ctx.out / "examples.parquet")
         ctx.progress(2, _STEPS, "counting")
-        engine.read("examples", [ctx.out / "examples.parquet"], "parquet")
+        engine.read("examples", [ctx.out / "examples.parquet"])
         by_split = _count_splits(engine)
         _require_every_split(by_split, baskets)
         calendar.write(ctx.out / "windows.json")
