@@ -140,5 +140,5 @@ def test_the_trainer_knows_no_recommender():
     rooms = {name.split(".")[1] for name in seen if name.count(".")}
     assert rooms == {"alignment", "errors", "language", "safe_text"}
     language = {name for name in seen if name.startswith("taiji.language.")}
-    assert language == {"taiji.language.tree"}
+    assert language == {"taiji.language.growing_cache", "taiji.language.tree"}
     assert issubclass(PopoTrainer, GRPOTrainer)

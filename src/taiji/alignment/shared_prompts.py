@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from taiji.language.growing_cache import growing_cache
 from taiji.language.tree import PADDING, PROMPT
 
 IGNORED = -100  # the label of a token that is not scored
@@ -142,7 +143,8 @@ def shared_prefill(model: Any) -> Iterator[None]:
     """Within, `model.generate` computes each run of equal prompts once.
 
     The prompts but their last tokens are computed for one row of each run, and the cache is then
-    dealt out to the others; from there `generate` goes on as ever.
+    dealt out to the others; from there `generate` goes on as ever, in a cache that does not copy
+    itself for every token.
     """
     generate = model.generate
 
@@ -165,15 +167,16 @@ def _prefill(
     first = torch.tensor(starts[:-1], device=input_ids.device)
     ids, mask = input_ids[first, :-1], attention_mask[first, :-1]
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    output = model(
+    cache = growing_cache(model.config)
+    model(
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions,
+        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
     )
     repeats = torch.tensor(starts, device=input_ids.device).diff()
-    cache = output.past_key_values
     cache.batch_select_indices(
         torch.arange(len(first), device=ids.device).repeat_interleave(repeats)
     )
