@@ -55,6 +55,7 @@ class Variant:
 
 
 ALONE = {"share_prompts": False}
+APART = {"popo_keep_micro_batches": True}
 VARIANTS = {
     "plain": Variant(trl=True, settings={"rule": "fixed"}),
     "light": Variant(settings={"rule": "popo_light", **ALONE}),
@@ -63,7 +64,8 @@ VARIANTS = {
     "plain_lora": Variant(trl=True, lora=True, settings={"rule": "fixed"}),
     "lora": Variant(lora=True, settings={"rule": "popo", **ALONE}),
     "plain_long": Variant(prompt=256, trl=True, settings={"rule": "fixed"}),
-    "shared_exact": Variant(prompt=256, settings={"rule": "popo"}),
+    "shared_exact": Variant(prompt=256, settings={"rule": "popo", **APART}),
+    "shared_lean": Variant(prompt=256, settings={"rule": "popo"}),
     "plain_long_lora": Variant(prompt=256, trl=True, lora=True, settings={"rule": "fixed"}),
     "shared_lora": Variant(prompt=256, lora=True, settings={"rule": "popo"}),
 }
@@ -73,6 +75,7 @@ PEERS = {
     "full_eq9": "plain",
     "lora": "plain_lora",
     "shared_exact": "plain_long",
+    "shared_lean": "plain_long",
     "shared_lora": "plain_long_lora",
 }
 

@@ -1,11 +1,11 @@
 """Rewards of the user's own: functions that the recipe names by import path."""
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 
 from taiji.config import CustomRewardSection
 from taiji.errors import ConfigError
+from taiji.own_code import import_own
 
 CustomReward = Callable[..., Sequence[float | None]]
 """A reward function as TRL calls it: keyword arguments in, one number or None a completion."""
@@ -24,18 +24,11 @@ def import_rewards(sections: Sequence[CustomRewardSection]) -> Mapping[str, Cust
 
 
 def _import(path: str, key: str) -> CustomReward:
-    module_name, _, name = path.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # the module is the user's: it may fail in any way
-        raise ConfigError(
-            f"{key}: {module_name} cannot be imported: {type(error).__name__}: {error}: install "
-            "the package, or put its folder on PYTHONPATH"
-        ) from error
-    function = getattr(module, name, None)
+    function = import_own(path, key)
     if not callable(function):
-        found = "has no such name" if function is None else f"holds a {type(function).__name__}"
-        raise ConfigError(f"{key}: {path}: {module_name} {found}: name a function of the module")
+        raise ConfigError(
+            f"{key}: {path}: holds a {type(function).__name__}: name a function of the module"
+        )
     if inspect.iscoroutinefunction(function):
         raise ConfigError(f"{key}: {path}: is async: name a plain function")
     reward: CustomReward = function

@@ -11,7 +11,8 @@ import torch
 
 from taiji.alignment import parallel
 from taiji.alignment.forward import has_plain_head
-from taiji.alignment.reward_gradients import Geometry, RewardGradients, Update, same_geometry
+from taiji.alignment.known_update import Update, known_update
+from taiji.alignment.reward_gradients import Geometry, RewardGradients, same_geometry
 from taiji.alignment.row_scaling import CannotScaleRowsError, OutputTape
 from taiji.alignment.shared_prompts import num_tokens_saved
 from taiji.errors import ConfigError
@@ -71,7 +72,7 @@ class Ways:
             return None  # later updates see another policy; a scaler scales what we would not
         if trainer._entropy_bonus_enabled or trainer.aux_loss_enabled:
             return None  # terms of the loss that are no reward's
-        return measured.update()
+        return known_update(measured, trainer)
 
     def _run(
         self, batches: Sequence[Batch], tape: OutputTape | None
@@ -107,7 +108,8 @@ class Ways:
         shared = alone - (sum(map(_saved, batches)) if trainer.args.share_prompts else 0)
         trained = sum(p.numel() for p in self._parameters)
         weights = 0 if 10 * trained < sum(p.numel() for p in trainer.model.parameters()) else 1
-        in_span = trainer.multi_objective_aggregation == "normalize_then_sum"
+        on_advantages = trainer.multi_objective_aggregation == "normalize_then_sum"
+        in_span = on_advantages or trainer.args.popo_keep_micro_batches
         by_rows = alone * (2 + num_rewards * weights)
         by_products = shared * (1 + num_rewards * (1 + weights))
         by_products += 0 if in_span else shared * (2 + weights)

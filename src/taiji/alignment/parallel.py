@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
@@ -63,7 +64,7 @@ def _share(tensor: torch.Tensor) -> torch.Tensor:
 
 def total_gram(gram_KK: Array, trainer: Any) -> Array:
     """Inner products over all shares, from those over the local ones."""
-    return _summed(gram_KK, trainer) if is_sharded(trainer) else gram_KK
+    return summed(gram_KK, trainer) if is_sharded(trainer) else gram_KK
 
 
 def total_blocks(blocks_KK: Array, num_blocks: int, trainer: Any) -> tuple[Array, int]:
@@ -75,11 +76,19 @@ def total_blocks(blocks_KK: Array, num_blocks: int, trainer: Any) -> tuple[Array
     num_processes = trainer.accelerator.num_processes
     if num_processes == 1 or is_sharded(trainer):
         return blocks_KK, num_blocks
-    return _summed(blocks_KK, trainer) / num_processes**2, num_blocks * num_processes
+    return summed(blocks_KK, trainer) / num_processes**2, num_blocks * num_processes
 
 
-def _summed(values_KK: Array, trainer: Any) -> Array:
-    tensor = torch.from_numpy(values_KK.copy()).to(trainer.accelerator.device)
+def summed(values: Array, trainer: Any) -> Array:
+    """The sum of each process's own values."""
+    if trainer.accelerator.num_processes == 1:
+        return values
+    tensor = torch.from_numpy(values.copy()).to(trainer.accelerator.device)
     dist.all_reduce(tensor)
-    summed: Array = tensor.cpu().numpy()
-    return summed
+    total: Array = tensor.cpu().numpy()
+    return total
+
+
+def all_agree(agreed: bool, trainer: Any) -> bool:
+    """Whether all processes say yes: a backward pass that only some of them run never ends."""
+    return bool(summed(np.array([0.0 if agreed else 1.0]), trainer)[0] == 0)

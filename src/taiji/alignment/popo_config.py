@@ -62,6 +62,13 @@ class PopoConfig(GRPOConfig):  # type: ignore[misc]  # TRL ships no types
         default=None,
         metadata={"help": "An approximation of Eq. 6: gradients of the last n blocks alone."},
     )
+    popo_keep_micro_batches: bool = field(
+        default=False,
+        metadata={
+            "help": "Keep each micro-batch's K gradients instead of their sums. Where a "
+            "micro-batch is one group, the update under Eq. 9 then needs no pass of its own."
+        },
+    )
     bf16: bool | None = field(
         default=None,
         metadata={"help": "bfloat16 mixed precision. Default: on unless fp16, and off on a CPU."},
@@ -144,6 +151,8 @@ class PopoConfig(GRPOConfig):  # type: ignore[misc]  # TRL ships no types
                 "normalize_then_sum, which scales each reward within its group",
                 self.scale_rewards,
             )
+        if self.popo_keep_micro_batches and not settings.needs_gradients:
+            logger.warning("rule %s: without effect: popo_keep_micro_batches", self.rule)
         if self.rule in ("mgda", "cagrad") and not on_advantages:
             logger.warning(
                 "rule %s: its weights are meant for gradients, but mix rewards: set "

@@ -27,9 +27,9 @@ from taiji.alignment.advantages import AdvantageRule, mixed_rewards
 from taiji.alignment.epoch_sampler import EpochSampler
 from taiji.alignment.forward import CompletionScorer
 from taiji.alignment.gradients import cosines, norms
+from taiji.alignment.known_update import Update
 from taiji.alignment.popo_config import PopoConfig
 from taiji.alignment.probe import LossProbe
-from taiji.alignment.reward_gradients import Update
 from taiji.alignment.shared_prompts import shared_prefill
 from taiji.alignment.weight_rule import WeightRule
 from taiji.alignment.weights import Array
@@ -141,7 +141,8 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         fresh_NK, self._fresh_NK = self._fresh_NK, None
         if fresh_NK is None:
             return inputs
-        if self.args.share_prompts or self.rule.needs_unbiased:
+        args = self.args
+        if args.share_prompts or args.popo_keep_micro_batches or self.rule.needs_unbiased:
             self._buffered_inputs = micro_batches.with_whole_groups(
                 self._buffered_inputs, self.num_generations
             )
