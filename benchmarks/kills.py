@@ -19,10 +19,11 @@ import sys
 import time
 from pathlib import Path
 
-from taiji.pipeline import STAGES
+from taiji.pipeline import upstream
 from taiji.recipes import load_recipe
 from taiji.run_directory import RunDirectory
 
+ALWAYS = upstream("report")
 KILLED = Path("runs-killed")
 
 
@@ -49,12 +50,12 @@ def kill_after(recipe: Path, runs: Path, seconds: float) -> bool:
 
 
 def running_stage(directory: RunDirectory) -> str:
-    return next((s.name for s in STAGES if directory.manifest(s.name) is None), "none")
+    return next((s.name for s in ALWAYS if directory.manifest(s.name) is None), "none")
 
 
 def outputs(directory: RunDirectory) -> dict[str, str]:
     found = {}
-    for stage in STAGES:
+    for stage in ALWAYS:
         manifest = directory.manifest(stage.name)
         assert manifest is not None, f"{stage.name} did not finish"
         found |= {f"{stage.name}/{path}": o.sha256 for path, o in manifest.outputs.items()}
@@ -72,7 +73,7 @@ def main() -> None:
     in_peace = arguments.against or Path("runs-in-peace")
     run_in_peace(arguments.recipe, in_peace)
     peaceful, killed = RunDirectory(in_peace / name), RunDirectory(KILLED / name)
-    seconds = sum(peaceful.manifest(stage.name).seconds for stage in STAGES)
+    seconds = sum(peaceful.manifest(stage.name).seconds for stage in ALWAYS)
     print(f"in peace: {seconds:.0f} s", flush=True)
 
     shutil.rmtree(killed.root, ignore_errors=True)

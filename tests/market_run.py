@@ -10,7 +10,14 @@ from weeks import CALENDAR, window_start
 
 from taiji import schema
 from taiji.artifacts import write_parquet
-from taiji.config import FeaturesSection, RankerSection, RankSection, Recipe, SimulateSection
+from taiji.config import (
+    BoostingSection,
+    FeaturesSection,
+    RankerSection,
+    RankSection,
+    Recipe,
+    SimulateSection,
+)
 from taiji.stages.context import StageContext
 
 NUM_RANK_USERS = 30
@@ -36,7 +43,14 @@ class WordEncoder:
 
 def recipe(**sections) -> Recipe:
     settings = {
-        "ranker": RankerSection(dim=4, hidden=(16,), own_items=8, epochs=2, batch_size=256),
+        "ranker": RankerSection(
+            dim=4,
+            hidden=(16,),
+            own_items=8,
+            epochs=2,
+            batch_size=256,
+            boosting=BoostingSection(rounds=20, leaves=7, min_leaf=10, learning_rate=0.2),
+        ),
         "simulate": SimulateSection(pool_pairs=200),
         "features": FeaturesSection(sub_vectors=4, bits=3),
         "rank": RankSection(seeds=2),
@@ -44,9 +58,9 @@ def recipe(**sections) -> Recipe:
     return Recipe(name="market", **(settings | sections))
 
 
-def write_construct(folder: Path) -> market.Market:
+def write_construct(folder: Path, num_users: int = 40) -> market.Market:
     folder.mkdir(parents=True)
-    world = market.build()
+    world = market.build(num_users)
     CALENDAR.write(folder / "windows.json")
     write_parquet(world.users, folder / "users.parquet", schema.USERS)
     write_parquet(world.items, folder / "items.parquet", schema.ITEMS)
@@ -73,8 +87,15 @@ def write_construct(folder: Path) -> market.Market:
     return world
 
 
-def write_texts(folder: Path, *, silent: int = 0, without: int = 0, test: str = "") -> None:
-    """Texts of the policy.
+def write_texts(
+    folder: Path,
+    *,
+    silent: int = 0,
+    without: int = 0,
+    test: str = "",
+    models: tuple[str, ...] = ("policy",),
+) -> None:
+    """Texts of the policy and, word for word the same but for their end, of other models.
 
     The first `silent` users wrote nothing, the next something malformed, the last `without` have
     no row; texts of the test split end in `test`.
@@ -83,14 +104,16 @@ def write_texts(folder: Path, *, silent: int = 0, without: int = 0, test: str = 
     rows = [
         {
             "example_id": f"{split}-u{user:03d}",
-            "model": "policy",
+            "model": model,
             "status": "empty" if user < silent else "malformed" if user == silent else "ok",
             "completion": "" if user < silent else f"raw words {user % 7}",
             "cot": "" if user <= silent else f"likes shelf {user % 6} and aisle {user % 3}",
             "answer": ""
             if user <= silent
-            else f"thing {user % 4}{test if split == 'rank_test' else ''}",
+            else f"thing {user % 4}{test if split == 'rank_test' else ''}"
+            + ("" if model == "policy" else f" of {model}"),
         }
+        for model in models
         for split in CUTOFFS
         for user in range(NUM_RANK_USERS - without)
     ]

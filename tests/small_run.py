@@ -181,24 +181,40 @@ def metrics(rule: str = "popo", selects: bool = True) -> dict[str, Any]:
         "catalogue": {"size": 5000, "coverage_any": 0.95, "coverage_novel": 0.85},
         "writers": {"untuned": writer(0.1), "sft": writer(0.2), "policy": writer(0.3)},
         "differences": [{"of": "sft", "over": "untuned", "metrics": figures(0.1)}],
-        "refine": {"selects": selects},
+        "refine": {"selects": selects, "filter": "ppl"},
         "align": {"rule": rule, "last": {"w_semantic": 0.75, "w_preference": 0.25}},
         "ranking": ranking(),
     }
 
 
-def ranking() -> dict[str, Any]:
-    def arm(value: float | None) -> dict[str, Any]:
-        names = ("click_auc", "click_gauc", "ctcvr_auc", "ctcvr_gauc", "ctcvr_log_loss")
-        return {name: {"value": value, "low": None, "high": None} for name in names}
+def ranking(**lifts: float) -> dict[str, Any]:
+    """Figures of the arms and contrasts that `lifts` names, each known to 0.01."""
 
-    whole = {
-        "exposures": 1200,
-        "arms": {"base": arm(0.85), "intra": arm(0.86)},
-        "differences": {"intra": arm(0.01)},
+    def figures(value: float | None) -> dict[str, Any]:
+        names = (f"{task}_{name}" for task in ("click", "ctcvr") for name in ("auc", "log_loss"))
+        low, high = (None, None) if value is None else (value - 0.01, value + 0.01)
+        return dict.fromkeys(names, {"value": value, "low": low, "high": high, "spread": None})
+
+    kinds = {
+        "intra - base": "lift",
+        "both - base": "lift",
+        "interaction": "effect",
+        "both:shuffled - base": "control",
+        "both - both:shuffled": "loss",
     }
-    few = {"arms": {"base": arm(None)}, "differences": {}}
-    return {**whole, "covered": few}
+    lifts = lifts or {"intra - base": 0.02, "both - base": -0.005}
+    counts = {"exposures": 1200, "users": 40, "clicks": 50, "conversions": 9}
+    whole = {
+        **counts,
+        "arms": {"base": figures(0.85), "intra": figures(0.87), "both:shuffled": figures(0.85)},
+        "contrasts": {name: figures(value) for name, value in lifts.items()},
+    }
+    few = {**counts, "arms": {"base": figures(None)}, "contrasts": {}}
+    return {
+        "backbones": {"network": {"all": whole, "covered": few}},
+        "contrasts": kinds,
+        "seeds": 1,
+    }
 
 
 def align_steps() -> list[dict[str, float]]:

@@ -67,12 +67,12 @@ def run(directory, recipe_, until="report", loader=load) -> Log:
     return log
 
 
-ALL = [stage.name for stage in STAGES]
+ALL = [stage.name for stage in upstream("report")]  # all that nobody has to ask for
 
 
 def test_every_stage_reads_only_earlier_ones():
     for i, stage in enumerate(STAGES):
-        assert set(stage.reads) <= set(ALL[:i])
+        assert {*stage.reads, *stage.may_read} <= {earlier.name for earlier in STAGES[:i]}
         assert all(attrgetter(section)(Recipe(name="t")) for section in stage.sections)
 
 
@@ -85,6 +85,32 @@ def test_all_stages_run_once_and_are_then_up_to_date(tmp_path):
 def test_until_runs_only_what_is_needed(tmp_path):
     assert run(tmp_path, recipe(), "sft").ran() == ["construct", "distill", "refine", "sft"]
     assert [stage.name for stage in upstream("simulate")] == ["construct", "simulate"]
+
+
+def test_a_stage_that_nobody_asked_for_does_not_run(tmp_path):
+    assert "abtest" not in run(tmp_path, recipe()).ran()
+    assert run(tmp_path, recipe(), "abtest").ran() == ["abtest"]
+    asked_for = recipe(abtest={"enabled": True})
+    assert run(tmp_path / "asked", asked_for).ran() == [stage.name for stage in STAGES]
+
+
+def test_what_a_stage_may_read_counts_once_it_has_run_and_while_it_is_current(tmp_path):
+    run(tmp_path, recipe())
+    run(tmp_path, recipe(), "abtest")
+    assert dict(status_of(tmp_path, recipe()))["evaluate"] is State.STALE
+    assert run(tmp_path, recipe()).ran() == ["evaluate", "report"]
+    assert "abtest" in (tmp_path / "evaluate" / "out.txt").read_text()
+    changed = recipe(ranker={"epochs": 3})
+    assert "abtest" not in run(tmp_path, changed).ran()
+    assert "abtest" not in (tmp_path / "evaluate" / "out.txt").read_text()
+    assert dict(status_of(tmp_path, changed))["abtest"] is State.STALE
+
+
+def test_a_recipe_that_asks_for_a_stage_is_not_done_before_it_has_run(tmp_path):
+    run(tmp_path, recipe())
+    states = dict(status_of(tmp_path, recipe(abtest={"enabled": True})))
+    assert states["abtest"] is State.MISSING
+    assert states["evaluate"] is states["report"] is State.STALE
 
 
 def test_a_changed_setting_reruns_only_what_depends_on_it(tmp_path):

@@ -170,13 +170,21 @@ class Shards:
         """Write part `index`; a part that exists is replaced."""
         write_parquet(table, self._path(index), self._schema)
 
+    def read(self, index: int) -> pa.Table:
+        """Part `index`.
+
+        Raises:
+            MissingArtifactError: It is not there.
+        """
+        return read_parquet(self._path(index), self._schema)
+
     def merge(self, num_shards: int, path: Path) -> int:
         """Write parts 0 .. num_shards-1 in order into one file, drop the parts, return the rows.
 
         Raises:
             MissingArtifactError: A part is not there.
         """
-        parts = [read_parquet(self._path(i), self._schema) for i in range(num_shards)]
+        parts = [self.read(index) for index in range(num_shards)]
         table = pa.concat_tables(parts) if parts else self._schema.empty_table()
         write_parquet(table, path, self._schema)
         shutil.rmtree(self._folder)

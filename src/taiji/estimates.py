@@ -31,6 +31,7 @@ _FIXED_SECONDS = {
     "infer": 6.0,
     "features": 6.0,
     "rank": 40.0,
+    "abtest": 60.0,
     "evaluate": 10.0,
     "report": 2.0,
 }
@@ -48,6 +49,7 @@ def stage_size(name: str, recipe: Recipe) -> str:
         "align": f"{align.steps} steps of {align.prompts_per_step} x {align.num_generations}",
         "infer": f"{_num_texts(recipe)} texts",
         "features": f"{2 * data.num_rank_users} texts",
+        "abtest": f"{recipe.abtest.requests} requests x {recipe.abtest.candidates}",
         "rank": f"{len(recipe.rank.arms)} arms x {recipe.rank.seeds} seeds",
     }
     return sizes.get(name, "")

@@ -1,14 +1,17 @@
-"""The story on one page: eleven stages, what each does, and what it reads.
+"""The story on one page: twelve stages, what each does, and what it reads.
 
     logs -> construct -> distill -> refine -> sft ---+
                  |                                   v
                  +-> simulate ------------------> align -> infer -> features -> rank
+                                                                            (-> abtest)
     everything -> evaluate -> report
 
-Each stage is one function in `taiji.stages`, in the file of its name. How stages are run, reused
-and resumed is in `taiji.runner`.
+`abtest` runs where a person or the recipe asks for it; the others always. Each stage is one
+function in `taiji.stages`, in the file of its name. How stages are run, reused and resumed is in
+`taiji.runner`.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -21,6 +24,7 @@ class Stage:
         paper: Which of the paper's stages it belongs to, 1 to 4, or 0 for judgement.
         reads: Stages whose artifacts it reads.
         sections: Recipe sections that its result depends on, or parts such as `data.text`.
+        may_read: Stages whose artifacts it reads if they have run and are up to date.
     """
 
     name: str
@@ -28,6 +32,7 @@ class Stage:
     paper: int
     reads: tuple[str, ...]
     sections: tuple[str, ...]
+    may_read: tuple[str, ...] = ()
 
 
 STAGES = (
@@ -74,7 +79,7 @@ STAGES = (
         "Let the tuned models reason and answer for each user.",
         4,
         ("construct", "sft", "align"),
-        ("infer", "student", "data.text"),
+        ("infer", "student", "data.text", "features.texts"),
     ),
     Stage(
         "features",
@@ -91,11 +96,19 @@ STAGES = (
         ("rank", "ranker"),
     ),
     Stage(
+        "abtest",
+        "Simulate the online A/B test in an advertising market (only if asked for).",
+        4,
+        ("construct", "features", "rank"),
+        ("abtest", "ranker", "rank"),
+    ),
+    Stage(
         "evaluate",
         "Compute the paper's metrics, with intervals and baselines.",
         0,
-        ("construct", "distill", "refine", "simulate", "align", "infer", "rank"),
-        ("evaluate", "encoder", "align", "distill"),
+        ("construct", "distill", "refine", "sft", "simulate", "align", "infer", "rank"),
+        ("evaluate", "encoder", "align", "distill", "student", "infer", "data.text"),
+        may_read=("abtest",),
     ),
     Stage(
         "report",
@@ -135,10 +148,10 @@ def find_stage(name: str) -> Stage:
     return next(stage for stage in STAGES if stage.name == name)
 
 
-def upstream(target: str) -> list[Stage]:
-    """`target` and all that it needs, in order."""
+def upstream(target: str, also: Collection[str] = ()) -> list[Stage]:
+    """`target` and all that it needs, in order; of what it may read, that which is in `also`."""
     needed = {target}
     for stage in reversed(STAGES):
         if stage.name in needed:
-            needed |= set(stage.reads)
+            needed |= set(stage.reads) | (set(stage.may_read) & set(also))
     return [stage for stage in STAGES if stage.name in needed]

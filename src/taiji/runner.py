@@ -20,7 +20,8 @@ from taiji.alignment.custom_rewards import import_rewards
 from taiji.artifacts import digest_value, replacing
 from taiji.config import Recipe
 from taiji.errors import ConfigError, MissingArtifactError, ResourceError
-from taiji.pipeline import STAGES, Stage, upstream
+from taiji.evaluation.abtest.statistics import check_library
+from taiji.pipeline import STAGES, Stage, find_stage, upstream
 from taiji.provenance import code_digest, library_versions
 from taiji.recipes import dump_recipe
 from taiji.run_directory import Manifest, RunDirectory
@@ -84,15 +85,22 @@ class Runner:
         """
         check_trainer_settings(self._recipe)
         import_rewards(self._recipe.align.rewards.custom)  # fails now, or hours later
+        stages = stages_of(self._recipe, until)
+        names = {stage.name for stage in stages}
+        if "rank" in names:
+            check_backbones(self._recipe)
+        if "abtest" in names:
+            check_library()
         with self._directory.locked(), _resource_errors():
             with replacing(self._directory.root / "recipe.resolved.yaml") as temporary:
                 temporary.write_text(dump_recipe(self._recipe), encoding="utf-8")
-            for stage in upstream(until):
+            for stage in stages:
                 self._directory.recover(stage.name)
                 self._update(stage)
 
     def _update(self, stage: Stage) -> None:
-        inputs = {name: self._directory.verify(name) for name in stage.reads}
+        names = _inputs(stage, self._recipe, self._directory)
+        inputs = {name: self._directory.verify(name) for name in names}
         planned = plan(stage, self._recipe, self._directory)
         existing = self._directory.manifest(stage.name)
         if existing is not None and existing.key == planned.key:
@@ -130,7 +138,7 @@ def plan(stage: Stage, recipe: Recipe, directory: RunDirectory) -> Manifest:
         name: digest_value(reduce(getitem, name.split("."), tree)) for name in stage.sections
     }
     inputs: dict[str, str] = {}
-    for name in stage.reads:
+    for name in _inputs(stage, recipe, directory):
         manifest = directory.manifest(name)
         if manifest is None:
             raise MissingArtifactError(f"{directory.folder(name)}: not there: run that stage first")
@@ -138,6 +146,29 @@ def plan(stage: Stage, recipe: Recipe, directory: RunDirectory) -> Manifest:
     code = code_digest(f"taiji.stages.{stage.name}")
     key = digest_value([stage.name, code, settings, inputs, recipe.seed])
     return Manifest(stage.name, key, code, settings, inputs, recipe.seed)
+
+
+def stages_of(recipe: Recipe, until: str) -> list[Stage]:
+    """What a run up to a stage consists of."""
+    return upstream(until, _optional(recipe))
+
+
+def _optional(recipe: Recipe) -> set[str]:
+    """Stages that the recipe asks for and that nothing needs."""
+    return {"abtest"} if recipe.abtest.enabled else set()
+
+
+def _inputs(stage: Stage, recipe: Recipe, directory: RunDirectory) -> list[str]:
+    """What a stage reads now: all that it needs, and what it may read where that is current."""
+    may = (name for name in stage.may_read if _is_current(find_stage(name), recipe, directory))
+    return [*stage.reads, *may]
+
+
+def _is_current(stage: Stage, recipe: Recipe, directory: RunDirectory) -> bool:
+    manifest = directory.manifest(stage.name)
+    if manifest is None or any(directory.manifest(name) is None for name in stage.reads):
+        return False
+    return plan(stage, recipe, directory).key == manifest.key
 
 
 def status(recipe: Recipe, directory: RunDirectory) -> Iterator[tuple[Stage, State]]:
@@ -155,7 +186,8 @@ def _state(stage: Stage, recipe: Recipe, directory: RunDirectory, stale: set[str
     if manifest is None:
         partial = directory.folder(f"{stage.name}.tmp").exists()
         return State.PARTIAL if partial else State.MISSING
-    if stale & set(stage.reads) or plan(stage, recipe, directory).key != manifest.key:
+    needs = set(stage.reads) | (set(stage.may_read) & _optional(recipe))
+    if stale & needs or plan(stage, recipe, directory).key != manifest.key:
         return State.STALE
     return State.CURRENT
 
@@ -175,6 +207,20 @@ def check_trainer_settings(recipe: Recipe) -> None:
 
     check_trainer_arguments(SFTConfig, recipe.sft.trainer, "sft.trainer")
     check_trainer_arguments(PopoConfig, recipe.align.trainer, "align.trainer")
+
+
+def check_backbones(recipe: Recipe) -> None:
+    """Refuse ranking models that are not installed, before any work is done.
+
+    Raises:
+        ConfigError: A class of the user's own cannot be imported or made.
+        EngineError: LightGBM is asked for and not installed.
+    """
+    if recipe.rank.backbones == ("network",):
+        return  # importing PyTorch takes seconds
+    from taiji.ranking.backbones import build_backbones
+
+    build_backbones(recipe.rank.backbones, recipe.ranker)
 
 
 @contextmanager
@@ -234,6 +280,10 @@ def stage_function(name: str) -> StageFunction:
             from taiji.stages.rank import rank
 
             return rank
+        case "abtest":
+            from taiji.stages.abtest import abtest
+
+            return abtest
         case "evaluate":
             from taiji.stages.evaluate import evaluate
 

@@ -146,14 +146,20 @@ CANDIDATES = pa.schema(
         pa.field("status", pa.string(), nullable=False),
         pa.field("cot", pa.string(), nullable=False),
         pa.field("answer", pa.string(), nullable=False),  # the true item's text
-        pa.field("leak", pa.string()),  # which rule of the leakage guard fired, else null
+        pa.field("own_answer", pa.string()),  # the teacher's, in direct mode
+        pa.field("leak", pa.string()),  # phrase | title | boilerplate, null if none
+        pa.field("leak_phrase", pa.string()),  # which kind of tell-tale phrase
+        pa.field("copied_title", pa.float64()),  # share of the target's title, without support
+        pa.field("boilerplate", pa.float64()),  # share of the chain that other users are told
     ]
 )
 
 SCORED = pa.schema(
     [
         *CANDIDATES,
-        pa.field("perplexity", pa.float64()),  # null where the status is not ok
+        pa.field("perplexity", pa.float64()),  # null where the status is not ok, as all scores
+        pa.field("gain", pa.float64()),  # nats a token that the chain saves against no chain
+        pa.field("clipped", pa.float64()),  # perplexity with each token's loss cut
         pa.field("num_answer_tokens", pa.int32()),
         pa.field("kept", pa.bool_(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),  # why kept or not
@@ -211,11 +217,13 @@ USER_FEATURES = pa.schema(
 
 PREDICTIONS = pa.schema(
     [
-        pa.field("arm", pa.string(), nullable=False),  # base | intra | cross | both
+        pa.field("backbone", pa.string(), nullable=False),  # network | lightgbm | module:Class
+        pa.field("arm", pa.string(), nullable=False),  # base, ..., or a control as both:shuffled
         pa.field("seed", pa.int32(), nullable=False),
         pa.field("user_id", pa.string(), nullable=False),
         pa.field("item_id", pa.string(), nullable=False),
         pa.field("ts", TIME, nullable=False),
+        pa.field("long_tail", pa.bool_(), nullable=False),  # the half with the shorter history
         pa.field("covered", pa.bool_(), nullable=False),  # the user has language features
         pa.field("click", pa.int8(), nullable=False),
         pa.field("conversion", pa.int8(), nullable=False),

@@ -27,6 +27,8 @@ class Templates:
     teacher_system: str
     teacher_task: str
     teacher_target: str
+    direct_task: str
+    direct_answer: str
     profile_heading: str
     history_heading: str
     no_history: str
@@ -100,6 +102,13 @@ ENGLISH = Templates(
         "not say that you were shown it, and write no list and no tags."
     ),
     teacher_target="Item that the reasoning must lead to:",
+    direct_task=(
+        "Write two or three sentences that reason from the profile and the purchases to the "
+        "item that this shopper buys next. Use only facts from the list, and write no list and "
+        "no tags. Then end with one line that begins with {answer} and names the item as "
+        "title; level 1; level 2; level 3."
+    ),
+    direct_answer="Answer:",
     profile_heading="Profile:",
     history_heading="Purchases, newest first:",
     no_history="No purchases are known.",
@@ -168,6 +177,12 @@ CHINESE = Templates(
         "不要说你看到过它，不要写列表，也不要写任何标签。"
     ),
     teacher_target="推理应当指向的商品：",
+    direct_task=(
+        "请用两三句话，从用户画像和购买记录推理出这位用户接下来会买的商品。"
+        "只使用列出的事实，不要写列表，也不要写任何标签。"
+        "最后另起一行，以{answer}开头写出这件商品，格式为：标题; 一级类目; 二级类目; 三级类目。"
+    ),
+    direct_answer="答案：",
     profile_heading="用户画像：",
     history_heading="购买记录（由近到远）：",
     no_history="暂无购买记录。",

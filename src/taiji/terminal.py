@@ -25,11 +25,14 @@ from rich.table import Column, Table
 from taiji.artifacts import read_json, read_parquet
 from taiji.config import Recipe
 from taiji.estimates import KNOWN_MODEL, estimate_seconds, stage_size
-from taiji.evaluation.tables import Cell, build_tables, point_text, range_text
-from taiji.evaluation.tables import Table as MeasuredTable
+from taiji.evaluation.abtest.tables import abtest_tables
+from taiji.evaluation.cells import Cell, point_text, range_text
+from taiji.evaluation.cells import Table as MeasuredTable
+from taiji.evaluation.ranking_tables import ranking_tables
+from taiji.evaluation.tables import build_tables
 from taiji.pipeline import STAGES, Stage, upstream
 from taiji.run_directory import Manifest, RunDirectory
-from taiji.runner import State, status
+from taiji.runner import State, stages_of, status
 
 _LINE_EVERY_SECONDS = 15.0
 _MOST_COLUMNS = 6
@@ -119,7 +122,7 @@ def _figures(manifest: Manifest) -> str:
 
 def print_plan(recipe: Recipe, directory: RunDirectory, until: str, console: Console) -> None:
     """Say what a run will do, what it will reuse, and about how long it takes here."""
-    wanted = {stage.name for stage in upstream(until)}
+    wanted = {stage.name for stage in stages_of(recipe, until)}
     states = [(s, state) for s, state in status(recipe, directory) if s.name in wanted]
     todo = [stage.name for stage, state in states if state is not State.CURRENT]
     console.print(f"[bold]{recipe.name}[/] in {directory.root}/", highlight=False)
@@ -148,6 +151,12 @@ def print_ending(directory: RunDirectory, until: str, recipe_path: Path, console
             _print_measured(table, console)
         page = (directory.folder("report") / "report.html").resolve()
         console.print(f"[bold]Report:[/] {escape(str(page))}", soft_wrap=True)
+    if until == "abtest":
+        for table in abtest_tables(read_json(directory.folder("abtest") / "metrics.json")):
+            _print_measured(table, console)
+    if until == "rank":
+        for table in ranking_tables(read_json(directory.folder("rank") / "metrics.json")):
+            _print_measured(table, console)
     console.print("[bold]Next:[/]", highlight=False)
     for line in _next_steps(directory, until, recipe_path):
         console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
@@ -155,8 +164,11 @@ def print_ending(directory: RunDirectory, until: str, recipe_path: Path, console
 
 def _next_steps(directory: RunDirectory, until: str, recipe_path: Path) -> list[str]:
     if until != "report":
-        position = [stage.name for stage in STAGES].index(until)
-        return [f"taiji {STAGES[position + 1].name} {recipe_path}"]
+        names = [stage.name for stage in STAGES]
+        always = {stage.name for stage in upstream("report")}
+        after = names[names.index(until) + 1 :]
+        num_optional = next(n for n, name in enumerate(after) if name in always)
+        return [f"taiji {name} {recipe_path}" for name in after[: num_optional + 1]]
     examples = read_parquet(directory.folder("construct") / "examples.parquet")
     user = examples.filter(pc.equal(examples["split"], "test"))["user_id"][0].as_py()
     return [

@@ -5,14 +5,8 @@ import small_run
 
 from taiji.alignment.rule_settings import RuleKind
 from taiji.config import WeightsSection
-from taiji.evaluation.tables import (
-    NOT_APPLICABLE,
-    NOT_RUN,
-    Measured,
-    build_tables,
-    cell_text,
-    weighting_title,
-)
+from taiji.evaluation.cells import NOT_APPLICABLE, NOT_RUN, Measured, cell_text
+from taiji.evaluation.tables import build_tables, weighting_title
 
 
 def table(key: str, **changes):
@@ -60,6 +54,34 @@ def test_direct_distillation_is_not_run_by_a_run_that_shows_the_answer():
 
 
 @pytest.mark.parametrize(
+    ("mode", "chosen", "name"),
+    [
+        ("direct", "none", "Direct distillation (teacher not shown the answer)"),
+        ("rupr", "none", "RUPR, without selection"),
+        ("rupr", "ppl", "RUPR + ORFT"),
+        ("rupr", "gain", "RUPR, kept by gain"),
+    ],
+)
+def test_table_3_measures_the_row_of_this_runs_settings_alone(mode, chosen, name):
+    refine = {"selects": chosen != "none", "filter": chosen}
+    metrics = small_run.metrics() | {"refine": refine, "distill": {"mode": mode}}
+    measured = {
+        row: cells
+        for row, *cells in {t.key: t for t in build_tables(metrics)}["table3"].rows
+        if set(cells) != {NOT_RUN} and "POPO" not in row
+    }
+    assert set(measured) == {"Untuned", name}
+    assert measured[name][0].value == pytest.approx(0.2)
+
+
+def test_a_model_of_ones_own_has_a_row_under_its_name():
+    metrics = small_run.metrics()
+    metrics["writers"]["mine"] = metrics["writers"]["sft"]
+    tables = {t.key: t for t in build_tables(metrics)}
+    assert list(rows(tables["table1-novel"]))[-1] == "mine"
+
+
+@pytest.mark.parametrize(
     ("rule", "measured"),
     [("fixed", "GRPO, fixed weights"), ("popo_light", "POPO-light"), ("popo", "POPO")],
 )
@@ -103,37 +125,13 @@ def test_a_run_without_alignment_has_tables_too():
     assert all(set(row[1:]) == {NOT_RUN} for row in tables["table4"].rows)
 
 
-def test_the_ranking_table_shows_arms_then_differences():
-    ranked = rows(table("ranking"))
-    assert list(ranked) == [
-        "Base",
-        "+ intra-user",
-        "+ cross-user",
-        "+ both",
-        "+ intra-user – base",
-    ]
-    assert cell_text(ranked["Base"][0]) == "0.8500"
-    assert cell_text(ranked["+ intra-user – base"][0]) == "0.0100"
-    assert set(ranked["+ both"]) == {NOT_RUN}
-
-
-def test_a_figure_that_is_not_defined_is_a_dash():
-    assert set(rows(table("ranking-covered"))["Base"]) == {NOT_APPLICABLE}
-
-
-def test_nothing_ranked_is_not_run():
-    metrics = small_run.metrics() | {"ranking": None}
-    tables = {t.key: t for t in build_tables(metrics)}
-    assert all(set(row[1:]) == {NOT_RUN} for row in tables["ranking"].rows)
-    assert "ranking-covered" not in tables
-
-
 @pytest.mark.parametrize(
     ("cell", "text"),
     [
         (NOT_RUN, "not run"),
         (Measured(0.1234), "12.3 %"),
         (Measured(0.1234, 0.1, 0.15), "12.3 % [10.0, 15.0]"),
+        (Measured(0.5, 0.4, 0.6, "fine", 0.01), "0.5000 [0.4000, 0.6000] ±0.0100"),
         (Measured(0.012345, unit="number"), "0.0123"),
         (Measured(0.012345, unit="rate"), "1.23 %"),
     ],

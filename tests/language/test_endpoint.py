@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from chat_server import Answer, ChatServer, completion
+from chat_server import Answer, completion
+from endpoint_parts import KEY, teacher
 
 from taiji.errors import ConfigError, EngineError
 from taiji.language.chat_protocol import retry_after
@@ -15,32 +16,9 @@ from taiji.language.endpoint import EndpointGenerator
 from taiji.language.generate import Reply, Sampling
 from taiji.language.prompt import Prompt, Segment
 
-KEY = "sk-canary-0123456789"
 SAMPLING = Sampling(max_new_tokens=32, temperature=0.5, seed=7)
 PROMPTS = [Prompt("Be brief.", (Segment(f"item {i}"),)) for i in range(6)]
 OK = Reply("fine", "ok", 5)
-
-
-@pytest.fixture
-def serve(monkeypatch):
-    """serve(script or list of answers) -> (server, make), all closed in the end."""
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TEST_KEY", KEY)
-    servers = []
-
-    def start(script, **options):
-        if isinstance(script, list):
-            answers = script
-            script = lambda _, number: answers[min(number, len(answers)) - 1]  # noqa: E731
-        server = ChatServer(script)
-        servers.append(server)
-        options = {"concurrency": 1, "timeout_seconds": 5.0, "max_retries": 2} | options
-        return server, EndpointGenerator(server.url, "m-1", api_key_env="TEST_KEY", **options)
-
-    yield start
-    for server in servers:
-        server.close()
 
 
 def content_of(request):
@@ -96,7 +74,13 @@ def test_no_key_no_header(serve, monkeypatch):
         (completion("half a", finish="length"), Reply("half a", "truncated", 5)),
         (completion("x", finish="content_filter"), Reply("", "refused", 5)),
         (completion(None, refusal="I cannot"), Reply("", "refused", 5)),
+        (completion("half a", finish="abort"), Reply("half a", "truncated", 5)),
         (completion("fine", finish=None), OK),
+        (completion(None, reasoning="hm"), Reply("<think>\nhm\n</think>\n", "empty", 5)),
+        (
+            completion("", finish="length", reasoning_content="hm"),
+            Reply("<think>\nhm\n</think>\n", "truncated", 5),
+        ),
         (
             completion("Milk", reasoning_content="weekly\n"),
             Reply("<think>\nweekly\n</think>\nMilk", "ok", 5),
@@ -137,10 +121,10 @@ def test_what_may_pass_is_tried_again(serve, failure):
 
 
 def test_a_server_that_asks_to_wait_is_waited_for(serve):
-    _, generator = serve([Answer(429, "", {"Retry-After": "1"}), completion("fine")])
+    _, generator = serve([Answer(429, "", {"Retry-After": "0.3"}), completion("fine")])
     start = time.monotonic()
     assert generator.generate(PROMPTS[:1], 1, SAMPLING) == [[OK]]
-    assert time.monotonic() - start >= 1
+    assert time.monotonic() - start >= 0.3
 
 
 def test_retry_after_by_hand():
@@ -186,7 +170,7 @@ def test_one_request_that_fails_for_good_costs_one_reply(serve, caplog):
         bad = content_of(request) == "item 1"
         return Answer(400, {"error": "prompt too long"}) if bad else completion("fine")
 
-    server, generator = serve(script, concurrency=2)
+    server, generator = serve(script, concurrency=2, stop_after_failures=2)
     replies = generator.generate(PROMPTS[:3], 1, SAMPLING)
     assert replies == [[OK], [Reply("", "http_error", 0)], [OK]]
     assert len(server.requests) == 3  # a 400 is not tried again
@@ -204,17 +188,17 @@ def test_a_server_that_is_gone_ends_the_run(serve):
     def script(request, number):
         return completion("fine") if number <= 4 else Answer(500, "dying")
 
-    server, generator = serve(script, concurrency=2, max_retries=0)
-    with pytest.raises(EngineError, match="2 requests in a row failed"):
+    server, generator = serve(script, concurrency=2, max_retries=0, stop_after_failures=3)
+    with pytest.raises(EngineError, match=r"3 calls in a row failed.*500: dying"):
         generator.generate(PROMPTS, 3, SAMPLING)
-    assert len(server.requests) <= 7
+    assert len(server.requests) <= 8
 
 
 def test_nobody_listens(serve):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    generator = EndpointGenerator(f"http://127.0.0.1:{port}", "m", concurrency=1, max_retries=1)
+    generator = EndpointGenerator(teacher(f"http://127.0.0.1:{port}"))
     with pytest.raises(EngineError, match=r"connection failed \(ConnectError\)"):
         generator.generate(PROMPTS[:1], 1, SAMPLING)
 
@@ -226,16 +210,17 @@ def test_a_reply_that_takes_too_long_is_given_up_and_not_asked_for_again(serve, 
     def script(request, number):
         return slow if content_of(request) == "item 0" else completion("fine")
 
-    server, generator = serve(script, concurrency=2, timeout_seconds=0.5)
+    server, generator = serve(script, concurrency=2, timeout_seconds=0.5, stop_after_failures=2)
     replies = generator.generate(PROMPTS[:2], 1, SAMPLING)
     assert replies == [[Reply("", "timeout", 0)], [OK]]
     assert len(server.requests) == 2
 
 
 def test_a_flood_is_cut_off(serve, monkeypatch):
-    monkeypatch.setattr("taiji.language.endpoint.MAX_BODY_BYTES", 1000)
-    _, generator = serve([completion("x" * 5000), completion("fine")])
-    assert generator.generate(PROMPTS[:1], 1, SAMPLING) == [[OK]]
+    monkeypatch.setattr("taiji.language.endpoint_client.MAX_BODY_BYTES", 1000)
+    server, generator = serve([completion("x" * 5000)], stop_after_failures=2)
+    assert generator.generate(PROMPTS[:1], 1, SAMPLING) == [[Reply("", "malformed", 0)]]
+    assert len(server.requests) == 1
 
 
 def test_a_model_that_knows_the_limit_under_its_newer_name(serve):
@@ -245,9 +230,11 @@ def test_a_model_that_knows_the_limit_under_its_newer_name(serve):
         assert request.body["max_completion_tokens"] == 32
         return completion("fine")
 
-    server, generator = serve(script)
+    server, generator = serve(script, max_retries=0)
     assert generator.generate(PROMPTS[:3], 1, SAMPLING) == [[OK]] * 3
     assert len(server.requests) == 4  # learnt once
+    _, generator = serve(script, max_retries=0, concurrency=3)  # all learn it at the same time
+    assert generator.generate(PROMPTS[:3], 1, SAMPLING) == [[OK]] * 3
 
 
 def test_works_inside_a_running_loop(serve):
@@ -270,7 +257,6 @@ def test_no_prompts_no_requests(serve):
 @pytest.mark.parametrize(
     "base_url",
     [
-        "ftp://host/v1",
         "https://",
         "https://me:secret@host/v1",
         "https://host/v1?key=secret",
@@ -280,29 +266,29 @@ def test_no_prompts_no_requests(serve):
 )
 def test_addresses_that_cannot_be_meant(base_url):
     with pytest.raises(ConfigError) as caught:
-        EndpointGenerator(base_url, "m")
+        EndpointGenerator(teacher(base_url))
     assert "secret" not in str(caught.value)
 
 
 def test_a_key_does_not_travel_in_clear(monkeypatch):
     monkeypatch.setenv("TEST_KEY", KEY)
     with pytest.raises(EngineError, match="use https, or unset TEST_KEY"):
-        EndpointGenerator("http://gpu-box:8000/v1", "m", api_key_env="TEST_KEY")
+        EndpointGenerator(teacher("http://gpu-box:8000/v1"))
     for fine in ("https://gpu-box/v1", "http://localhost:1/v1", "http://[::1]:1/v1"):
-        EndpointGenerator(fine, "m", api_key_env="TEST_KEY")
+        EndpointGenerator(teacher(fine))
     monkeypatch.delenv("TEST_KEY")
-    EndpointGenerator("http://gpu-box:8000/v1", "m", api_key_env="TEST_KEY")
+    EndpointGenerator(teacher("http://gpu-box:8000/v1"))
 
 
 @pytest.mark.parametrize("key", ["two\nlines", "umlaut-\u00e4"])
 def test_a_damaged_key_is_named_not_shown(monkeypatch, key):
     monkeypatch.setenv("TEST_KEY", key)
     with pytest.raises(EngineError, match="TEST_KEY") as caught:
-        EndpointGenerator("https://host/v1", "m", api_key_env="TEST_KEY")
+        EndpointGenerator(teacher("https://host/v1"))
     assert key not in str(caught.value)
 
 
 def test_without_httpx_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(EngineError, match=r"taiji-rec\[endpoint\]"):
-        EndpointGenerator("https://host/v1", "m")
+        EndpointGenerator(teacher("https://host/v1"))

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 from chat_server import ChatServer, completion
+from endpoint_parts import teacher
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tokenizers_at_hand import llama_with_bytes, qwen_like, with_thinking_tags
@@ -16,7 +17,7 @@ from taiji.data.text import wording
 from taiji.language.endpoint import EndpointGenerator
 from taiji.language.generate import Sampling
 from taiji.language.prompt import ChatScaffold
-from taiji.reasoning.prompts import PromptFitter, rupr_prompt, student_prompt
+from taiji.reasoning.prompts import PromptFitter, direct_prompt, rupr_prompt, student_prompt
 from taiji.schema import FIGURES, ITEMS
 from taiji.templates import CHINESE, ENGLISH
 
@@ -84,8 +85,10 @@ def test_the_control_tokens_of_a_prompt_are_those_of_the_template(kind, language
     plain = rendered("milk", "dairy", "tea", language)
     student = control(student_prompt(plain, templates))
     teacher = control(rupr_prompt(plain, "milk", templates))
+    direct = control(direct_prompt(plain, templates))
     assert student
     assert teacher
+    assert direct
 
     @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
     @given(hostile, hostile, hostile)
@@ -95,6 +98,7 @@ def test_the_control_tokens_of_a_prompt_are_those_of_the_template(kind, language
         if row["profile"]:
             assert control(student_prompt(row, templates)) == student
             assert control(rupr_prompt(row, title, templates)) == teacher
+            assert control(direct_prompt(row, templates)) == direct
         lines = [row["profile"], *(past["text"] for past in row["history"])]
         assert all(len(line.splitlines()) <= 1 for line in lines)
         assert not any(token in line for token in tokens for line in lines if "<" in token)
@@ -116,7 +120,7 @@ def test_no_user_id_travels_to_an_endpoint():
     row |= {"user_id": "raw-id-4711", "example_id": "sft-raw-id-4711-o1"}
     server = ChatServer(lambda request, number: completion("Dairy is due."))
     try:
-        generator = EndpointGenerator(server.url, "m", api_key_env="NO_SUCH_KEY")
+        generator = EndpointGenerator(teacher(server.url, api_key_env="NO_SUCH_KEY"))
         prompts = [student_prompt(row, ENGLISH), rupr_prompt(row, "milk", CHINESE)]
         generator.generate(prompts, 1, Sampling(max_new_tokens=8, temperature=0.5, seed=1))
     finally:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.attention.flex_attention import create_mask
 
-from taiji.language.tree import PADDING, pack, tree_mask
+from taiji.language.tree import PADDING, lay_out, pack, tree_mask
 from taiji.language.tree import PROMPT as SHARED
 
 PROMPT = [5, 6, 7, 8, 9]
@@ -21,9 +21,9 @@ def run(model, tree):
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_packed_logits_equal_one_by_one(tiny_model, attention):
     tiny_model.set_attn_implementation(attention)
-    tree = pack(PROMPT, BRANCHES, tiny_model)
-    packed = run(tiny_model, tree)
-    for branch, (start, stop) in zip(BRANCHES, tree.spans, strict=True):
+    row = lay_out(PROMPT, BRANCHES)
+    packed = run(tiny_model, pack([row], tiny_model))
+    for branch, (start, stop) in zip(BRANCHES, row.spans, strict=True):
         with torch.inference_mode():
             alone = tiny_model(input_ids=torch.tensor([PROMPT + branch])).logits[0]
         torch.testing.assert_close(packed[start:stop], alone[len(PROMPT) :], atol=1e-5, rtol=0)
@@ -31,21 +31,22 @@ def test_packed_logits_equal_one_by_one(tiny_model, attention):
 
 
 def test_predictors_point_at_the_token_before(tiny_model):
-    tree = pack(PROMPT, BRANCHES, tiny_model)
-    packed = run(tiny_model, tree)
+    row = lay_out(PROMPT, BRANCHES)
+    packed = run(tiny_model, pack([row], tiny_model))
     for i, branch in enumerate(BRANCHES):
         with torch.inference_mode():
             alone = tiny_model(input_ids=torch.tensor([PROMPT + branch])).logits[0]
         expected = alone[len(PROMPT) - 1 : -1]
-        torch.testing.assert_close(packed[tree.predictors(i)], expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(packed[row.predictors(i)], expected, atol=1e-5, rtol=0)
 
 
 def test_layout_by_hand(tiny_model):
-    tree = pack([1, 2], [[3, 4], [], [5]], tiny_model)
+    row = lay_out([1, 2], [[3, 4], [], [5]])
+    tree = pack([row], tiny_model)
     assert tree.input_ids.tolist() == [[1, 2, 3, 4, 5]]
     assert tree.position_ids.tolist() == [[0, 1, 2, 3, 2]]
-    assert tree.spans == ((2, 4), (4, 4), (4, 5))
-    assert [tree.predictors(i) for i in range(3)] == [[1, 2], [], [1]]
+    assert row.spans == ((2, 4), (4, 4), (4, 5))
+    assert [row.predictors(i) for i in range(3)] == [[1, 2], [], [1]]
     seen = tree.attention_mask[0, 0].int().tolist()
     assert seen == [
         [1, 0, 0, 0, 0],
@@ -57,9 +58,24 @@ def test_layout_by_hand(tiny_model):
 
 
 @pytest.mark.parametrize(("prompt", "branches"), [([], [[1]]), ([1], [])])
-def test_nothing_to_pack_is_refused(tiny_model, prompt, branches):
+def test_nothing_to_lay_out_is_refused(prompt, branches):
     with pytest.raises(ValueError, match="at least one"):
-        pack(prompt, branches, tiny_model)
+        lay_out(prompt, branches)
+
+
+def test_rows_of_different_length_do_not_disturb_each_other(tiny_model):
+    rows = [lay_out(PROMPT, BRANCHES), lay_out(PROMPT[:2], BRANCHES[:1])]
+    tree = pack(rows, tiny_model)
+    assert tree.input_ids.shape == tree.position_ids.shape == (2, 14)
+    with torch.inference_mode():
+        together = tiny_model(
+            input_ids=tree.input_ids,
+            position_ids=tree.position_ids,
+            attention_mask=tree.attention_mask,
+        ).logits
+    for row, logits in zip(rows, together, strict=True):
+        alone = run(tiny_model, pack([row], tiny_model))
+        torch.testing.assert_close(logits[: len(row.ids)], alone, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from taiji.config import SimulateSection
 from taiji.errors import DivergenceError
-from taiji.ranking.admission import admit
+from taiji.ranking.admission import admit, shortcomings
 
 
 def test_a_reward_that_is_blind_to_the_user_is_seen_through():
@@ -28,3 +29,36 @@ def test_a_reward_that_knows_everyone_apart():
 def test_scores_that_cannot_rank_are_refused(scores):
     with pytest.raises(DivergenceError):
         admit(scores)
+
+
+GOOD = {
+    "interaction_share": 0.12,
+    "reward_constant_capture": 0.8,
+    "reward_best_items": 8,
+    "ctcvr_gauc": 0.91,
+    "ctcvr_gauc_popularity": 0.86,
+}
+
+
+def test_a_model_within_all_bounds_has_no_shortcoming():
+    assert shortcomings(GOOD, SimulateSection()) == []
+
+
+@pytest.mark.parametrize(
+    ("figures", "named"),
+    [
+        ({"interaction_share": 0.04}, "min_interaction_share 0.05"),
+        ({"reward_constant_capture": 0.96}, "max_constant_capture 0.95"),
+        ({"reward_best_items": 2}, "min_best_items 3"),
+        ({"ctcvr_gauc": 0.85}, "-0.010 from that of the items' popularity"),
+    ],
+)
+def test_each_bound_is_named_when_it_is_missed(figures, named):
+    (found,) = shortcomings(GOOD | figures, SimulateSection())
+    assert named in found
+
+
+def test_a_lead_that_is_not_known_does_not_admit():
+    unknown = {name: GOOD[name] for name in GOOD if not name.startswith("ctcvr")}
+    (found,) = shortcomings(unknown, SimulateSection())
+    assert "not known" in found

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from taiji.errors import DivergenceError
-from taiji.ranking.calibration import Platt
+from taiji.ranking.calibration import Calibration, Platt
 
 
 def test_it_finds_the_scale_and_shift_that_were_applied():
@@ -13,6 +13,49 @@ def test_it_finds_the_scale_and_shift_that_were_applied():
     assert np.exp(fitted.log_slope) == pytest.approx(0.5, abs=0.02)
     assert fitted.shift == pytest.approx(-0.5, abs=0.05)
     assert fitted.apply(2 * logits + 1).mean() == pytest.approx(labels.mean(), rel=1e-3)
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def test_the_product_is_fitted_over_all_impressions_and_stays_a_product():
+    random = np.random.default_rng(1)
+    ctr, cvr = random.normal(-2, 1, size=30_000), random.normal(-1, 1.5, size=30_000)
+    click = random.random(30_000) < sigmoid(ctr)
+    both = click & (random.random(30_000) < sigmoid(cvr))
+    fitted = Calibration.fit(ctr / 2 + 1, 2 * cvr - 1, click.astype(float), both.astype(float))
+    assert np.exp([fitted.click.log_slope, fitted.conversion.log_slope]) == pytest.approx(
+        [2, 0.5], rel=0.1
+    )
+    p_ctr, p_ctcvr = fitted.apply(ctr / 2 + 1, 2 * cvr - 1)
+    assert p_ctr.mean() == pytest.approx(click.mean(), rel=1e-3)
+    assert p_ctcvr.mean() == pytest.approx(both.mean(), rel=5e-3)
+    assert p_ctcvr == pytest.approx(sigmoid(ctr) * sigmoid(cvr), rel=0.2, abs=1e-3)
+    assert ((p_ctcvr > 0) & (p_ctcvr <= p_ctr)).all()
+
+
+def test_with_a_factor_it_finds_the_optimum_of_the_likelihood():
+    random = np.random.default_rng(2)
+    logits, factor = random.normal(size=200), random.random(200)
+    labels = (random.random(200) < factor * sigmoid(1.5 * logits - 0.5)).astype(float)
+    fitted = Platt.fit(logits, labels, factor)
+
+    def loss(log_slope, shift):
+        p = factor * sigmoid(np.exp(log_slope) * logits + shift)
+        likelihood = labels * np.log(p) + (1 - labels) * np.log(1 - p)
+        return -likelihood.sum() + (log_slope**2 + shift**2) / 2
+
+    best = loss(fitted.log_slope, fitted.shift)
+    for move in ([1e-3, 0], [-1e-3, 0], [0, 1e-3], [0, -1e-3]):
+        assert loss(fitted.log_slope + move[0], fitted.shift + move[1]) > best
+
+
+def test_a_factor_of_one_is_as_no_factor_and_a_factor_of_nothing_is_survived():
+    logits, labels = np.linspace(-40, 40, 30), np.tile([0.0, 1.0, 0.0], 10)
+    assert Platt.fit(logits, labels, np.ones(30)) == Platt.fit(logits, labels)
+    never = Platt.fit(logits, labels, np.zeros(30))
+    assert np.isfinite([never.log_slope, never.shift]).all()
 
 
 def test_it_never_turns_the_ranking_round():

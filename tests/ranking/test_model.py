@@ -14,14 +14,19 @@ SHAPE = ModelShape(
     sub_codes=2,
     own_items=6,
     neighbour_items=5,
+    vector_width=4,
+    attention="dot",
     dim=8,
     hidden=(16,),
 )
 
 
-def make_model():
+BOTH_WAYS = pytest.mark.parametrize("kind", ["dot", "din"])
+
+
+def make_model(kind="dot"):
     torch.manual_seed(3)
-    model = CtcvrModel(SHAPE)
+    model = CtcvrModel(dataclasses.replace(SHAPE, attention=kind))
     with torch.no_grad():
         for table in model.tables:
             table.weight[1:].normal_()
@@ -45,11 +50,13 @@ def make_batch(rows=12, seed=0, length=6):
         neighbour_items=neighbour,
         neighbour_l3=ints(5, rows, 5) * (neighbour > 0),
         codes=ints(5, rows, 2),
+        vectors=torch.randn(rows, 4, generator=random),
     )
 
 
-def test_ctcvr_is_the_product_of_ctr_and_cvr_and_never_above_ctr():
-    logits = make_model()(make_batch())
+@BOTH_WAYS
+def test_ctcvr_is_the_product_of_ctr_and_cvr_and_never_above_ctr(kind):
+    logits = make_model(kind)(make_batch())
     ctr, cvr = torch.sigmoid(logits.ctr), torch.sigmoid(logits.cvr)
     ctcvr = logits.log_ctcvr().exp()
     torch.testing.assert_close(ctcvr, ctr * cvr, atol=1e-6, rtol=1e-6)
@@ -65,8 +72,9 @@ def test_the_click_loss_does_not_reach_the_conversion_tower():
     assert all(parameter.grad is not None for parameter in model.ctr.parameters())
 
 
-def test_more_padding_changes_nothing():
-    model, batch = make_model(), make_batch()
+@BOTH_WAYS
+def test_more_padding_changes_nothing(kind):
+    model, batch = make_model(kind), make_batch()
     pad = torch.zeros(12, 30, dtype=torch.long)
     longer = dataclasses.replace(
         batch,
@@ -78,8 +86,9 @@ def test_more_padding_changes_nothing():
     torch.testing.assert_close(short.cvr, long.cvr, atol=1e-6, rtol=1e-5)
 
 
-def test_an_empty_history_is_finite_and_the_same_at_any_length():
-    model, batch = make_model(), make_batch()
+@BOTH_WAYS
+def test_an_empty_history_is_finite_and_the_same_at_any_length(kind):
+    model, batch = make_model(kind), make_batch()
     nothing, no_column = torch.zeros(12, 6, dtype=torch.long), torch.zeros(12, 0, dtype=torch.long)
     padded = model(dataclasses.replace(batch, own_items=nothing, own_l3=nothing))
     absent = model(dataclasses.replace(batch, own_items=no_column, own_l3=no_column))
@@ -88,10 +97,34 @@ def test_an_empty_history_is_finite_and_the_same_at_any_length():
     assert not torch.allclose(padded.ctr, model(batch).ctr)
 
 
-def test_scores_do_not_depend_on_the_rest_of_the_batch():
-    model, batch = make_model(), make_batch()
+@BOTH_WAYS
+def test_scores_do_not_depend_on_the_rest_of_the_batch(kind):
+    model, batch = make_model(kind), make_batch()
     one = Batch(**{f.name: getattr(batch, f.name)[4:5] for f in dataclasses.fields(Batch)})
     torch.testing.assert_close(model(one).cvr[0], model(batch).cvr[4], atol=1e-6, rtol=1e-5)
+
+
+@BOTH_WAYS
+def test_the_order_of_a_padded_tail_does_not_matter(kind):
+    # what stands where the items are padding is never looked at by the attention
+    model, batch = make_model(kind), make_batch()
+    shuffled = batch.own_items[:, torch.tensor([0, 4, 1, 5, 2, 3])]
+    moved = batch.own_l3[:, torch.tensor([0, 4, 1, 5, 2, 3])]
+    other = model(dataclasses.replace(batch, own_items=shuffled, own_l3=moved))
+    torch.testing.assert_close(other.ctr, model(batch).ctr, atol=1e-6, rtol=1e-5)
+
+
+def test_vectors_reach_both_towers_and_zeros_are_those_of_nobody():
+    model, batch = make_model(), make_batch()
+    zeros = model(dataclasses.replace(batch, vectors=torch.zeros(12, 4)))
+    with torch.no_grad():
+        model.vectors.weight.zero_()
+    blind = model(batch)
+    assert torch.equal(zeros.ctr, blind.ctr)
+    assert torch.equal(zeros.cvr, blind.cvr)
+    told = make_model()(batch)
+    assert not torch.isclose(told.ctr, blind.ctr).any()
+    assert not torch.isclose(told.cvr, blind.cvr).any()
 
 
 def test_the_loss_by_hand():

@@ -127,3 +127,28 @@ def test_a_pair_has_the_same_features_alone_and_in_company(world, asof):
 def test_unknown_items_are_refused_by_name():
     with pytest.raises(DataError, match=r"item.*'i99'"):
         as_of(bought("u000", "i00", 1)).features(market.pairs(("u000", "i99", MONDAY_20)))
+
+
+def test_tables_of_one_piece_or_of_many_give_the_same_features(world, asof):
+    pieces = [
+        world.interactions.slice(begin, 97) for begin in range(0, len(world.interactions), 97)
+    ]
+    other = AsOf(
+        users=world.users,
+        items=pa.concat_tables([world.items.slice(0, 5), world.items.slice(5)]),
+        interactions=pa.concat_tables(pieces[::-1]),
+        calendar=CALENDAR,
+    )
+    asked = world.exposures.slice(0, 300)
+    expected, got = asof.features(asked), other.features(asked)
+    rows = np.arange(len(asked))
+    assert got.dense.tobytes() == expected.dense.tobytes()
+    assert (got.own_items(rows, 9) == expected.own_items(rows, 9)).all()
+
+
+def test_pairs_of_a_user_at_one_moment_share_a_history(asof, world):
+    pairs = asof.features(world.exposures.slice(0, 200))
+    visits = list(zip(pairs.user_ids, world.exposures["ts"].to_pylist()[:200], strict=True))
+    of_visit = dict(zip(visits, pairs.histories(), strict=True))
+    assert [of_visit[visit] for visit in visits] == pairs.histories().tolist()
+    assert len(set(pairs.histories())) == len(of_visit) == 50

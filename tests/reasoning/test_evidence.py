@@ -8,9 +8,9 @@ from shop import ITEMS, PROFILE, WORDS, example
 
 from taiji.data.text import KINDS, kind_text
 from taiji.reasoning import evidence
-from taiji.reasoning.evidence import MAX_WORDS, MIN_WORDS, write_chains
+from taiji.reasoning.evidence import MAX_WORDS, MIN_WORDS, write_chains, write_direct
 from taiji.reasoning.facts import find_facts
-from taiji.reasoning.leakage import find_leak
+from taiji.reasoning.leakage import copied_share, find_phrase
 from taiji.reasoning.prompts import prompt_text, student_prompt
 from taiji.templates import ENGLISH
 
@@ -92,7 +92,9 @@ def test_chains_are_different_short_and_free_of_leaks(history, target, k):
     assert all(MIN_WORDS <= len(chain.split()) <= MAX_WORDS for chain in chains)
     lines = [line["text"] for line in row["history"]]
     categories = [item[f"category_l{level}"] or "" for level in (1, 2, 3)]
-    assert {find_leak(chain, item["title"], [*lines, *categories]) for chain in chains} == {None}
+    assert {find_phrase(chain, ENGLISH.teacher_task) for chain in chains} == {None}
+    copied = [copied_share(chain, item["title"], [*lines, *categories]) for chain in chains]
+    assert max(copied) < 0.8
     assert chains == write_chains(row, item, k)
 
 
@@ -191,3 +193,35 @@ def test_a_line_of_another_kind_is_read_like_a_purchase(kind):
     ]
     assert told[0]["text"].endswith(f"0.99 USD; {said}; 2 days before")
     assert find_facts(row | {"history": told}, ITEMS[0]) == find_facts(row, ITEMS[0])
+
+
+class Blind(dict):
+    """An example that cannot be asked about its targets."""
+
+    def __getitem__(self, name):
+        assert "target" not in name, f"looked at {name}"
+        assert "basket" not in name, f"looked at {name}"
+        return super().__getitem__(name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(history=histories(), k=st.integers(1, 8))
+def test_direct_chains_are_different_and_never_look_at_the_target(history, k):
+    row = Blind(example(*history))
+    texts = write_direct(row, k)
+    chains = [text.rpartition("Answer:")[0] for text in texts]
+    assert len(set(chains)) == k
+    assert texts == write_direct(row | {"target_item_id": "i5"}, k)
+    lines = [line["text"] for line in row["history"]]
+    for text in texts:
+        answer = text.rpartition("Answer:")[2].strip()
+        assert any(line.startswith(answer) for line in lines) if lines else answer == ""
+
+
+def test_a_direct_chain_guesses_what_is_bought_most_first():
+    row = example((3, 2), (0, 5), (0, 20), (6, 30))
+    first, second, third = write_direct(row, 3)
+    assert first.endswith("Answer: Private label yogurt 6 oz; Grocery; Yogurt; Yogurt cups")
+    assert second.endswith("Answer: Private label white bread 20 oz; Grocery; Bread; White bread")
+    assert "White bread" in second
+    assert third.endswith("Answer: Private label salad mix 16 oz; Produce; Salad; Salad mix")

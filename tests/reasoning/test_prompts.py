@@ -6,9 +6,11 @@ from taiji.errors import ConfigError
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.prompts import (
     PromptFitter,
+    direct_prompt,
     prompt_fitter,
     prompt_text,
     rupr_prompt,
+    split_own_answer,
     student_prompt,
 )
 from taiji.templates import CHINESE, ENGLISH
@@ -105,3 +107,35 @@ def test_the_recipe_says_the_words_and_the_budget(scaffold):
     prompt, _ = fitter.fit(example((3, 2)))
     assert "\n观看记录：\n1. Private label" in prompt_text(prompt)
     assert prompt.system == CHINESE.student_system
+
+
+@pytest.mark.parametrize("words", [ENGLISH, CHINESE])
+def test_the_direct_teacher_reads_the_facts_and_is_asked_for_an_answer_of_its_own(words):
+    row = example((3, 2))
+    text = prompt_text(direct_prompt(row, words))
+    assert PROFILE in text
+    assert "White bread" in text
+    assert words.direct_answer in text
+    assert words.teacher_target not in text
+    assert text == prompt_text(direct_prompt(row | {"target_item_id": "i9"}, words))
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning", "answer"),
+    [
+        ("Bread is due. Answer: White bread; Grocery", "Bread is due.", "White bread; Grocery"),
+        ("Answer: no. Bread. Answer: Bread", "Answer: no. Bread.", "Bread"),
+        ("Bread is due.", "Bread is due.", None),
+        ("Bread is due. Answer:", "Bread is due.", None),
+        ("Answer: Bread", "", "Bread"),
+    ],
+)
+def test_the_last_answer_of_a_direct_text_is_taken_off(text, reasoning, answer):
+    assert split_own_answer(text, ENGLISH) == (reasoning, answer)
+
+
+def test_a_chinese_answer_is_taken_off_too():
+    assert split_own_answer("快用完了。答案：牛奶; 乳制品", CHINESE) == (
+        "快用完了。",
+        "牛奶; 乳制品",
+    )

@@ -7,9 +7,10 @@ from transformers import MistralConfig, MistralForCausalLM
 from taiji.errors import DivergenceError
 from taiji.language.prompt import ChatScaffold
 from taiji.language.tree import refuses_tree_mask
+from taiji.reasoning import scoring
 from taiji.reasoning.evidence import write_chains
 from taiji.reasoning.prompts import student_prompt
-from taiji.reasoning.scoring import score_branches
+from taiji.reasoning.scoring import ModelScorer, Question
 from taiji.templates import ENGLISH
 
 
@@ -20,6 +21,10 @@ def task(smollm2_tokenizer):
     chains = [*write_chains(row, ITEMS[8], 3), ""]
     branches = [scaffold.completion_ids(chain, text_of(ITEMS[8])) for chain in chains]
     return scaffold.prompt_ids(student_prompt(row, ENGLISH)), branches
+
+
+def score_branches(model, prompt_ids, branches):
+    return ModelScorer(model).score([Question(prompt_ids, branches)])[0]
 
 
 def naive(model, prompt_ids, branch):
@@ -89,3 +94,55 @@ def test_a_broken_model_is_reported(tiny_model, task):
         tiny_model.get_output_embeddings().weight[7] = float("nan")
     with pytest.raises(DivergenceError, match="not finite"):
         score_branches(tiny_model, *task)
+
+
+def test_in_double_precision_packed_scores_are_the_naive_ones(tiny_model, task):
+    model = tiny_model.double()
+    prompt_ids, branches = task
+    scores = score_branches(model, prompt_ids, branches)
+    for score, branch in zip(scores, branches, strict=True):
+        np.testing.assert_allclose(score, naive(model, prompt_ids, branch), rtol=0, atol=1e-10)
+
+
+def test_branches_that_begin_alike_share_their_beginning(tiny_model, task):
+    prompt_ids, (branch, other, *_) = task
+    seen = []
+    tiny_model.get_decoder().register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    twice = score_branches(tiny_model, prompt_ids, [branch, branch])
+    np.testing.assert_allclose(twice[0], twice[1], atol=1e-6)
+    num_answer = branch.answer_stop - branch.answer_start
+    assert seen == [len(prompt_ids) + branch.answer_start + 2 * num_answer]
+    np.testing.assert_allclose(twice[0], naive(tiny_model, prompt_ids, branch), atol=1e-5)
+    score_branches(tiny_model, prompt_ids, [branch, other])
+    assert seen[-1] < len(prompt_ids) + branch.answer_stop + other.answer_stop
+
+
+@pytest.mark.parametrize("limit", [100, 900, 10**6])
+def test_batches_of_questions_change_nothing_but_the_order_of_work(
+    tiny_model, task, limit, monkeypatch
+):
+    monkeypatch.setattr(scoring, "_BATCH_TOKENS", limit)
+    prompt_ids, branches = task
+    asked = [
+        Question(prompt_ids, branches[:2]),
+        Question(prompt_ids[:40], branches[1:]),
+        Question(prompt_ids[:90], branches[:1]),
+    ]
+    told = []
+    scores = ModelScorer(tiny_model).score(asked, lambda *done: told.append(done))
+    for question, group in zip(asked, scores, strict=True):
+        for score, branch in zip(group, question.branches, strict=True):
+            expected = naive(tiny_model, question.prompt_ids, branch)
+            np.testing.assert_allclose(score, expected, atol=1e-5)
+    assert told[-1] == (3, 3)
+    assert len(told) == {100: 3, 10**6: 1}.get(limit, len(told))
+
+
+def test_a_model_that_caps_its_logits_is_scored_one_by_one(tiny_model, task):
+    tiny_model.config.final_logit_softcapping = 30.0
+    prompt_ids, branches = task
+    assert not ModelScorer(tiny_model)._packs
+    for score, branch in zip(score_branches(tiny_model, *task), branches, strict=True):
+        np.testing.assert_allclose(score, naive(tiny_model, prompt_ids, branch), atol=1e-5)

@@ -33,7 +33,8 @@ def rows(smollm2_tokenizer):
 
 
 def section(**settings):
-    return SftSection(**{"batch_size": 2, "learning_rate": 1e-3, "checkpoint_steps": 2} | settings)
+    ours = {"batch_size": 2, "learning_rate": 1e-3, "checkpoint_steps": 2}
+    return SftSection.model_validate(ours | settings)
 
 
 def train(model, tokenizer, rows, folder: Path, *, on_step=lambda row, total: None, **settings):
@@ -210,3 +211,77 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_model, smollm2_tokenizer, 
         tiny_model.get_output_embeddings().weight[7] = float("nan")
     with pytest.raises(DivergenceError, match=r"step 1: .*loss.* not finite"):
         train(tiny_model, smollm2_tokenizer, rows, tmp_path)
+
+
+def test_without_padding_the_losses_are_the_same(tiny_model, smollm2_tokenizer, rows, tmp_path):
+    start, losses = weights(tiny_model), {}
+    for way, trainer in {"padded": {}, "free": {"padding_free": True}}.items():
+        tiny_model.load_state_dict(start)
+        seen = losses[way] = []
+        train(
+            tiny_model,
+            smollm2_tokenizer,
+            rows[:6],
+            tmp_path / way,
+            on_step=lambda row, total, seen=seen: seen.append(row["loss"]),
+            batch_size=3,
+            trainer=trainer,
+        )
+    assert losses["free"] == pytest.approx(losses["padded"], abs=1e-5)
+    assert len(losses["free"]) == 2
+
+
+def test_an_adapter_starts_at_the_model_and_is_merged_into_it(
+    tiny_model, smollm2_tokenizer, rows, tmp_path
+):
+    before = weights(tiny_model)
+    expected = sft_loss([logprobs_of(tiny_model, row) for row in rows])
+    steps = []
+    num_trained = train(
+        tiny_model,
+        smollm2_tokenizer,
+        rows,
+        tmp_path,
+        on_step=lambda row, total: steps.append(row["loss"]),
+        batch_size=len(rows),
+        epochs=3.0,
+        learning_rate=1e-2,
+        lora={"rank": 4, "alpha": 8.0, "targets": ["q_proj", "down_proj"]},
+    )
+    after = weights(tiny_model)
+    assert steps[0] == pytest.approx(expected, abs=1e-5)
+    assert sft_loss([logprobs_of(tiny_model, row) for row in rows]) < expected
+    assert after.keys() == before.keys()
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    layers = [f"model.layers.{n}" for n in (0, 1)]
+    assert changed == {
+        f"{layer}.{name}.weight"
+        for layer in layers
+        for name in ("self_attn.q_proj", "mlp.down_proj")
+    }
+    # rank x (in + out) for 64 x 64 and 128 x 64, in two blocks
+    assert num_trained == 2 * 4 * (128 + 192)
+
+
+def test_an_adapter_resumes_to_the_very_same_weights(tiny_model, smollm2_tokenizer, rows, tmp_path):
+    start, lora = weights(tiny_model), {"rank": 2}
+    train(tiny_model, smollm2_tokenizer, rows, tmp_path / "straight", lora=lora)
+    wanted = weights(tiny_model)
+
+    def kill(row, total):
+        if row["step"] == 4:
+            raise KilledError
+
+    killed = type(tiny_model)(tiny_model.config)  # an adapter hangs in a model that was killed
+    killed.load_state_dict(start)
+    with pytest.raises(KilledError):
+        train(killed, smollm2_tokenizer, rows, tmp_path / "killed", on_step=kill, lora=lora)
+    fresh = type(tiny_model)(tiny_model.config)
+    fresh.load_state_dict(start)
+    train(fresh, smollm2_tokenizer, rows, tmp_path / "killed", lora=lora)
+    assert same(weights(fresh), wanted)
+
+
+def test_modules_that_are_not_there_are_named(tiny_model, smollm2_tokenizer, rows, tmp_path):
+    with pytest.raises(ConfigError, match=r"sft\.lora\.targets: .*no_such_proj"):
+        train(tiny_model, smollm2_tokenizer, rows, tmp_path, lora={"targets": ["no_such_proj"]})

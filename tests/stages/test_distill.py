@@ -1,10 +1,14 @@
+import logging
+
+import pyarrow as pa
 import pytest
 from reasoning_run import NUM_EXAMPLES, context
 
 from taiji.artifacts import read_parquet, write_parquet
 from taiji.errors import DataError
+from taiji.language.generate import Reply
 from taiji.reasoning import teachers
-from taiji.schema import CANDIDATES
+from taiji.schema import CANDIDATES, EXAMPLES
 from taiji.stages import distill as distill_module
 from taiji.stages.distill import distill
 
@@ -22,9 +26,15 @@ def test_every_sft_example_gets_k_candidates_in_order(run, student):
     ]
     assert {row["status"] for row in rows} == {"ok"}
     assert {row["leak"] for row in rows} == {None}
+    assert {row["leak_phrase"] for row in rows} == {None}
+    assert all(0 <= row["copied_title"] < 0.8 for row in rows)
+    assert {row["own_answer"] for row in rows} == {None}
+    assert all(0 <= row["boilerplate"] < 0.8 for row in rows)
     assert rows[0]["answer"] == "National brand yogurt 32 oz; Grocery; Yogurt; Yogurt tubs"
     assert summary["candidates"] == 2 * NUM_EXAMPLES
     assert summary["ok_share"] == 1.0
+    assert summary["leak_share"] == 0.0
+    assert summary["leak_unjudged_share"] <= 0.05
     assert {path.name for path in ctx.out.iterdir()} == {"candidates.parquet"}
 
 
@@ -98,3 +108,69 @@ def test_without_examples_the_message_says_what_to_raise(run, student):
     )
     with pytest.raises(DataError, match=r"data\.num_sft"):
         distill(ctx)
+
+
+def told(monkeypatch, text):
+    """A teacher that says `text` of each example's task and candidate."""
+
+    class Parrot(teachers.EvidenceTeacher):
+        def write(self, tasks, k, on_progress=None):
+            return [[Reply(text(task, n), "ok", 1) for n in range(k)] for task in tasks]
+
+    monkeypatch.setattr(teachers, "EvidenceTeacher", Parrot)
+
+
+def test_leaks_are_scored_and_counted_by_kind(run, student, monkeypatch):
+    def text(task, number):
+        title = task.target["title"]
+        return (
+            f"I was told that it is for {task.example['example_id']}.",
+            f"So {title} is what {task.example['example_id']} is likely to take from the shelf.",
+            "An everyday item is likely to be needed by the shopper who has such habits.",
+        )[number]
+
+    told(monkeypatch, text)
+    path = run / "construct" / "examples.parquet"
+    rows = read_parquet(path, EXAMPLES).to_pylist()
+    table = [row | {"user_id": f"u{number}"} for number, row in enumerate(rows)]
+    write_parquet(pa.Table.from_pylist(table, schema=EXAMPLES), path, EXAMPLES)
+    ctx = context(run, "distill", student)
+    summary = distill(ctx)
+    rows = read_parquet(ctx.out / "candidates.parquet", CANDIDATES).to_pylist()
+    assert [row["leak_phrase"] for row in rows[:3]] == ["told", None, None]
+    assert rows[1]["copied_title"] == 1.0
+    assert rows[2]["boilerplate"] == 1.0
+    kinds = [row["leak"] for row in rows]
+    assert kinds[::3] == ["phrase"] * NUM_EXAMPLES
+    assert kinds[2::3] == ["boilerplate"] * NUM_EXAMPLES
+    assert summary["leak_phrase_share"] == summary["leak_boilerplate_share"] == round(1 / 3, 4)
+    titled = sum(kind == "title" for kind in kinds) / len(kinds)
+    assert summary["leak_title_share"] == round(titled, 4) > 0.2
+
+
+def test_a_language_without_known_phrases_is_told(run, student, monkeypatch, caplog):
+    told(monkeypatch, lambda task, n: f"Milch fehlt {task.example['example_id']} zum {n}. Mal.")
+    with caplog.at_level(logging.WARNING, logger="taiji"):
+        summary = distill(context(run, "distill", student))
+    assert summary["leak_unjudged_share"] == 1.0
+    assert "neither English nor Chinese" in caplog.text
+
+
+def test_a_direct_teacher_never_sees_the_target_and_the_label_stays_true(run, student):
+    ctx = context(run, "distill", student, distill={"mode": "direct", "candidates": 2})
+    summary = distill(ctx)
+    rows = read_parquet(ctx.out / "candidates.parquet", CANDIDATES).to_pylist()
+    assert rows[0]["answer"] == "National brand yogurt 32 oz; Grocery; Yogurt; Yogurt tubs"
+    assert all("Answer:" not in row["cot"] for row in rows)
+    own = [row["own_answer"] for row in rows]
+    assert None not in own
+    right = sum(row["own_answer"] == row["answer"] for row in rows) / len(rows)
+    assert summary["own_answer_right_share"] == round(right, 4) < 0.5
+    path = run / "construct" / "examples.parquet"
+    table = [row | {"target_item_id": "i11"} for row in read_parquet(path, EXAMPLES).to_pylist()]
+    write_parquet(pa.Table.from_pylist(table, schema=EXAMPLES), path, EXAMPLES)
+    other = context(run, "other", student, distill={"mode": "direct", "candidates": 2})
+    distill(other)
+    again = read_parquet(other.out / "candidates.parquet", CANDIDATES).to_pylist()
+    assert [row["cot"] for row in again] == [row["cot"] for row in rows]
+    assert [row["answer"] for row in again] != [row["answer"] for row in rows]

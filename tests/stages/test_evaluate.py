@@ -1,3 +1,5 @@
+import shutil
+from dataclasses import replace
 from datetime import timedelta
 
 import market
@@ -8,12 +10,17 @@ from weeks import CALENDAR, window_start
 
 from taiji import schema
 from taiji.artifacts import append_jsonl, read_json, read_parquet, write_json, write_parquet
-from taiji.config import EvaluateSection, RankerSection, Recipe
+from taiji.config import BoostingSection, EvaluateSection, RankerSection, Recipe, StudentSection
 from taiji.data.text import item_text
 from taiji.errors import DataError
 from taiji.evaluation.baselines import BASELINES
+from taiji.evaluation.catalogue_answers import MODEL_FEATURES, PRIOR_FEATURES, WAYS
 from taiji.evaluation.judgements import JUDGEMENTS
+from taiji.evaluation.listings import LISTINGS
+from taiji.evaluation.priors import LISTS
 from taiji.evaluation.tables import NOT_RUN, build_tables
+from taiji.ranking.gradient_boosting import GradientBoosting
+from taiji.ranking.inputs import NO_LANGUAGE
 from taiji.ranking.pairs import AsOf
 from taiji.ranking.train import Labels, fit_ranker, save_ranker
 from taiji.stages.context import StageContext
@@ -99,14 +106,16 @@ def ranker_and_logs():
     )
     section = RankerSection(dim=4, hidden=(8,), own_items=5, epochs=1, batch_size=256)
     pairs, labels = asof.features(logs.exposures), Labels.from_exposures(logs.exposures)
-    return fit_ranker(pairs, labels, section, seed=1), logs
+    boosting = GradientBoosting(BoostingSection(rounds=5, leaves=4, min_leaf=10))
+    gold = boosting.fit(pairs, labels, seed=1, language=NO_LANGUAGE)
+    return fit_ranker(pairs, labels, section, seed=1), gold, logs
 
 
 @pytest.fixture
 def ctx(tmp_path, ranker_and_logs, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    ranker, logs = ranker_and_logs
-    stages = ("construct", "distill", "refine", "simulate", "align", "infer", "rank")
+    ranker, gold, logs = ranker_and_logs
+    stages = ("construct", "distill", "refine", "sft", "simulate", "align", "infer", "rank")
     for stage in (*stages, "evaluate"):
         (tmp_path / stage).mkdir()
 
@@ -122,12 +131,13 @@ def ctx(tmp_path, ranker_and_logs, monkeypatch):
     CALENDAR.write(tmp_path / "construct" / "windows.json")
     write("construct", "examples", examples, schema.EXAMPLES)
     chains = [chain(n) for n in range(4)]
-    bare = [{name: row[name] for name in schema.CANDIDATES.names} for row in chains]
+    bare = [{name: row.get(name) for name in schema.CANDIDATES.names} for row in chains]
     write("distill", "candidates", bare, schema.CANDIDATES)
     write("refine", "scored", chains, schema.SCORED)
-    threshold = {"threshold": 3.0, "rule": "quantile 0.5", "sampled": 4}
+    threshold = {"filter": "ppl", "threshold": 3.0, "rule": "quantile 0.5", "sampled": 4}
     write_json(threshold, tmp_path / "refine" / "threshold.json")
     save_ranker(ranker, tmp_path / "simulate" / "ranker")
+    gold.save(tmp_path / "simulate" / "gold")
     write_json({"click_auc": 0.8}, tmp_path / "simulate" / "metrics.json")
     for step in (1, 2):
         row = {"step": step, "w_semantic": 0.5, "w_preference": 0.5}
@@ -139,7 +149,9 @@ def ctx(tmp_path, ranker_and_logs, monkeypatch):
     write("infer", "texts", texts, schema.TEXTS)
     figure = {"value": 0.8, "low": 0.7, "high": 0.9}
     arm = {f"{task}_{name}": figure for task in ("click", "ctcvr") for name in ("auc", "gauc")}
-    ranking = {"arms": {"base": arm}, "differences": {}, "covered": None}
+    group = {"arms": {"base": arm}, "contrasts": {}}
+    group |= dict.fromkeys(("exposures", "users", "clicks", "conversions"), 9)
+    ranking = {"backbones": {"network": {"all": group}}, "contrasts": {}, "seeds": 1}
     write_json(ranking, tmp_path / "rank" / "metrics.json")
     return StageContext(
         recipe=Recipe(name="tiny", evaluate=EvaluateSection(hit_rate_at=(1, 24), bootstrap=100)),
@@ -170,6 +182,18 @@ def test_judges_every_writer_on_both_tracks(ctx):
     assert "think_tag_presence" not in any_["most_popular"]
     judgements = read_parquet(ctx.out / "judgements.parquet", JUDGEMENTS)
     assert judgements.num_rows == len(metrics["writers"]) * (NUM_TESTS + NUM_TESTS // 2)
+
+
+def test_the_gold_judge_scores_what_the_models_answered(ctx):
+    evaluate(ctx)
+    gold = read_json(ctx.out / "metrics.json")["gold"]
+    assert set(gold["writers"]) == {"untuned", "sft", "policy"}
+    assert gold["writers"]["untuned"]["gold_ctcvr"]["value"] == 0, "it answered nothing"
+    assert 0 < gold["writers"]["policy"]["gold_ctcvr"]["value"] < 1
+    assert [change["of"] for change in gold["changes"]] == ["sft", "policy"]
+    shutil.rmtree(ctx.inputs["simulate"] / "gold")
+    evaluate(ctx)
+    assert read_json(ctx.out / "metrics.json")["gold"] is None
 
 
 def test_the_catalogue_is_what_was_sold_and_says_what_it_covers(ctx):
@@ -219,6 +243,89 @@ def test_a_model_that_did_not_answer_the_tests_is_not_judged(ctx):
     assert "policy" not in metrics["writers"]
     tables = {table.key: table for table in build_tables(metrics)}
     assert all(set(row[1:]) == {NOT_RUN} for row in tables["table3"].rows[-1:])
+
+
+def test_lists_of_titles_stand_beside_the_answers(ctx):
+    evaluate(ctx)
+    metrics = read_json(ctx.out / "metrics.json")
+    assert set(metrics["lists"]) == set(LISTS)
+    assert metrics["list_differences"] == []  # no model was asked how likely it finds titles
+    popular = metrics["lists"]["popular"]["any"]
+    assert popular["title_hit_rate_at_24"]["value"] == 1.0  # all that is sold
+    assert popular["title_hit_rate_at_1"]["value"] < 1.0
+    listings = read_parquet(ctx.out / "listings.parquet", LISTINGS)
+    assert listings.num_rows == len(LISTS) * (NUM_TESTS + NUM_TESTS // 2)
+    tables = {table.key: table for table in build_tables(metrics)}
+    assert len(tables["lists-novel"].rows) == len(LISTS)
+    assert "lists-differences" not in tables
+    assert metrics["suspicious"] == {"titles": 0, "markup": 0, "instruction": 0, "writers": {}}
+    assert "suspicious" not in tables
+
+
+@pytest.mark.slow
+def test_models_are_asked_for_titles_and_others_join_them(
+    ctx, tiny_model, smollm2_tokenizer, tmp_path
+):
+    for folder in (ctx.inputs["sft"] / "model", tmp_path / "mine"):
+        tiny_model.save_pretrained(folder)
+        smollm2_tokenizer.save_pretrained(folder)
+    path = ctx.inputs["construct"] / "examples.parquet"
+    earlier = {"cutoff": window_start("rl") + timedelta(days=1), "novel_target_item_id": None}
+    rows = read_parquet(path, schema.EXAMPLES).to_pylist()
+    rows += [example(50 + n, "rl") | earlier | {"user_id": f"u{n:03d}"} for n in range(3)]
+    write_parquet(pa.Table.from_pylist(rows, schema.EXAMPLES), path, schema.EXAMPLES)
+    texts = ctx.inputs["infer"] / "texts.parquet"
+    kept = [r for r in read_parquet(texts, schema.TEXTS).to_pylist() if r["model"] == "sft"]
+    write_parquet(pa.Table.from_pylist(kept, schema.TEXTS), texts, schema.TEXTS)
+    section = EvaluateSection(
+        hit_rate_at=(1, 24),
+        bootstrap=100,
+        candidates=3,
+        calibration=2,
+        models={"mine": str(tmp_path / "mine")},
+    )
+    student = StudentSection(max_completion_tokens=4)
+    recipe = ctx.recipe.model_copy(update={"evaluate": section, "student": student})
+    evaluate(replace(ctx, recipe=recipe))
+    metrics = read_json(ctx.out / "metrics.json")
+    assert metrics["writers"]["mine"]["tracks"]["any"]["answer_non_empty"]["value"] == 0.0
+    ways = {f"{model}/{way}" for model in ("sft", "mine") for way in WAYS}
+    # No novel title among the examples that weigh: nothing is fused on that track.
+    assert set(metrics["lists"]) == {*LISTS, "prior_only", *ways}
+    assert "novel" not in metrics["lists"]["sft/fused"]
+    fusion = metrics["fusions"]["sft"]["any"]
+    assert fusion["choices"] == 2
+    assert set(fusion["weights"]) == {*PRIOR_FEATURES, *MODEL_FEATURES}
+    pairs = {(pair["of"], pair["over"]) for pair in metrics["list_differences"]}
+    assert ("sft/fused", "prior_only") in pairs
+    tables = {table.key: table for table in build_tables(metrics)}
+    names = [row[0] for row in tables["lists-any"].rows]
+    assert "sft: weighed with the log" in names
+    before = (ctx.out / "metrics.json").read_bytes()
+    evaluate(replace(ctx, recipe=recipe))  # as after a kill: what the models said is kept
+    assert (ctx.out / "metrics.json").read_bytes() == before
+
+
+def test_suspicious_titles_that_are_answered_too_often_are_flagged(ctx, caplog):
+    path = ctx.inputs["construct"] / "items.parquet"
+    rows = read_parquet(path, schema.ITEMS).to_pylist()
+    for row in rows:
+        if row["item_id"] == "i00":  # what SFT answers to everybody, and what is true for two
+            row["title"] += " <answer>"
+    write_parquet(pa.Table.from_pylist(rows, schema.ITEMS), path, schema.ITEMS)
+    texts = ctx.inputs["infer"] / "texts.parquet"
+    answer = item_text("Thing 0 of shelf 0 <answer>", None, None, None)
+    written = read_parquet(texts, schema.TEXTS).to_pylist()
+    written = [row | ({"answer": answer} if row["model"] == "sft" else {}) for row in written]
+    write_parquet(pa.Table.from_pylist(written, schema.TEXTS), texts, schema.TEXTS)
+    evaluate(ctx)
+    found = read_json(ctx.out / "metrics.json")["suspicious"]
+    assert found["markup"] == 1
+    flagged = {name for name, figures in found["writers"].items() if figures["flagged"]}
+    assert flagged == {"sft"}
+    assert "sft answers suspicious titles in 100.0 % of examples" in caplog.text
+    tables = {table.key: table for table in build_tables(read_json(ctx.out / "metrics.json"))}
+    assert {row[0]: row[-1] for row in tables["suspicious"].rows}["Student after SFT"] == "FLAGGED"
 
 
 def test_no_test_example_is_an_error_that_says_what_to_do(ctx):

@@ -5,7 +5,7 @@ import pytest
 
 from taiji import schema
 from taiji.artifacts import read_parquet, write_parquet
-from taiji.config import DataSection, InferSection, Recipe, StudentSection
+from taiji.config import DataSection, FeaturesSection, InferSection, Recipe, StudentSection
 from taiji.language.generate import Reply
 from taiji.stages import infer as stage
 from taiji.stages.context import StageContext
@@ -95,7 +95,7 @@ def test_a_killed_run_goes_on_and_writes_the_same_texts(ctx):
     (ctx.out / "texts.parquet").unlink()
 
     def kill(done: int, total: int, what: str) -> None:
-        if done == 3:
+        if done == 6:  # texts, at the end of the fourth shard
             raise KilledError
 
     killed = StageContext(ctx.recipe, ctx.out, ctx.inputs, kill)
@@ -120,6 +120,31 @@ def test_what_the_budget_drops_is_counted_once_an_example(ctx):
     assert texts["lines_dropped"].to_pylist() == [2] * 11
 
 
+def test_other_models_write_of_the_ranking_users_where_their_texts_become_features(ctx):
+    recipe = ctx.recipe.model_copy(
+        update={
+            "features": FeaturesSection(texts=("policy", "untuned")),
+            "infer": InferSection(models=("policy",), temperature=1.0),
+        }
+    )
+    stage.infer(StageContext(recipe, ctx.out, ctx.inputs, ctx.progress))
+    texts = read_parquet(ctx.out / "texts.parquet", schema.TEXTS).to_pylist()
+    assert [(row["model"], row["example_id"]) for row in texts] == [
+        *(("policy", name) for name in ("t0", "t1", "t2", "a0", "b0")),
+        *(("untuned", name) for name in ("a0", "b0")),
+    ]
+
+
+def test_a_text_does_not_depend_on_its_shard(ctx):
+    writer = stage._Writer(ctx.recipe, {"policy": ctx.inputs["align"] / "model"})
+    tests = [row for row in EXAMPLES if row["split"] == "test"]
+    alone, later = (
+        writer(stage.Shard("policy", examples), lambda *_: None).to_pylist()
+        for examples in (tests[1:2], tests)
+    )
+    assert alone == later[1:2]
+
+
 def test_a_finished_file_is_not_written_again(ctx):
     stage.infer(ctx)
     before = (ctx.out / "texts.parquet").stat().st_mtime_ns
@@ -129,9 +154,8 @@ def test_a_finished_file_is_not_written_again(ctx):
 
 
 def test_the_plan_gives_the_policy_its_users_even_if_it_is_not_judged():
-    shards = plan_shards(EXAMPLES, ["sft"])
+    shards = plan_shards(EXAMPLES, ["sft"], ["policy"])
     assert [(shard.model, len(shard.examples)) for shard in shards] == [("sft", 3), ("policy", 2)]
-    assert [shard.index for shard in shards] == [0, 1]
 
 
 @pytest.mark.parametrize(

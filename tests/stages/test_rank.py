@@ -6,12 +6,33 @@ from weeks import CALENDAR
 
 from taiji import schema
 from taiji.artifacts import read_json, read_parquet
-from taiji.config import RankSection
+from taiji.config import FeaturesSection, RankSection
+from taiji.errors import ConfigError
 from taiji.evaluation.metrics import auc
+from taiji.evaluation.ranking_tables import ranking_tables
+from taiji.ranking.backbones import Network
+from taiji.stages import rank as stage
 from taiji.stages.features import build_features
 from taiji.stages.rank import rank
 
 ARMS = ["base", "both", "cross", "intra"]
+NETWORK = market_run.recipe(rank=RankSection(seeds=2))
+FULL = market_run.recipe(
+    rank=RankSection(
+        backbones=("network", "lightgbm"),
+        arms=("base", "intra", "cross", "both", "vectors"),
+        controls=("shuffled", "swapped", "random_neighbour", "reseeded"),
+    )
+)
+VARIANTS = [*ARMS, "vectors", "base:reseeded", "cross:random_neighbour"]
+VARIANTS += [f"{arm}:{how}" for arm in ("both", "vectors") for how in ("shuffled", "swapped")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "RESAMPLES", 25)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -24,19 +45,32 @@ def upstream(tmp_path_factory):
     return world, run
 
 
+def context_for(upstream, folder, recipe):
+    """A run of its own over the shared upstream stages."""
+    for name in ("construct", "features"):
+        (folder / name).symlink_to(upstream[1] / name)
+    return market_run.context(folder, "rank", recipe)
+
+
 @pytest.fixture(scope="module")
-def finished(upstream):
-    world, run = upstream
-    context = market_run.context(run, "rank", market_run.recipe())
+def finished(upstream, tmp_path_factory):
+    context = context_for(upstream, tmp_path_factory.mktemp("network"), NETWORK)
     summary = rank(context)
     predictions = read_parquet(context.out / "predictions.parquet", schema.PREDICTIONS)
-    return world, predictions, read_json(context.out / "metrics.json"), summary
+    return context, predictions, read_json(context.out / "metrics.json"), summary
 
 
-def test_every_arm_and_seed_predicts_every_test_exposure(finished):
-    world, predictions, _, _ = finished
-    test = CALENDAR.window("test").rows(world.exposures)
-    parts = predictions.group_by(["arm", "seed"]).aggregate([([], "count_all")])
+@pytest.fixture(scope="module")
+def full(upstream, tmp_path_factory):
+    context = context_for(upstream, tmp_path_factory.mktemp("full"), FULL)
+    rank(context)
+    return context, read_json(context.out / "metrics.json")
+
+
+def test_every_arm_and_seed_predicts_every_test_exposure(upstream, finished):
+    _, predictions, _, _ = finished
+    test = CALENDAR.window("test").rows(upstream[0].exposures)
+    parts = predictions.group_by(["backbone", "arm", "seed"]).aggregate([([], "count_all")])
     assert sorted(set(parts["arm"].to_pylist())) == ARMS
     assert parts["count_all"].to_pylist() == [test.num_rows] * 8
     assert predictions.slice(0, test.num_rows)["item_id"].equals(test["item_id"])
@@ -46,7 +80,20 @@ def test_only_users_with_text_are_covered(finished):
     _, predictions, metrics, _ = finished
     covered = set(predictions.filter(predictions["covered"])["user_id"].to_pylist())
     assert covered == {f"u{n:03d}" for n in range(2, market_run.NUM_RANK_USERS)}
-    assert metrics["covered"]["users"] == len(covered) < metrics["users"]
+    groups = metrics["backbones"]["network"]
+    assert groups["covered"]["users"] == len(covered) < groups["all"]["users"]
+
+
+def test_the_long_tail_is_the_half_with_the_shorter_history(upstream, finished):
+    _, predictions, metrics, _ = finished
+    log = upstream[0].interactions
+    early = log.filter(pc.less(log["ts"], CALENDAR.start("ranker")))
+    counts = early.group_by("user_id").aggregate([([], "count_all")]).to_pydict()
+    lengths = dict(zip(counts["user_id"], counts["count_all"], strict=True))
+    border = np.median(list(lengths.values()))
+    tail = set(predictions.filter(predictions["long_tail"])["user_id"].to_pylist())
+    assert tail == {user for user, length in lengths.items() if length <= border}
+    assert metrics["backbones"]["network"]["long_tail"]["users"] == len(tail)
 
 
 def test_figures_are_those_of_the_predictions(finished):
@@ -57,28 +104,111 @@ def test_figures_are_those_of_the_predictions(finished):
             pc.and_(pc.equal(predictions["arm"], "intra"), pc.equal(predictions["seed"], seed))
         )
         by_hand.append(auc(rows["click"].to_numpy(), rows["ctr"].to_numpy()))
-    figure = metrics["arms"]["intra"]["click_auc"]
+    figure = metrics["backbones"]["network"]["all"]["arms"]["intra"]["click_auc"]
     assert figure["value"] == pytest.approx(np.mean(by_hand), abs=1e-6)
     assert figure["low"] < figure["value"] < figure["high"]
+    assert figure["spread"] == pytest.approx(np.std(by_hand, ddof=1), abs=1e-6)
     assert summary["intra_click_auc"] == pytest.approx(figure["value"], abs=1e-5)
 
 
-def test_differences_are_to_the_base_and_its_own_is_left_out(finished):
+def test_contrasts_are_differences_of_arms(finished):
     _, _, metrics, _ = finished
-    for group in (metrics, metrics["covered"]):
-        assert sorted(group["differences"]) == ARMS[1:]
-        arms = {arm: figures["ctcvr_auc"]["value"] for arm, figures in group["arms"].items()}
-        for arm, figures in group["differences"].items():
-            assert figures["ctcvr_auc"]["value"] == pytest.approx(arms[arm] - arms["base"])
+    for group in metrics["backbones"]["network"].values():
+        value = {arm: figures["ctcvr_auc"]["value"] for arm, figures in group["arms"].items()}
+        found = {name: one["ctcvr_auc"]["value"] for name, one in group["contrasts"].items()}
+        assert found["both - base"] == pytest.approx(value["both"] - value["base"])
+        main = value["intra"] - value["base"] + value["both"] - value["cross"]
+        assert found["codes"] == pytest.approx(main / 2)
+        together = value["both"] - value["intra"] - value["cross"] + value["base"]
+        assert found["interaction"] == pytest.approx(together)
+    kinds = metrics["contrasts"]
+    assert kinds == {
+        **dict.fromkeys(["intra - base", "cross - base", "both - base"], "lift"),
+        **dict.fromkeys(["codes", "sequence", "interaction"], "effect"),
+    }
 
 
-def test_without_a_base_arm_there_are_no_differences(upstream, tmp_path):
-    _, run = upstream
-    for name in ("construct", "features"):
-        (tmp_path / name).symlink_to(run / name)
-    settings = market_run.recipe(rank=RankSection(arms=("cross",)))
-    context = market_run.context(tmp_path, "rank", settings)
+def test_both_backbones_fit_every_arm_and_control(full):
+    context, metrics = full
+    assert list(metrics["backbones"]) == ["lightgbm", "network"]
+    for groups in metrics["backbones"].values():
+        assert set(groups["all"]["arms"]) == set(VARIANTS)
+        assert groups["all"]["arms"]["base"]["click_auc"]["value"] > 0.7
+    assert metrics["contrasts"]["both - both:shuffled"] == "loss"
+    assert metrics["contrasts"]["both:shuffled - base"] == "control"
+    models = {path.name: path for path in (context.out / "models").iterdir()}
+    assert sorted(models) == ["lightgbm", "network"]
+    assert sorted(path.name for path in models["lightgbm"].iterdir()) == sorted([*ARMS, "vectors"])
+    for table in ranking_tables(metrics):
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+
+
+def test_a_control_changes_what_it_says(full):
+    predictions = read_parquet(full[0].out / "predictions.parquet", schema.PREDICTIONS)
+
+    def ctr(arm):
+        rows = pc.and_(
+            pc.equal(predictions["arm"], arm), pc.equal(predictions["backbone"], "network")
+        )
+        return predictions.filter(rows)["ctr"].to_numpy()
+
+    found = [ctr(variant).tobytes() for variant in VARIANTS]
+    assert len(set(found)) == len(VARIANTS)
+
+
+def test_a_killed_comparison_goes_on_and_ends_with_the_same_bytes(
+    upstream, finished, tmp_path, monkeypatch
+):
+    whole = finished[0]
+    context = context_for(upstream, tmp_path, NETWORK)
+    fit, fits = Network.fit, []
+
+    def killed_at_the_fifth(self, *args, **settings):
+        fits.append(settings["seed"])
+        if len(fits) == 5:
+            raise KeyboardInterrupt
+        return fit(self, *args, **settings)
+
+    monkeypatch.setattr(Network, "fit", killed_at_the_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        rank(context)
+    rank(context)
+    assert len(fits) == 9  # 4, the one that was killed, and the 4 that were left
+    assert sorted(path.name for path in context.out.iterdir()) == [
+        "metrics.json",
+        "models",
+        "predictions.parquet",
+    ]
+    for name in ("metrics.json", "predictions.parquet"):
+        assert (context.out / name).read_bytes() == (whole.out / name).read_bytes()
+
+
+def test_without_a_base_arm_there_are_no_contrasts(upstream, tmp_path):
+    context = context_for(upstream, tmp_path, market_run.recipe(rank=RankSection(arms=("cross",))))
     rank(context)
     metrics = read_json(context.out / "metrics.json")
-    assert metrics["differences"] == {}
-    assert list(metrics["arms"]) == ["cross"]
+    assert metrics["contrasts"] == {}
+    assert list(metrics["backbones"]["network"]["all"]["arms"]) == ["cross"]
+
+
+def test_texts_of_another_model_need_features_of_their_own(upstream, tmp_path):
+    texts = market_run.recipe(
+        rank=RankSection(arms=("base", "both"), texts=("policy", "sft")),
+        features=FeaturesSection(sub_vectors=4, bits=3, texts=("policy", "sft")),
+    )
+    context = context_for(upstream, tmp_path, texts)
+    with pytest.raises(ConfigError, match="name it in features"):
+        rank(context)
+    features = tmp_path / "features"
+    features.unlink()
+    features.mkdir()
+    for name in ("features.parquet", "codebook.json"):
+        for folder in (features, features / "sft"):
+            folder.mkdir(exist_ok=True)
+            (folder / name).symlink_to(upstream[1] / "features" / name)
+    rank(context)
+    metrics = read_json(context.out / "metrics.json")
+    # the texts are the same here, so nothing may change
+    difference = metrics["backbones"]["network"]["all"]["contrasts"]["both - both:sft"]
+    assert difference["click_auc"]["value"] == 0
+    assert metrics["contrasts"]["both:sft - base"] == "lift"

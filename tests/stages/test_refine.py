@@ -5,10 +5,12 @@ from reasoning_run import context
 
 from taiji.artifacts import read_json, read_parquet, write_parquet
 from taiji.errors import DataError
+from taiji.reasoning import scoring
+from taiji.reasoning.selection import Rule, select
 from taiji.schema import CANDIDATES, SCORED
 from taiji.stages import refine as refine_module
 from taiji.stages.distill import distill
-from taiji.stages.refine import refine
+from taiji.stages.refine import refine, selection_rule
 
 
 class KilledError(Exception):
@@ -24,6 +26,8 @@ def distilled(run, student):
     rows = read_parquet(path, CANDIDATES).to_pylist()
     rows[1] |= {"status": "truncated", "cot": ""}
     rows[2] |= {"leak": "title"}
+    for row in rows[3:]:
+        row["leak"] = None
     write_parquet(pa.Table.from_pylist(rows, schema=CANDIDATES), path, CANDIDATES)
     return run
 
@@ -38,7 +42,12 @@ def test_every_candidate_gets_a_verdict_by_the_threshold(distilled, student):
     rows = scored(ctx)
     limit = read_json(ctx.out / "threshold.json")
     eligible = [row["perplexity"] for row in rows[:1] + rows[3:]]
-    assert limit == {"threshold": np.median(eligible), "rule": "quantile 0.5", "sampled": 58}
+    assert limit == {
+        "filter": "ppl",
+        "threshold": np.median(eligible),
+        "rule": "quantile 0.5",
+        "sampled": 58,
+    }
     assert rows[1]["reason"] == "status: truncated"
     assert rows[1]["perplexity"] is None
     assert rows[2]["reason"] == "leak: title"
@@ -59,9 +68,10 @@ def test_lines_beyond_the_budget_are_counted_once_a_prompt(distilled, student):
 
 
 def test_a_fixed_threshold_replaces_the_quantile(distilled, student):
-    ctx = context(distilled, "refine", student, refine={"max_perplexity": 1.5, "drop_leaks": False})
+    ctx = context(distilled, "refine", student, refine={"threshold": 1.5, "drop_leaks": False})
     summary = refine(ctx)
     assert read_json(ctx.out / "threshold.json") == {
+        "filter": "ppl",
         "threshold": 1.5,
         "rule": "fixed",
         "sampled": 0,
@@ -71,10 +81,11 @@ def test_a_fixed_threshold_replaces_the_quantile(distilled, student):
 
 def test_a_killed_run_scores_the_rest_and_ends_the_same(distilled, student, monkeypatch):
     monkeypatch.setattr(refine_module, "_SHARD_ROWS", 8)
+    monkeypatch.setattr(scoring, "_BATCH_TOKENS", 1)
     whole = context(distilled, "refine", student)
     refine(whole)
     calls = []
-    score = refine_module.score_branches
+    score = scoring._packed
 
     def mortal(*arguments):
         calls.append(1)
@@ -82,7 +93,7 @@ def test_a_killed_run_scores_the_rest_and_ends_the_same(distilled, student, monk
             raise KilledError
         return score(*arguments)
 
-    monkeypatch.setattr(refine_module, "score_branches", mortal)
+    monkeypatch.setattr(scoring, "_packed", mortal)
     killed = context(distilled, "again", student)
     with pytest.raises(KilledError):
         refine(killed)
@@ -98,3 +109,39 @@ def test_when_nothing_can_be_kept_the_message_says_why(distilled, student):
     write_parquet(pa.Table.from_pylist(rows, schema=CANDIDATES), path, CANDIDATES)
     with pytest.raises(DataError, match="all failed or leak"):
         refine(ctx)
+
+
+def test_every_score_is_kept_whatever_the_filter_and_filters_compare_after_the_fact(
+    distilled, student
+):
+    found = {}
+    for name in ("gain", "none"):
+        section = {"clip": 9.0, "filter": name, "quantile": 0.3}
+        ctx = context(distilled, f"refine-{name}", student, refine=section)
+        summary = refine(ctx)
+        rows = found[name] = scored(ctx)
+        rule = selection_rule(ctx.recipe.refine, ctx.recipe.seed)
+        assert select(rows, rule).reasons == [row["reason"] for row in rows]
+        assert summary["kept"] == sum(row["kept"] for row in rows)
+    for gain, none in zip(found["gain"], found["none"], strict=True):
+        assert all(gain[n] == none[n] for n in ("perplexity", "gain", "clipped"))
+    assert sum(row["kept"] for row in found["none"]) == 58
+    assert read_json(ctx.out / "threshold.json")["threshold"] is None
+    kept = [row["gain"] for row in found["gain"] if row["kept"]]
+    assert min(kept) > max(row["gain"] for row in found["gain"][3:] if not row["kept"])
+    assert 15 <= len(kept) <= 18
+    assert select(found["none"], Rule(filter="clipped", top_m=1)).reasons.count("kept") == 20
+
+
+def test_the_gain_is_measured_against_an_empty_chain(distilled, student):
+    path = distilled / "distill" / "candidates.parquet"
+    rows = read_parquet(path, CANDIDATES).to_pylist()
+    for row in rows[3:6]:
+        row["cot"] = ""
+    write_parquet(pa.Table.from_pylist(rows, schema=CANDIDATES), path, CANDIDATES)
+    ctx = context(distilled, "refine", student)
+    refine(ctx)
+    found = scored(ctx)
+    assert [row["gain"] for row in found[3:6]] == pytest.approx([0.0] * 3, abs=1e-5)
+    assert all(abs(row["gain"]) > 1e-5 for row in found[6:9])
+    assert all(row["clipped"] < row["perplexity"] for row in found[3:])  # random weights

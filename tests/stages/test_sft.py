@@ -102,3 +102,39 @@ def test_nothing_to_train_on_says_what_to_raise(refined, student):
     short = {"model": str(student), "max_completion_tokens": 5}
     with pytest.raises(DataError, match=r"30 longer than student\.max_completion_tokens"):
         sft(context(refined, "sft", student, sft=SECTION, student=short))
+
+
+def test_a_budget_of_tokens_replaces_epochs(refined, student):
+    def tokens(folder, max_tokens, **others):
+        section = SECTION | {"max_tokens": max_tokens} | others
+        return sft(context(refined, folder, student, sft=section))
+
+    once = sft(context(refined, "once", student, sft=SECTION))["completion_tokens"]
+    more = tokens("more", 2 * once + 100)
+    assert 2 * once < more["completion_tokens"] <= 2 * once + 100
+    assert 40 < more["examples"] < 44
+    assert more["steps"] == -(-more["examples"] // 4)
+    less = tokens("less", 300, num_examples=3)
+    assert 200 < less["completion_tokens"] <= 300
+    with pytest.raises(DataError, match=r"sft\.max_tokens: 5: less than the first"):
+        tokens("none", 5)
+
+
+def test_an_adapter_leaves_a_plain_folder(refined, student):
+    section = SECTION | {
+        "lora": {"rank": 4},
+        "num_examples": 8,
+    }  # two steps: the first is at rate 0
+    ctx = context(refined, "sft", student, sft=section)
+    sft(ctx)
+    folder = ctx.out / "model"
+    assert not list(folder.glob("adapter*"))
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    before = AutoModelForCausalLM.from_pretrained(student, local_files_only=True)
+    assert model.state_dict().keys() == before.state_dict().keys()
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(model.state_dict()[name], before.state_dict()[name])
+    card = (folder / "README.md").read_text()
+    assert "| trained | an adapter of rank 4 on all linear layers, merged |" in card
+    assert "| users | 1 |" in card
+    assert "**Erased users**: 0" in card

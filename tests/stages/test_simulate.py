@@ -9,6 +9,9 @@ from taiji import schema
 from taiji.alignment.normalisers import normaliser_from_json
 from taiji.artifacts import read_json, read_parquet, write_parquet
 from taiji.config import SimulateSection
+from taiji.errors import DivergenceError, EngineError
+from taiji.ranking import gradient_boosting
+from taiji.ranking.gradient_boosting import load_boosted
 from taiji.ranking.train import load_ranker
 from taiji.stages.simulate import simulate
 
@@ -24,6 +27,7 @@ def finished(tmp_path_factory):
 def test_it_leaves_a_ranker_a_pool_a_normaliser_and_figures(finished):
     _, context, summary = finished
     assert sorted(path.name for path in context.out.iterdir()) == [
+        "gold",
         "metrics.json",
         "normaliser.json",
         "pool.parquet",
@@ -34,7 +38,7 @@ def test_it_leaves_a_ranker_a_pool_a_normaliser_and_figures(finished):
     assert figures["ctcvr_auc"] > 0.7
     assert 0 <= figures["interaction_share"] <= 1
     assert 1 <= figures["num_best_items"] <= 10
-    assert set(summary) <= set(figures)
+    assert set(summary) - {"admitted", "gold_judge"} <= set(figures)
 
 
 def test_the_normaliser_spans_the_pool(finished):
@@ -103,3 +107,46 @@ def test_the_quantile_normaliser_is_a_setting(tmp_path):
     pool = read_parquet(context.out / "pool.parquet", schema.POOL)["ctcvr"].to_numpy()
     description = read_json(context.out / "normaliser.json")
     assert description["high"] == pytest.approx(float(np.quantile(pool, 0.999)))
+
+
+def test_a_ranking_model_outside_the_bounds_is_refused_or_used_openly(tmp_path, caplog):
+    market_run.write_construct(tmp_path / "construct")
+    bounds = SimulateSection(pool_pairs=200, min_best_items=99, min_gauc_lead=1.0, gold=False)
+    context = market_run.context(tmp_path, "simulate", market_run.recipe(simulate=bounds))
+    with pytest.raises(DivergenceError) as refused:
+        simulate(context)
+    for words in ("min_best_items 99", "min_gauc_lead 1", "simulate.admission=report"):
+        assert words in str(refused.value)
+    assert "interaction" not in str(refused.value), "that bound is kept"
+    openly = bounds.model_copy(update={"admission": "report"})
+    (tmp_path / "simulate").rename(tmp_path / "refused")
+    context = market_run.context(tmp_path, "simulate", market_run.recipe(simulate=openly))
+    assert simulate(context)["admitted"] == "no, by request"
+    assert "not fit for it" in caplog.text
+    assert len(read_json(context.out / "metrics.json")["admission"]) == 2
+
+
+def test_the_gold_judge_learns_from_held_out_users_before_the_test_window(finished):
+    world, context, summary = finished
+    assert summary["admitted"] == "yes"
+    assert summary["gold_judge"] == "trained"
+    held_out = world.users.filter(world.users["holdout"])["user_id"].combine_chunks()
+    early = pc.less(world.exposures["ts"], pa.scalar(CALENDAR.start("test"), schema.TIME))
+    theirs = pc.is_in(world.exposures["user_id"], value_set=held_out)
+    figures = read_json(context.out / "metrics.json")["gold"]
+    expected = world.exposures.filter(pc.and_(early, theirs)).num_rows
+    assert figures["training_exposures"] == expected
+    assert figures["ctcvr_auc"] > 0.6
+    assert load_boosted(context.out / "gold").placement == "front"
+
+
+def test_without_lightgbm_nothing_is_judged_and_the_reason_is_kept(tmp_path, monkeypatch):
+    def missing():
+        raise EngineError("gradient boosting: LightGBM is not installed")
+
+    monkeypatch.setattr(gradient_boosting, "_lightgbm", missing)
+    market_run.write_construct(tmp_path / "construct")
+    context = market_run.context(tmp_path, "simulate", market_run.recipe())
+    assert "LightGBM is not installed" in simulate(context)["gold_judge"]
+    assert not (context.out / "gold").exists()
+    assert "not judged" in read_json(context.out / "metrics.json")["gold"]["why"]

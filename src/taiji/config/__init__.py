@@ -1,36 +1,57 @@
 """The recipe: one frozen tree, checked before any work starts."""
 
+from taiji.config.abtest import AbtestSection
 from taiji.config.align import AlignSection, CustomRewardSection, RewardsSection, WeightsSection
+from taiji.config.compute import Compute, LocalCompute, RayCompute
 from taiji.config.data import DataSection, DateWindows, ShareWindows, SplitsSection
-from taiji.config.recipe import (
-    EvaluateSection,
-    EvidenceTeacher,
-    FeaturesSection,
-    InferSection,
-    OpenAITeacher,
+from taiji.config.ranking import (
+    BoostingSection,
     RankerSection,
     RankSection,
-    Recipe,
-    SftSection,
     SimulateSection,
+)
+from taiji.config.reasoning import LoraSection, RefineSection, SftSection
+from taiji.config.recipe import (
+    EvaluateSection,
+    FeaturesSection,
+    InferSection,
+    Recipe,
     StudentSection,
+)
+from taiji.config.teachers import (
+    BudgetSection,
+    EndpointSection,
+    EvidenceTeacher,
+    OpenAITeacher,
+    RetrySection,
     Teacher,
     TransformersTeacher,
+    VllmTeacher,
 )
 
 __all__ = [
+    "AbtestSection",
     "AlignSection",
+    "BoostingSection",
+    "BudgetSection",
+    "Compute",
     "CustomRewardSection",
     "DataSection",
     "DateWindows",
+    "EndpointSection",
     "EvaluateSection",
     "EvidenceTeacher",
     "FeaturesSection",
     "InferSection",
+    "LocalCompute",
+    "LoraSection",
     "OpenAITeacher",
     "RankSection",
     "RankerSection",
+    "RayCompute",
     "Recipe",
+    "RefineSection",
+    "RetrySection",
     "RewardsSection",
     "SftSection",
     "ShareWindows",
@@ -39,5 +60,6 @@ __all__ = [
     "StudentSection",
     "Teacher",
     "TransformersTeacher",
+    "VllmTeacher",
     "WeightsSection",
 ]

@@ -5,13 +5,18 @@ fixes say so; the paper's own numbers stand in `recipes/paper.yaml`. How a YAML 
 `section.key=value` overrides become this tree is in `taiji.recipes`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from taiji.config.abtest import AbtestSection
 from taiji.config.align import AlignSection
+from taiji.config.compute import Compute, LocalCompute
 from taiji.config.data import DataSection
-from taiji.config.section import Count, Name, Section, Share
+from taiji.config.ranking import RankerSection, RankSection, SimulateSection
+from taiji.config.reasoning import RefineSection, SftSection
+from taiji.config.section import Count, Name, Section
+from taiji.config.teachers import EvidenceTeacher, Teacher
 
 
 class StudentSection(Section):
@@ -36,105 +41,15 @@ class EncoderSection(Section):
     )
 
 
-class EvidenceTeacher(Section):
-    """A deterministic writer that argues from facts in the prompt. Not a language model."""
-
-    kind: Literal["evidence"] = "evidence"
-
-
-class TransformersTeacher(Section):
-    """A local model that writes the reasoning."""
-
-    kind: Literal["transformers"]
-    model: str = "smollm2-135m-instruct"
-    temperature: float = Field(0.8, gt=0, le=2)
-    max_new_tokens: Count = 96
-    batch_size: Count = 32
-
-
-class OpenAITeacher(Section):
-    """Any endpoint that speaks the OpenAI chat protocol. The key comes from the environment."""
-
-    kind: Literal["openai"]
-    base_url: str = Field(pattern=r"^https?://")
-    model: str
-    api_key_env: str = Field("OPENAI_API_KEY", pattern=r"^[A-Z_][A-Z0-9_]*$")
-    temperature: float = Field(0.8, ge=0, le=2)
-    max_new_tokens: Count = 512
-    concurrency: Count = 8
-    timeout_seconds: float = Field(120, gt=0)
-    max_retries: int = Field(5, ge=0)
-
-
-Teacher = Annotated[
-    EvidenceTeacher | TransformersTeacher | OpenAITeacher, Field(discriminator="kind")
-]
-
-
 class DistillSection(Section):
     """RUPR: the teacher, shown the true next item, writes k chains that lead to it."""
 
+    mode: Literal["rupr", "direct"] = Field(
+        "rupr",
+        description="direct: the teacher is not shown the item and names its own (ablation)",
+    )
     teacher: Teacher = EvidenceTeacher()
     candidates: Count = Field(3, le=16, description="chains per example (paper: k = 3)")
-
-
-class RefineSection(Section):
-    """ORFT's selection: keep a chain iff the true answer's perplexity is below R (Eq. 1)."""
-
-    scorer: str | None = Field(None, description="model that scores; null = the student before SFT")
-    quantile: Share = Field(
-        0.5, description="R as a quantile of sampled perplexities (paper: the median)"
-    )
-    threshold_sample: Count = Field(2300, description="candidates sampled for R")
-    max_perplexity: float | None = Field(
-        None, gt=1, description="a fixed R instead of the quantile"
-    )
-    drop_leaks: bool = Field(
-        True, description="reject chains that give away that the answer was known"
-    )
-
-
-class SftSection(Section):
-    """Eq. 2: next-token loss over chain and answer, on TRL's SFTTrainer."""
-
-    num_examples: Count = Field(10_000, description="at most this many kept chains")
-    epochs: float = Field(1.0, gt=0)
-    learning_rate: float = Field(2e-5, gt=0)
-    batch_size: Count = 8
-    trainable_layers: Count | None = Field(
-        None, description="tune only the last n blocks; null = all weights"
-    )
-    checkpoint_steps: Count = Field(
-        100, description="a killed run resumes from the last checkpoint"
-    )
-    trainer: dict[str, Any] = Field(
-        default_factory=dict, description="further fields of TRL's SFTConfig"
-    )
-
-
-class RankerSection(Section):
-    """The CTCVR ranking model: two towers over the entire space, target attention."""
-
-    dim: Count = 16
-    hidden: tuple[int, ...] = Field((128, 64), strict=False, min_length=1)
-    own_items: Count = Field(50, description="length of the user's own sequence")
-    epochs: Count = 1
-    batch_size: Count = 512
-    learning_rate: float = Field(2e-3, gt=0)
-
-
-class SimulateSection(Section):
-    """The offline simulation of Eq. 4: a reward ranker, its score pool, a frozen normaliser."""
-
-    pool_pairs: Count = Field(
-        20_000, ge=100, description="user-item pairs whose scores fit the normaliser"
-    )
-    normaliser: Literal["minmax", "quantile", "winsorised", "log", "rank", "group_minmax"] = Field(
-        "minmax", description="minmax as in the paper; docs/rewards.md compares them all"
-    )
-    popularity_discount: Share = Field(
-        0.0, description="lambda: CTCVR over the item's mean to this power; 1 = the full lift"
-    )
 
 
 class InferSection(Section):
@@ -148,26 +63,68 @@ class InferSection(Section):
 
 
 class FeaturesSection(Section):
-    """Intra-user codes by product quantisation; cross-user sequence of the nearest user."""
+    """Intra-user codes by a quantiser; cross-user sequence of the nearest other user."""
 
-    sub_vectors: Count = Field(8, description="M: must divide the encoder's dimension")
-    bits: int = Field(6, ge=2, le=12, description="2^bits codes per sub-vector")
-
-
-class RankSection(Section):
-    """The comparison: the ranking model with and without the language features."""
-
-    arms: tuple[Literal["base", "intra", "cross", "both"], ...] = Field(
-        ("base", "intra", "cross", "both"), strict=False, min_length=1
+    texts: tuple[Literal["untuned", "sft", "policy"], ...] = Field(
+        ("policy",), strict=False, description="whose texts become features; others are ablations"
     )
-    seeds: Count = 1
+    quantiser: Literal["pq", "opq", "rq"] = Field(
+        "pq", description="product (paper), product after a learned rotation, or residual"
+    )
+    sub_vectors: Count = Field(8, description="M codes a user; pq, opq: divides the dimension")
+    bits: int = Field(6, ge=2, le=12, description="2^bits values of each code")
+    neighbours: Literal["exact", "ivf", "hnsw"] = Field(
+        "exact", description="search for the nearest user; the two others report their recall"
+    )
+    erased_users: str | None = Field(
+        None,
+        description="text file, a user id a line: they get no features and lend nothing; give a "
+        "longer list a new name, since a file is known by it",
+    )
+
+    @field_validator("texts")
+    @classmethod
+    def _with_the_policy(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        if "policy" not in texts or len(set(texts)) < len(texts):
+            raise ValueError("names each model once, policy among them")
+        return texts
+
+
+_WRITERS = frozenset(
+    {
+        *("untuned", "sft", "policy"),
+        *("most_popular", "most_popular_new", "most_frequent", "last_bought"),
+    }
+)
 
 
 class EvaluateSection(Section):
-    """The paper's metrics, each with an interval."""
+    """The paper's metrics, each with an interval; and lists of titles beside the answers."""
 
     hit_rate_at: tuple[int, ...] = Field((50, 100), strict=False, min_length=1)
     bootstrap: int = Field(1000, ge=100, description="resamples of users for the intervals")
+    models: dict[Name, str] = Field(
+        default_factory=dict,
+        description="further models to ask and judge, each a folder or a Hub name, under a name",
+    )
+    candidates: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="titles an example of which each model says how likely they are, for answers "
+        "that know the catalogue; 0 = answers as they come",
+    )
+    calibration: Count = Field(
+        200, description="alignment examples on which such answers are weighed against the log"
+    )
+
+    @field_validator("models")
+    @classmethod
+    def _names_of_their_own(cls, models: dict[str, str]) -> dict[str, str]:
+        taken = sorted(set(models) & _WRITERS)
+        if taken:
+            raise ValueError(f"{', '.join(taken)}: a name of every table: choose another")
+        return models
 
 
 class ReportSection(Section):
@@ -191,6 +148,7 @@ class Recipe(Section):
     engine_memory_gib: float = Field(
         1.5, ge=0.25, description="what the engine may hold before it writes to disk"
     )
+    compute: Compute = LocalCompute()
     data: DataSection = DataSection()
     student: StudentSection = StudentSection()
     encoder: EncoderSection = EncoderSection()
@@ -203,6 +161,7 @@ class Recipe(Section):
     infer: InferSection = InferSection()
     features: FeaturesSection = FeaturesSection()
     rank: RankSection = RankSection()
+    abtest: AbtestSection = AbtestSection()
     evaluate: EvaluateSection = EvaluateSection()
     report: ReportSection = ReportSection()
 
@@ -213,5 +172,15 @@ class Recipe(Section):
             raise ValueError(
                 "simulate.normaliser: group_minmax makes sigma / |mu| of Eq. 7 about 1 whatever "
                 "the rollouts are: take another normaliser or another align.weights.rule"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ranked_texts_have_features(self) -> "Recipe":
+        without = [text for text in self.rank.texts if text not in self.features.texts]
+        if without:
+            raise ValueError(
+                f"rank.texts: {', '.join(without)}: no features are made of that text: add it to "
+                "features.texts"
             )
         return self

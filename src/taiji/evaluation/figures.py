@@ -35,7 +35,13 @@ _MEANS = (
 def writer_figures(
     judgements: pa.Table, *, hit_rate_at: Sequence[int], resamples: int, seed: int
 ) -> Figures:
-    """Each measure of one writer on one track as value, low and high.
+    """Each measure of one writer, or of one list, on one track as value, low and high.
+
+    Args:
+        judgements: Rows of `JUDGEMENTS` or `LISTINGS`.
+        hit_rate_at: K of the hit rates.
+        resamples: Of users.
+        seed: Of the resampling.
 
     A measure that is not defined anywhere (tags of an answer that no model wrote) is left out.
     """
@@ -93,10 +99,12 @@ def macro_statistic(hits_N: Array, classes_N: Sequence[str | None]) -> Statistic
 
 
 def _statistics(judgements: pa.Table, hit_rate_at: Sequence[int]) -> dict[str, Statistic]:
-    values = {name: _floats(judgements[name]) for name in _MEANS}
+    known = set(judgements.column_names)
+    values = {name: _floats(judgements[name]) for name in _MEANS if name in known}
     ranks = judgements["title_rank"].to_numpy()
     values |= {f"title_hit_rate_at_{k}": (ranks <= k).astype(float) for k in hit_rate_at}
-    values["grounded"] = pc.is_valid(judgements["grounded_item_id"]).to_numpy().astype(float)
+    if "grounded_item_id" in known:
+        values["grounded"] = pc.is_valid(judgements["grounded_item_id"]).to_numpy().astype(float)
     statistics = {name: mean_statistic(column) for name, column in values.items()}
     classes = judgements["true_l1"].to_pylist()
     statistics["category_l1_macro"] = macro_statistic(values["category_l1"], classes)

@@ -59,6 +59,8 @@ class Judge:
     Args:
         items: All items; truths and categories come from here.
         catalogue: The items among which a title hit is looked for, one row per title.
+        ctcvr: The reward ranker.
+        gold: A judge that nothing optimised, if there is one.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Judge:
         encoder: TextEncoder,
         grounder: Grounding,
         ctcvr: CtcvrJudge,
+        gold: CtcvrJudge | None = None,
     ) -> None:
         self._items = {row["item_id"]: row for row in items.to_pylist()}
         self._titles = [_plain(title) for title in catalogue["title"].to_pylist()]
@@ -75,6 +78,7 @@ class Judge:
         self._catalogue_CD = encoder.encode([_text(row) for row in catalogue.to_pylist()])
         self._grounder = grounder
         self._ctcvr = ctcvr
+        self._gold = gold
 
     def judge(self, writer: Writer, examples: pa.Table) -> pa.Table:
         """Rows of `JUDGEMENTS` for every track, for examples that have that truth."""
@@ -108,22 +112,19 @@ class Judge:
         """What does not depend on the truth."""
         grounded = self._grounder.ground(writer.answers, answers_ND)
         example_ids = [row["example_id"] for row in rows]
+        items = [verdict.item_id for verdict in grounded]
         return {
             "example_id": example_ids,
             "user_id": [row["user_id"] for row in rows],
             "answer": list(writer.answers),
             **_tag_figures(writer),
-            "grounded_item_id": [verdict.item_id for verdict in grounded],
+            "grounded_item_id": items,
             "rung": [verdict.rung for verdict in grounded],
-            "ctcvr": self._scores(example_ids, [verdict.item_id for verdict in grounded]),
+            "ctcvr": _scores(self._ctcvr, example_ids, items),
+            "gold_ctcvr": [None] * len(items)
+            if self._gold is None
+            else _scores(self._gold, example_ids, items),
         }
-
-    def _scores(self, example_ids: Sequence[str], item_ids: Sequence[str | None]) -> list[float]:
-        pairs = [(e, i) for e, i in zip(example_ids, item_ids, strict=True) if i is not None]
-        if not pairs:
-            return [0.0] * len(item_ids)
-        scores = iter(self._ctcvr.score([e for e, _ in pairs], [i for _, i in pairs]).tolist())
-        return [0.0 if item is None else next(scores) for item in item_ids]
 
     def _against(
         self,
@@ -158,6 +159,17 @@ class Judge:
             [str(title) for title, there in zip(titles, inside, strict=True) if there],
         )
         return [int(rank) for rank in ranks_N]
+
+
+def _scores(
+    judge: CtcvrJudge, example_ids: Sequence[str], item_ids: Sequence[str | None]
+) -> list[float]:
+    """CTCVR of each answer's item; 0 where it names none."""
+    pairs = [(e, i) for e, i in zip(example_ids, item_ids, strict=True) if i is not None]
+    if not pairs:
+        return [0.0] * len(item_ids)
+    scores = iter(judge.score([e for e, _ in pairs], [i for _, i in pairs]).tolist())
+    return [0.0 if item is None else next(scores) for item in item_ids]
 
 
 def _tag_figures(writer: Writer) -> dict[str, list[Any]]:

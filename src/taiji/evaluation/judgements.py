@@ -28,5 +28,8 @@ JUDGEMENTS = pa.schema(
         pa.field("grounded_item_id", pa.string()),
         pa.field("rung", pa.string(), nullable=False),
         pa.field("ctcvr", pa.float64(), nullable=False),  # by the reward ranker; 0 if ungrounded
+        pa.field(
+            "gold_ctcvr", pa.float64()
+        ),  # by the judge that nothing optimises, if there is one
     ]
 )

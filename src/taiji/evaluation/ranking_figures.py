@@ -1,9 +1,12 @@
-"""Figures of the ranking comparison: each arm's, and its difference to the base.
+"""Figures of the ranking comparison: of each arm, and of each contrast between arms.
 
-Every figure is the mean over the seeds of an arm, with an interval over users; differences are
-paired, on the same draws of users.
+An arm's figure is the mean over its seeds. Intervals come from two sources of chance. Users:
+whole users are drawn with replacement, the same draws for every arm, so that contrasts are
+paired. Seeds, where there are several: to every draw comes t-distributed noise of the size that
+seeds of one arm differ by. Without it, a model trained twice would differ significantly from
+itself.
 
-Shape suffixes: N exposures.
+Shape suffixes: N exposures, S seeds, R resamples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,19 +18,14 @@ from numpy.typing import NDArray
 
 from taiji.evaluation.metrics import (
     Array,
-    Interval,
     Statistic,
     auc_statistic,
-    bootstrap_draws,
     ece,
     gauc_statistic,
     log_losses,
     mean_statistic,
     percentile_interval,
 )
-
-Sampled = tuple[float, Array]
-"""A measure, and the same on each draw of users."""
 
 
 @dataclass(frozen=True)
@@ -47,69 +45,128 @@ class Exposed:
     both: Array  # clicked and converted
 
 
-def arm_figures(
-    outcomes: Mapping[str, Sequence[Outcome]], exposed: Exposed, *, resamples: int, seed: int
+@dataclass(frozen=True)
+class _Sampled:
+    """A measure of an arm: each seed's value, and the mean over seeds on each draw of users."""
+
+    values_S: Array
+    draws_R: Array
+
+
+Measures = Mapping[str, _Sampled]
+
+
+def comparison_figures(
+    outcomes: Mapping[str, Sequence[Outcome]],
+    contrasts: Mapping[str, Mapping[str, float]],
+    exposed: Exposed,
+    *,
+    resamples: int,
+    seed: int,
 ) -> dict[str, Any]:
-    """`arms` and, where there is a base arm, `differences` to it, by arm and measure."""
-    sampled = {
-        arm: _sample(_statistics(seeds, exposed), exposed, resamples, seed)
-        for arm, seeds in outcomes.items()
+    """`arms` and `contrasts`, by name and measure.
+
+    Args:
+        outcomes: The seeds of each arm, as many for each.
+        contrasts: Weights of the arms that each contrast adds up.
+        exposed: What really happened.
+        resamples: Draws of users.
+        seed: Of the draws.
+
+    Returns:
+        Each figure has `value`, `low`, `high` (95 %), and `spread`, the deviation between
+        seeds; null where it is not defined.
+    """
+    sampled = _sample(outcomes, exposed, resamples, seed)
+    noise = {name: _seed_noise(sampled, name) for name in _names(sampled)}
+
+    def figures(weights: Mapping[str, float]) -> dict[str, Any]:
+        return {
+            name: _figure({arm: sampled[arm][name] for arm in weights}, weights, noise[name], seed)
+            for name in noise
+        }
+
+    arms = {arm: figures({arm: 1.0}) | _calibration(outcomes[arm], exposed) for arm in outcomes}
+    return {
+        "arms": arms,
+        "contrasts": {name: figures(weights) for name, weights in contrasts.items()},
     }
-    arms = {
-        arm: {name: _figure(percentile_interval(*one)) for name, one in measures.items()}
-        | _calibration(outcomes[arm], exposed)
-        for arm, measures in sampled.items()
-    }
-    base = sampled.get("base")
-    differences = {
-        arm: {name: _figure(_difference(one, base[name])) for name, one in measures.items()}
-        for arm, measures in sampled.items()
-        if base is not None and arm != "base"
-    }
-    return {"arms": arms, "differences": differences}
 
 
 def _sample(
-    statistics: Mapping[str, Statistic], exposed: Exposed, resamples: int, seed: int
-) -> dict[str, Sampled]:
-    """Each measure on all rows, and on the same draws of users."""
-    _, user_N = np.unique(exposed.users, return_inverse=True)
+    outcomes: Mapping[str, Sequence[Outcome]], exposed: Exposed, resamples: int, seed: int
+) -> dict[str, Measures]:
+    """Every measure of every arm and seed, on all rows and on the same draws of users."""
+    statistics = {
+        (arm, name, n): statistic
+        for arm, seeds in outcomes.items()
+        for n, outcome in enumerate(seeds)
+        for name, statistic in _statistics(outcome, exposed).items()
+    }
+    names, user_N = np.unique(exposed.users, return_inverse=True)
     everyone_N = np.ones(user_N.size)
-    return {
-        name: (
-            statistic(everyone_N),
-            bootstrap_draws(statistic, user_N, resamples=resamples, seed=seed),
+    values = {key: statistic(everyone_N) for key, statistic in statistics.items()}
+    draws_R = {key: np.empty(resamples) for key in statistics}
+    random = np.random.default_rng(seed)
+    for draw in range(resamples):
+        count_U = np.bincount(random.integers(names.size, size=names.size), minlength=names.size)
+        weights_N = count_U.astype(np.float64)[user_N]
+        for key, statistic in statistics.items():
+            draws_R[key][draw] = statistic(weights_N)
+    sampled: dict[str, dict[str, _Sampled]] = {arm: {} for arm in outcomes}
+    for arm, name, _ in statistics:
+        keys = [(arm, name, n) for n in range(len(outcomes[arm]))]
+        sampled[arm][name] = _Sampled(
+            np.array([values[key] for key in keys]),
+            np.mean([draws_R[key] for key in keys], axis=0),
         )
-        for name, statistic in statistics.items()
-    }
+    return dict(sampled)
 
 
-def _difference(treatment: Sampled, control: Sampled) -> Interval:
-    return percentile_interval(treatment[0] - control[0], treatment[1] - control[1])
-
-
-def _statistics(seeds: Sequence[Outcome], exposed: Exposed) -> dict[str, Statistic]:
-    tasks = {
-        "click": (exposed.click, [outcome.ctr for outcome in seeds]),
-        "ctcvr": (exposed.both, [outcome.ctcvr for outcome in seeds]),
-    }
-    statistics = {}
-    for task, (labels, scores) in tasks.items():
-        statistics[f"{task}_auc"] = _mean([auc_statistic(labels, one) for one in scores])
-        statistics[f"{task}_gauc"] = _mean(
-            [gauc_statistic(labels, one, exposed.users) for one in scores]
-        )
-        statistics[f"{task}_log_loss"] = _mean(
-            [mean_statistic(log_losses(labels, one)) for one in scores]
-        )
+def _statistics(outcome: Outcome, exposed: Exposed) -> dict[str, Statistic]:
+    statistics: dict[str, Statistic] = {}
+    tasks = (("click", exposed.click, outcome.ctr), ("ctcvr", exposed.both, outcome.ctcvr))
+    for task, labels, scores in tasks:
+        statistics[f"{task}_auc"] = auc_statistic(labels, scores)
+        statistics[f"{task}_gauc"] = gauc_statistic(labels, scores, exposed.users)
+        statistics[f"{task}_log_loss"] = mean_statistic(log_losses(labels, scores))
     return statistics
 
 
-def _mean(statistics: Sequence[Statistic]) -> Statistic:
-    def mean(weights_N: Array) -> float:
-        return float(np.mean([statistic(weights_N) for statistic in statistics]))
+def _names(sampled: Mapping[str, Measures]) -> list[str]:
+    return list(next(iter(sampled.values()))) if sampled else []
 
-    return mean
+
+def _seed_noise(sampled: Mapping[str, Measures], name: str) -> tuple[float, int]:
+    """The deviation between seeds of one arm, pooled over arms, and its degrees of freedom.
+
+    Pooled, because five values say little of a deviation and the arms differ little in it.
+    """
+    values_S = [measures[name].values_S for measures in sampled.values()]
+    freedom = sum(values.size - 1 for values in values_S)
+    if freedom == 0:
+        return 0.0, 0
+    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in values_S)
+    return float(np.sqrt(squares / freedom)), freedom
+
+
+def _figure(
+    parts: Mapping[str, _Sampled],
+    weights: Mapping[str, float],
+    noise: tuple[float, int],
+    seed: int,
+) -> dict[str, float | None]:
+    """A weighted sum of arms. The seeds' noise is taken as independent between arms."""
+    values_S = np.sum([weights[arm] * part.values_S for arm, part in parts.items()], axis=0)
+    draws_R = np.sum([weights[arm] * part.draws_R for arm, part in parts.items()], axis=0)
+    deviation, freedom = noise
+    if freedom:
+        width = deviation * np.sqrt(sum(w * w for w in weights.values()) / values_S.size)
+        chance = np.random.default_rng((seed, 1)).standard_t(freedom, size=draws_R.size)
+        draws_R = draws_R + width * chance
+    interval = percentile_interval(float(values_S.mean()), draws_R)
+    spread = float(values_S.std(ddof=1)) if values_S.size > 1 else np.nan
+    return _defined(interval.value, interval.low, interval.high, spread)
 
 
 def _calibration(seeds: Sequence[Outcome], exposed: Exposed) -> dict[str, Any]:
@@ -119,12 +176,11 @@ def _calibration(seeds: Sequence[Outcome], exposed: Exposed) -> dict[str, Any]:
         "ctcvr_ece": [ece(exposed.both, outcome.ctcvr) for outcome in seeds],
     }
     return {
-        name: {"value": float(np.mean(value)), "low": None, "high": None}
-        for name, value in values.items()
+        name: _defined(float(np.mean(of)), np.nan, np.nan, np.nan) for name, of in values.items()
     }
 
 
-def _figure(interval: Interval) -> dict[str, float | None]:
+def _defined(value: float, low: float, high: float, spread: float) -> dict[str, float | None]:
     """JSON has no NaN: what is not defined is null."""
-    numbers = {"value": interval.value, "low": interval.low, "high": interval.high}
+    numbers = {"value": value, "low": low, "high": high, "spread": spread}
     return {name: float(x) if np.isfinite(x) else None for name, x in numbers.items()}

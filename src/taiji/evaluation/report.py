@@ -19,15 +19,10 @@ import pyarrow as pa
 from taiji.config import Recipe
 from taiji.evaluation import charts
 from taiji.evaluation.cards import NUM_CARDS, CardTables, build_cards
+from taiji.evaluation.cells import point_text, range_text
 from taiji.evaluation.judgements import OUTSIDE
 from taiji.evaluation.reward_figures import reward_charts, reward_names, top_answers
-from taiji.evaluation.tables import (
-    WRITER_TITLES,
-    build_tables,
-    point_text,
-    range_text,
-    weighting_title,
-)
+from taiji.evaluation.tables import WRITER_TITLES, build_tables, weighting_title
 
 Row = Mapping[str, Any]
 # Controls of direction and invisible spaces. Joiners stay: emoji and Persian need them.
@@ -97,23 +92,26 @@ def render_report(data: ReportData, num_cards: int = NUM_CARDS) -> str:
 def selection_summary(scored: pa.Table | None, threshold: Row | None) -> Row | None:
     """What ORFT's selection did, and what other thresholds would have kept.
 
+    The threshold is that of the perplexity; None where another score or none decided.
     `below` counts chains with a perplexity under R; `kept` counts those that also passed the
     other guards, so it can only be smaller.
     """
     if scored is None or threshold is None:
         return None
     perplexities = _finite(scored["perplexity"])
-    limit = float(threshold["threshold"])
+    kind = threshold.get("filter", "ppl")
+    limit = threshold["threshold"] if kind == "ppl" else None
     kept = scored["kept"].to_pylist()
     quantiles = np.quantile(perplexities, _WHAT_IF_QUANTILES) if perplexities.size else []
     return {
         "threshold": limit,
+        "filter": kind,
         "rule": str(threshold.get("rule", "")),
         "num": scored.num_rows,
         "num_kept": sum(kept),
         "share_kept": sum(kept) / max(1, len(kept)),
         "num_scored": int(perplexities.size),
-        "share_below": _share_below(perplexities, limit),
+        "share_below": None if limit is None else _share_below(perplexities, limit),
         "what_if": [(float(r), _share_below(perplexities, float(r))) for r in quantiles],
         "reasons": Counter(scored["reason"].to_pylist()).most_common(),
     }

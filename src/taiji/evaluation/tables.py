@@ -5,11 +5,23 @@ terminal and the report decide what it looks like. Everything comes from `metric
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-NOT_RUN = "not run"
-NOT_APPLICABLE = "–"
+from taiji.evaluation.abtest.tables import abtest_tables
+from taiji.evaluation.cells import (
+    NOT_APPLICABLE,
+    NOT_RUN,
+    Cell,
+    Measured,
+    Metrics,
+    Table,
+    Unit,
+    figure_cell,
+)
+from taiji.evaluation.gold import gold_table
+from taiji.evaluation.list_tables import list_tables, suspicious_table
+from taiji.evaluation.ranking_tables import ranking_tables
+
 TRACK_TITLES = {
     "any": "any line of the next basket",
     "novel": "a title new to the user",
@@ -34,6 +46,9 @@ _OUR_WEIGHTINGS = {
     "mgda": "MGDA",
     "cagrad": "CAGrad",
 }
+_DIRECT = "Direct distillation (teacher not shown the answer)"
+_RUPR_ROWS = {"none": "RUPR, without selection", "ppl": "RUPR + ORFT"}
+_TRAINING = (_DIRECT, *_RUPR_ROWS.values())
 
 _HOW_TO_READ = (
     "Shares of test examples with 95 % bootstrap intervals over users. A title hit at K: the true "
@@ -44,75 +59,7 @@ _HOW_TO_READ = (
     "is expected and proves nothing about real users."
 )
 _LEVELS = {f"category_l{level}": f"Category L{level}" for level in (1, 2, 3)}
-_ARMS = {"base": "Base", "intra": "+ intra-user", "cross": "+ cross-user", "both": "+ both"}
-_RANKING = {
-    "click_auc": "Click AUC",
-    "click_gauc": "Click GAUC",
-    "ctcvr_auc": "CTCVR AUC",
-    "ctcvr_gauc": "CTCVR GAUC",
-    "ctcvr_log_loss": "CTCVR log loss",
-}
-Unit = Literal["share", "rate", "number", "fine"]
 _UNITS: dict[str, Unit] = {"semantic": "number", "ctcvr": "rate"}
-_UNITS.update(dict.fromkeys(_RANKING, "fine"))
-
-Metrics = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A figure with its 95 % interval, where there is one."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    unit: Unit = "share"
-
-
-Cell = Measured | str
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells; the first cell of a row is its name."""
-
-    key: str
-    title: str
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-
-
-def cell_text(cell: Cell) -> str:
-    """One cell as plain text: shares in per cent, other numbers with three digits."""
-    if isinstance(cell, str):
-        return cell
-    return f"{point_text(cell)} {range_text(cell)}".rstrip()
-
-
-def point_text(cell: Measured) -> str:
-    """The figure alone."""
-    return _number(cell.value, cell.unit)
-
-
-def range_text(cell: Measured) -> str:
-    """Its interval in brackets; empty where there is none."""
-    if cell.low is None or cell.high is None:
-        return ""
-    low, high = (_number(bound, cell.unit).removesuffix(" %") for bound in (cell.low, cell.high))
-    return f"[{low}, {high}]"
-
-
-def _number(value: float, unit: Unit) -> str:
-    match unit:
-        case "share":
-            return f"{100 * value:.1f} %"
-        case "rate":
-            return f"{100 * value:.2f} %"
-        case "number":
-            return f"{value:.3g}"
-        case "fine":
-            return f"{value:.4f}"
 
 
 def build_tables(metrics: Metrics) -> tuple[Table, ...]:
@@ -122,10 +69,14 @@ def build_tables(metrics: Metrics) -> tuple[Table, ...]:
         language_table(metrics, "novel", ranks),
         language_table(metrics, "any", ranks),
         difference_table(metrics, ranks),
+        *list_tables(metrics, TRACK_TITLES, list_columns(ranks)),
+        *suspicious_table(metrics, WRITER_TITLES),
         online_table(),
         activation_table(metrics, ranks),
         weighting_table(metrics),
-        *ranking_tables(metrics),
+        gold_table(metrics, WRITER_TITLES),
+        *ranking_tables(metrics.get("ranking")),
+        *abtest_tables(metrics.get("abtest")),
     )
 
 
@@ -166,12 +117,17 @@ def hit_columns(ranks: Sequence[int]) -> dict[str, str]:
     return {f"title_hit_rate_at_{k}": f"Title_Hit-Rate@{k}" for k in ranks}
 
 
+def list_columns(ranks: Sequence[int]) -> dict[str, str]:
+    """Key and name of each measure of a list."""
+    return {**_LEVELS, **hit_columns(ranks)}
+
+
 def difference_table(metrics: Metrics, ranks: Sequence[int]) -> Table:
     """Paired differences on the novel track: is a step real, or noise?"""
     columns = {"category_l2": "Category L2", "category_l3": "Category L3", **hit_columns(ranks)}
     rows = tuple(
         (
-            f"{WRITER_TITLES[pair['of']]} – {WRITER_TITLES[pair['over']]}",
+            " – ".join(WRITER_TITLES.get(pair[side], pair[side]) for side in ("of", "over")),
             *(_figure(pair["metrics"], key) for key in columns),
         )
         for pair in metrics["differences"]
@@ -201,15 +157,12 @@ def online_table() -> Table:
 
 def activation_table(metrics: Metrics, ranks: Sequence[int]) -> Table:
     """Table 3: what each step of reasoning activation adds, as far as this run measured it."""
-    refine, align = metrics.get("refine"), metrics.get("align")
-    selects = refine is not None and refine["selects"]
-    rule = align["rule"] if align is not None else None
+    trained, aligned = _training_row(metrics), _papers_alignment(metrics)
+    names = [*_TRAINING, *([trained] if trained and trained not in _TRAINING else [])]
     measured_by = {
         "Untuned": "untuned",
-        "Direct distillation (teacher not shown the answer)": None,
-        "RUPR, without selection": None if selects else "sft",
-        "RUPR + ORFT": "sft" if selects else None,
-        "RUPR + ORFT + POPO": "policy" if selects and rule == "popo" else None,
+        **{name: "sft" if name == trained else None for name in names},
+        "RUPR + ORFT + POPO": "policy" if aligned else None,
     }
     columns = {**_LEVELS, **hit_columns(ranks)}
     rows = tuple(
@@ -223,6 +176,23 @@ def activation_table(metrics: Metrics, ranks: Sequence[int]) -> Table:
         columns=("Training", *columns.values()),
         rows=rows,
     )
+
+
+def _training_row(metrics: Metrics) -> str | None:
+    """The row of Table 3 that this run's student after SFT fills."""
+    refine, distill = metrics.get("refine"), metrics.get("distill") or {}
+    if refine is None:
+        return None
+    chosen = refine["filter"] if refine["selects"] else "none"
+    if distill.get("mode") == "direct":
+        return _DIRECT if chosen == "none" else f"{_DIRECT}, kept by {chosen}"
+    return _RUPR_ROWS.get(chosen, f"RUPR, kept by {chosen}")
+
+
+def _papers_alignment(metrics: Metrics) -> bool:
+    align = metrics.get("align")
+    by_paper = _training_row(metrics) == _RUPR_ROWS["ppl"]
+    return by_paper and align is not None and align["rule"] == "popo"
 
 
 def weighting_table(metrics: Metrics) -> Table:
@@ -258,44 +228,10 @@ def weighting_title(scheme: str) -> str:
     return f"{title}, {where}" if where else title
 
 
-def ranking_tables(metrics: Metrics) -> tuple[Table, ...]:
-    """The ranking model with and without the language features, and the paired differences."""
-    ranking = metrics.get("ranking") or {"arms": {}, "differences": {}, "covered": None}
-    tables = [_ranking_table(ranking, "ranking", "all exposures of the test window")]
-    if ranking["covered"]:
-        covered = ranking["covered"]
-        tables.append(_ranking_table(covered, "ranking-covered", "users with language features"))
-    return tuple(tables)
-
-
-def _ranking_table(ranking: Metrics, key: str, whose: str) -> Table:
-    arms, differences = ranking["arms"], ranking["differences"]
-    rows: list[tuple[Cell, ...]] = [
-        (title, *(_figure(arms[arm], name) if arm in arms else NOT_RUN for name in _RANKING))
-        for arm, title in _ARMS.items()
-    ]
-    rows.extend(
-        (f"{_ARMS[arm]} – base", *(_figure(figures, name) for name in _RANKING))
-        for arm, figures in _in_order(differences, _ARMS)
-    )
-    counts = [
-        f"{ranking[name]:,} {name}"
-        for name in ("exposures", "users", "clicks", "conversions")
-        if name in ranking
-    ]
-    return Table(
-        key=key,
-        title=f"Ranking with language features: {whose}",
-        caption=f"{', '.join(counts) or 'Not ranked yet'}. Intervals over users, differences "
-        "paired; higher is better, but for the log loss.",
-        columns=("Ranking model", *_RANKING.values()),
-        rows=tuple(rows),
-    )
-
-
 def _in_order(figures: Metrics, order: Sequence[str] | Mapping[str, str]) -> list[tuple[str, Any]]:
-    """Items in our order; JSON keeps its keys sorted."""
-    return [(name, figures[name]) for name in order if name in figures]
+    """Items in our order, and those of names that are not ours behind; JSON sorts its keys."""
+    names = [*(name for name in order if name in figures), *sorted(set(figures) - set(order))]
+    return [(name, figures[name]) for name in names]
 
 
 def _weights(align: Metrics) -> tuple[Cell, Cell]:
@@ -315,8 +251,4 @@ def _writer_figure(metrics: Metrics, writer: str | None, track: str, key: str) -
 
 def _figure(figures: Metrics, key: str) -> Cell:
     """A figure by name; none where it is not defined, as for the tags of a trivial answer."""
-    figure = figures.get(key)
-    if figure is None or figure["value"] is None:
-        return NOT_APPLICABLE
-    unit = _UNITS.get(key, "share")
-    return Measured(float(figure["value"]), figure["low"], figure["high"], unit)
+    return figure_cell(figures, key, _UNITS.get(key, "share"))

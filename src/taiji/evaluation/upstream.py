@@ -13,9 +13,10 @@ _KEEPS_ALL = "quantile 1"
 """R is the largest perplexity: the rule of a run without selection."""
 
 
-def distill_figures(candidates: pa.Table) -> dict[str, Any]:
-    """Who wrote, how much, and what came of it."""
+def distill_figures(candidates: pa.Table, mode: str) -> dict[str, Any]:
+    """Who wrote, shown the true next item (`rupr`) or not (`direct`), and what came of it."""
     return {
+        "mode": mode,
         "teachers": sorted(set(candidates["teacher"].to_pylist())),
         "candidates": candidates.num_rows,
         "statuses": dict(Counter(candidates["status"].to_pylist())),
@@ -25,12 +26,14 @@ def distill_figures(candidates: pa.Table) -> dict[str, Any]:
 
 def refine_figures(scored: pa.Table, threshold: Mapping[str, Any]) -> dict[str, Any]:
     """What ORFT kept; medians are None where there is nothing to take them of."""
+    limit = threshold["threshold"]
     kept = scored.filter(scored["kept"])
     rejected = scored.filter(pc.invert(scored["kept"]))
     return {
-        "threshold": float(threshold["threshold"]),
+        "filter": threshold["filter"],
+        "threshold": None if limit is None else float(limit),
         "rule": threshold["rule"],
-        "selects": threshold["rule"] != _KEEPS_ALL,
+        "selects": threshold["filter"] != "none" and threshold["rule"] != _KEEPS_ALL,
         "scored": scored.num_rows,
         "kept": kept.num_rows,
         "kept_share": _share(scored["kept"]),

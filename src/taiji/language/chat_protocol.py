@@ -1,56 +1,85 @@
-"""Reading what a chat endpoint sends: replies, complaints and requests to wait.
+"""Reading what an OpenAI-compatible endpoint sends: answers, complaints and requests to wait.
 
-A server is a stranger: every field may be missing or of another type.
+A server is a stranger: every field may be missing or of another type, and what can be read in
+two ways is not read at all. What the server counts tokens for was paid for, and becomes a reply
+whatever it holds; anything else is no answer and may be asked for again.
 """
 
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NoReturn
 
+from taiji.language.budget import Usage
 from taiji.language.generate import Reply, Status
 from taiji.safe_text import defang
 
 MAX_COMPLAINT_LENGTH = 300
+_CUT_SHORT = ("length", "abort", "error")  # finish reasons of replies that the model did not end
 
 
 class NotAReplyError(Exception):
-    """The body is not a chat completion."""
+    """The body is not what was asked for; the message goes on from "answered, but"."""
 
 
-def read_reply(raw: bytes) -> Reply:
+@dataclass(frozen=True)
+class Answer:
+    """A reply that was paid for.
+
+    Attributes:
+        usage: What the server counted; None if it counts nothing.
+    """
+
+    reply: Reply
+    usage: Usage | None
+
+
+def read_answer(raw: bytes) -> Answer:
     """Read the body of a chat completion.
 
-    Servers that keep a model's reasoning apart (`reasoning_content`, or `reasoning`) get it
-    put back where the model wrote it, between `<think>` and `</think>`.
+    A body that is no chat completion but holds a count of tokens becomes a `malformed` reply.
 
     Raises:
-        NotAReplyError: It is none.
+        NotAReplyError: It is no chat completion, and nothing says that it was paid for.
     """
     try:
-        payload = json.loads(raw)
-        choice = payload["choices"][0]
-        message = choice["message"]
-        finish = choice.get("finish_reason")
-        content = _text(message.get("content"))
-        reasoning = message.get("reasoning_content") or message.get("reasoning")
-        refusal = message.get("refusal")
+        payload = read_json(raw)
+        reply = _reply(payload)
+    except NotAReplyError:
+        usage = read_usage(_leniently(raw))
+        if usage is None:
+            raise
+        return Answer(Reply("", "malformed", usage.completion_tokens), usage)
+    return Answer(reply, read_usage(payload))
+
+
+def read_json(raw: bytes) -> Any:
+    """Strict JSON: UTF-8, no key twice in an object, no NaN.
+
+    Raises:
+        NotAReplyError: It is something else.
+    """
+    try:
+        return json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_each_key_once, parse_constant=_no_number
+        )
+    except UnicodeDecodeError as error:
+        raise NotAReplyError("not in UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise NotAReplyError("not in JSON") from error
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise NotAReplyError("without a message") from error
-    if isinstance(reasoning, str) and reasoning.strip() and "</think>" not in content:
-        content = f"<think>\n{reasoning.strip()}\n</think>\n{content}"
-    status: Status = "ok"
-    if refusal or finish == "content_filter":
-        status = "refused"
-    elif not content.strip():
-        status = "empty"
-    elif finish == "length":
-        status = "truncated"
-    return Reply("" if status == "refused" else content, status, _num_tokens(payload))
+
+
+def read_usage(payload: Any) -> Usage | None:
+    """The tokens that the server counted, if any."""
+    usage = payload.get("usage") if isinstance(payload, dict) else None
+    if not isinstance(usage, dict):
+        return None
+    counts = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
+    prompt, completion = (count if type(count) is int and count > 0 else 0 for count in counts)
+    return Usage(prompt, completion) if prompt + completion else None
 
 
 def read_complaint(raw: bytes, key: str) -> str:
@@ -85,6 +114,41 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
+def _reply(payload: Any) -> Reply:
+    """The one reply of a chat completion.
+
+    Servers that keep a model's reasoning apart (`reasoning_content`, or `reasoning`) get it
+    put back where the model wrote it, between `<think>` and `</think>`.
+    """
+    try:
+        (choice,) = payload["choices"]
+        message = choice["message"]
+        finish = choice.get("finish_reason")
+        content = _text(message.get("content"))
+        reasoning = message.get("reasoning_content") or message.get("reasoning")
+        refusal = message.get("refusal")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise NotAReplyError("without a message") from error
+    except ValueError as error:
+        raise NotAReplyError("with no choice, or with several") from error
+    status: Status = "ok"
+    if refusal or finish == "content_filter":
+        status = "refused"
+    elif finish in _CUT_SHORT:
+        status = "truncated" if content.strip() or reasoning else "empty"
+    elif not content.strip():
+        status = "empty"
+    if isinstance(reasoning, str) and reasoning.strip() and "</think>" not in content:
+        content = f"<think>\n{reasoning.strip()}\n</think>\n{content}"
+    try:
+        content.encode()
+    except UnicodeEncodeError as error:  # JSON can hold lone surrogates, which no file can
+        raise NotAReplyError("with half a character") from error
+    usage = read_usage(payload)
+    num_tokens = usage.completion_tokens if usage else 0
+    return Reply("" if status == "refused" else content, status, num_tokens)
+
+
 def _text(content: Any) -> str:
     """A message's content: text, a list of parts, or nothing."""
     if isinstance(content, list):
@@ -96,7 +160,20 @@ def _text(content: Any) -> str:
     return content
 
 
-def _num_tokens(payload: Mapping[str, Any]) -> int:
-    usage = payload.get("usage")
-    count = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    return count if isinstance(count, int) else 0
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise NotAReplyError("with a key twice")
+    return values
+
+
+def _no_number(constant: str) -> NoReturn:
+    raise NotAReplyError(f"with {constant}")
+
+
+def _leniently(raw: bytes) -> Any:
+    """The body as far as it can be read at all; None if it cannot."""
+    try:
+        return json.loads(raw.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None

@@ -3,7 +3,8 @@
 Shape suffixes: N texts, U distinct texts, D dimensions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -11,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from taiji.config import Compute
 from taiji.errors import DivergenceError, EngineError
 from taiji.language.models import quiet_loading, resolve_model
+from taiji.language.workers import Worker, work
 
 Vectors = NDArray[np.float32]
+
+_PIECE_TEXTS = 1024
 
 
 class TextEncoder(Protocol):
@@ -80,3 +85,27 @@ class SentenceEncoder:
         if not np.isfinite(vectors_UD).all():
             raise DivergenceError(f"encoder {self.name}: a vector is not finite")
         return vectors_UD[[rows.get(text, len(rows)) for text in texts]]
+
+
+def encode_texts(
+    compute: Compute, load: Callable[[], TextEncoder], texts: Sequence[str]
+) -> Vectors:
+    """Vectors (N, D) of texts, computed wherever `compute` says.
+
+    Args:
+        compute: Where.
+        load: Makes the encoder, once for each worker.
+        texts: At least one. Each distinct text is computed once.
+    """
+    distinct = list(dict.fromkeys(texts))
+    starts = range(0, len(distinct), _PIECE_TEXTS)
+    pieces = {n: distinct[start : start + _PIECE_TEXTS] for n, start in enumerate(starts)}
+    parts = dict(work(compute, partial(_encoding, load), pieces))
+    rows = {text: row for row, text in enumerate(distinct)}
+    vectors: Vectors = np.concatenate([parts[number] for number in pieces])
+    return vectors[[rows[text] for text in texts]]
+
+
+def _encoding(load: Callable[[], TextEncoder]) -> Worker[Sequence[str], Vectors]:
+    encoder = load()
+    return lambda texts, note: encoder.encode(texts)

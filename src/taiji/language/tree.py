@@ -27,20 +27,20 @@ _KERNELS = ("sdpa", "eager", "flex_attention")
 
 
 @dataclass(frozen=True)
-class Tree:
-    """A packed row, ready to be passed to a causal model.
+class Layout:
+    """Where the tokens of a packed row lie, before they are tensors.
 
     Attributes:
-        input_ids: (1, T).
-        position_ids: (1, T).
-        attention_mask: As `tree_mask` makes it.
+        ids: T token ids.
+        positions: T positions; each branch counts on from the prompt.
+        owners: T owners, for `tree_mask`.
         spans: Where each branch lies in the row, as (start, stop).
         prompt_length: P; the prompt is the first P tokens.
     """
 
-    input_ids: Tensor
-    position_ids: Tensor
-    attention_mask: Any
+    ids: list[int]
+    positions: list[int]
+    owners: list[int]
     spans: tuple[tuple[int, int], ...]
     prompt_length: int
 
@@ -53,22 +53,15 @@ class Tree:
         return [self.prompt_length - 1, *range(start, stop - 1)] if stop > start else []
 
 
-def pack(
-    prompt_ids: Sequence[int], branches: Sequence[Sequence[int]], model: PreTrainedModel
-) -> Tree:
-    """Pack a prompt and its branches into one row.
-
-    Args:
-        prompt_ids: At least one token.
-        branches: Continuations, at least one; they do not see each other.
-        model: Whose kernel, type and device the row must suit.
+def lay_out(prompt_ids: Sequence[int], branches: Sequence[Sequence[int]]) -> Layout:
+    """Lay a prompt and its branches out in one row.
 
     Raises:
         ValueError: There is no prompt or no branch.
     """
     if not prompt_ids or not branches:
-        raise ValueError("pack needs a prompt of at least one token and at least one branch")
-    prompt_length, device = len(prompt_ids), model.device
+        raise ValueError("a row needs a prompt of at least one token and at least one branch")
+    prompt_length = len(prompt_ids)
     ids, positions = list(prompt_ids), list(range(prompt_length))
     owners, spans = [PROMPT] * prompt_length, []
     for owner, branch in enumerate(branches):
@@ -76,12 +69,41 @@ def pack(
         ids.extend(branch)
         positions.extend(range(prompt_length, prompt_length + len(branch)))
         owners.extend([owner] * len(branch))
+    return Layout(ids, positions, owners, tuple(spans), prompt_length)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Packed rows, ready to be passed to a causal model.
+
+    Attributes:
+        input_ids: (R, T), padded at the end.
+        position_ids: (R, T).
+        attention_mask: As `tree_mask` makes it.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    attention_mask: Any
+
+
+def pack(rows: Sequence[Layout], model: PreTrainedModel) -> Tree:
+    """Make tensors of rows.
+
+    Args:
+        rows: At least one.
+        model: Whose kernel, type and device they must suit.
+    """
+    num_tokens = max(len(row.ids) for row in rows)
+
+    def padded(lists: Sequence[Sequence[int]], filling: int) -> Tensor:
+        filled = [[*row, *[filling] * (num_tokens - len(row))] for row in lists]
+        return torch.tensor(filled, device=model.device)
+
     return Tree(
-        input_ids=torch.tensor([ids], device=device),
-        position_ids=torch.tensor([positions], device=device),
-        attention_mask=tree_mask(torch.tensor([owners], device=device), model),
-        spans=tuple(spans),
-        prompt_length=prompt_length,
+        input_ids=padded([row.ids for row in rows], 0),
+        position_ids=padded([row.positions for row in rows], 0),
+        attention_mask=tree_mask(padded([row.owners for row in rows], PADDING), model),
     )
 
 

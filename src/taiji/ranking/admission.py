@@ -1,16 +1,18 @@
 """Is a ranking model fit to be a reward? Figures over a grid of users and items.
 
 A model can have a fine AUC and yet say the same of everybody; a policy trained on it learns
-one constant answer. AUC alone must not admit a ranking model.
+one constant answer. AUC alone must not admit a ranking model, so four bounds stand before it.
 
 Shape suffixes: U users, I items.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from taiji.config import SimulateSection
 from taiji.errors import DivergenceError
 
 Array = NDArray[np.float64]
@@ -59,3 +61,48 @@ def admit(ctcvr_UI: Array) -> Admission:
         constant_capture=float((ctcvr_UI.mean(axis=0).max() - mean) / personal),
         num_best_items=int(np.unique(ctcvr_UI.argmax(axis=1)).size),
     )
+
+
+def shortcomings(figures: Mapping[str, float], section: SimulateSection) -> list[str]:
+    """In words, which of the bounds a ranking model misses; none is what admits it.
+
+    Args:
+        figures: `interaction_share` of the model; `reward_constant_capture` and
+            `reward_best_items` of the reward, after discount and normaliser; `ctcvr_gauc` and
+            `ctcvr_gauc_popularity`, which are left out where they are not defined.
+        section: The bounds.
+    """
+    found = []
+    if (share := figures["interaction_share"]) < section.min_interaction_share:
+        found.append(
+            f"only {share:.3f} of the variance of log pCTCVR depends on user and item together "
+            f"(simulate.min_interaction_share {section.min_interaction_share:g}): more exposures "
+            "or ranker.epochs teach it more"
+        )
+    if (capture := figures["reward_constant_capture"]) > section.max_constant_capture:
+        found.append(
+            f"one answer to everybody wins {capture:.3f} of what a perfect policy wins "
+            f"(simulate.max_constant_capture {section.max_constant_capture:g}): raise "
+            "simulate.popularity_discount or take another simulate.normaliser"
+        )
+    if (items := figures["reward_best_items"]) < section.min_best_items:
+        found.append(
+            f"{items:.0f} items are somebody's best (simulate.min_best_items "
+            f"{section.min_best_items}): raise simulate.popularity_discount"
+        )
+    if "ctcvr_gauc" not in figures:
+        found.append(
+            "no user of the validation weeks has both outcomes, so its lead over popularity is "
+            "not known: raise data.exposure_share"
+        )
+    elif (lead := gauc_lead(figures)) < section.min_gauc_lead:
+        found.append(
+            f"its GAUC is {lead:+.3f} from that of the items' popularity (simulate.min_gauc_lead "
+            f"{section.min_gauc_lead:g}): more exposures or ranker.epochs teach it more"
+        )
+    return found
+
+
+def gauc_lead(figures: Mapping[str, float]) -> float:
+    """What the model knows of a user's choice beyond what everybody buys."""
+    return figures["ctcvr_gauc"] - figures["ctcvr_gauc_popularity"]

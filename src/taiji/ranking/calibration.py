@@ -1,7 +1,17 @@
-"""Platt scaling: sigmoid(slope * logit + shift), fitted once and then frozen.
+"""Platt scaling of both factors: sigmoid(slope * logit + shift), fitted once and then frozen.
 
-Two parameters with a weak pull towards the identity, so that a handful of conversions cannot
-overturn the model. The slope is positive by construction: calibration never changes a ranking.
+The click tower is fitted to clicks; the conversion tower so that the *product* fits clicks that
+convert, over all impressions. pCTCVR thus stays a product and never exceeds pCTR. Isotonic
+regression would fit as well, but ties pairs, and a reward with ties teaches nothing.
+
+Fitted on visits held out at random from the whole training window. The latest stretch of it would
+follow a drift, but on Complete Journey one week of promotions says little of the next: fitted
+on the last 15 %, predicted over actual conversions of the following weeks was 1.29 to 1.33 over
+three seeds, fitted on visits 0.91 to 1.05.
+
+Two parameters a tower with a weak pull towards the identity, so that a handful of conversions
+cannot overturn the model. The slope is positive by construction: within a tower, calibration
+never changes a ranking.
 """
 
 from dataclasses import dataclass
@@ -12,10 +22,26 @@ from numpy.typing import NDArray
 from taiji.errors import DivergenceError
 
 Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+CALIBRATION_SHARE = 0.15
+"""Share of the visits that are kept from training, for calibration."""
 
 _PULL = 1.0  # precision of the prior on log(slope) and shift
 _MAX_STEPS = 100
 _TOLERANCE = 1e-10
+
+
+def held_out(histories_N: Ints, seed: int) -> tuple[Ints, Ints]:
+    """Rows to train on, and rows to calibrate on; pairs of one history stay together.
+
+    Args:
+        histories_N: `Pairs.histories()`.
+        seed: Of the draw.
+    """
+    histories, history_N = np.unique(histories_N, return_inverse=True)
+    chosen = np.random.default_rng((seed, 2)).random(histories.size) < CALIBRATION_SHARE
+    return np.flatnonzero(~chosen[history_N]), np.flatnonzero(chosen[history_N])
 
 
 @dataclass(frozen=True)
@@ -30,19 +56,25 @@ class Platt:
         return _sigmoid(np.exp(self.log_slope) * logits_N + self.shift)
 
     @classmethod
-    def fit(cls, logits_N: Array, labels_N: Array) -> "Platt":
+    def fit(cls, logits_N: Array, labels_N: Array, factor_N: Array | None = None) -> "Platt":
         """Newton's method with halved steps on the penalised log-likelihood.
+
+        Args:
+            logits_N: To be mapped.
+            labels_N: What happened, with probability factor * sigmoid(slope * logit + shift).
+            factor_N: The chance of what must happen before; 1 if nothing must.
 
         Raises:
             DivergenceError: A logit is NaN or infinite.
         """
         if not np.isfinite(logits_N).all():
             raise DivergenceError("calibration: a logit of the ranking model is not finite")
+        rows = _Rows.of(logits_N, labels_N, np.ones(1) if factor_N is None else factor_N)
         at = np.zeros(2)
-        loss = _penalised_loss(at, logits_N, labels_N)
+        loss = rows.penalised_loss(at)
         for _ in range(_MAX_STEPS):
-            step = _newton_step(at, logits_N, labels_N)
-            while (smaller := _penalised_loss(at - step, logits_N, labels_N)) > loss:
+            step = rows.newton_step(at)
+            while (smaller := rows.penalised_loss(at - step)) > loss:
                 step = step / 2
                 if np.abs(step).max() < _TOLERANCE:
                     return cls(float(at[0]), float(at[1]))
@@ -52,19 +84,62 @@ class Platt:
         return cls(float(at[0]), float(at[1]))
 
 
-def _penalised_loss(at: Array, logits_N: Array, labels_N: Array) -> float:
-    z = np.exp(at[0]) * logits_N + at[1]
-    return float((np.logaddexp(0, z) - labels_N * z).sum() + _PULL * (at @ at) / 2)
+@dataclass(frozen=True)
+class Calibration:
+    """Of the two towers of a ranking model."""
+
+    click: Platt = Platt()
+    conversion: Platt = Platt()
+
+    @classmethod
+    def fit(cls, ctr_N: Array, cvr_N: Array, click_N: Array, both_N: Array) -> "Calibration":
+        """From the towers' logits, the clicks, and the clicks that converted.
+
+        Raises:
+            DivergenceError: A logit is NaN or infinite.
+        """
+        click = Platt.fit(ctr_N, click_N)
+        return cls(click, Platt.fit(cvr_N, both_N, click.apply(ctr_N)))
+
+    def apply(self, ctr_N: Array, cvr_N: Array) -> tuple[Array, Array]:
+        """pCTR and pCTCVR from the towers' logits."""
+        click_N = self.click.apply(ctr_N)
+        return click_N, click_N * self.conversion.apply(cvr_N)
 
 
-def _newton_step(at: Array, logits_N: Array, labels_N: Array) -> Array:
-    """The step by the expected curvature, which is positive wherever we are."""
-    scaled = np.exp(at[0]) * logits_N  # also the derivative of z with respect to log(slope)
-    p = _sigmoid(scaled + at[1])
-    slopes = np.stack([scaled, np.ones_like(scaled)])
-    gradient = slopes @ (p - labels_N) + _PULL * at
-    curvature = (slopes * (p * (1 - p))) @ slopes.T + _PULL * np.eye(2)
-    return np.linalg.solve(curvature, gradient)
+@dataclass(frozen=True)
+class _Rows:
+    logits: Array
+    labels: Array
+    log_factor: Array
+    log_rest: Array  # log(1 - factor)
+
+    @classmethod
+    def of(cls, logits: Array, labels: Array, factor: Array) -> "_Rows":
+        with np.errstate(divide="ignore"):  # a factor of 1 leaves no rest, and log(0) is right
+            log_rest = np.log1p(-factor)
+        return cls(logits, labels, np.log(np.maximum(factor, np.finfo(float).tiny)), log_rest)
+
+    def penalised_loss(self, at: Array) -> float:
+        z = np.exp(at[0]) * self.logits + at[1]
+        log_p = self.log_factor - np.logaddexp(0, -z)
+        likelihood = self.labels * log_p + (1 - self.labels) * self._log_not(z)
+        return float(_PULL * (at @ at) / 2 - likelihood.sum())
+
+    def newton_step(self, at: Array) -> Array:
+        """The step by the expected curvature, which is positive wherever we are."""
+        scaled = np.exp(at[0]) * self.logits  # also the derivative of z by log(slope)
+        z = scaled + at[1]
+        p, not_s = np.exp(self.log_factor) * _sigmoid(z), _sigmoid(-z)
+        of_not = np.exp(-np.logaddexp(0, z) - self._log_not(z))  # (1 - s) / (1 - p)
+        slopes = np.stack([scaled, np.ones_like(scaled)])
+        gradient = slopes @ ((p - self.labels) * of_not) + _PULL * at
+        curvature = (slopes * (p * not_s * of_not)) @ slopes.T + _PULL * np.eye(2)
+        return np.linalg.solve(curvature, gradient)
+
+    def _log_not(self, z: Array) -> Array:
+        """log(1 - factor * sigmoid(z)), finite wherever z is."""
+        return np.logaddexp(-np.logaddexp(0, z), self.log_rest - np.logaddexp(0, -z))
 
 
 def _sigmoid(z: Array) -> Array:

@@ -3,17 +3,25 @@
 Shape suffixes: N users with text, D dimensions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from taiji.ranking.neighbours import most_similar_other_user
+from taiji.ranking.neighbours import Neighbours
 from taiji.ranking.pairs import AsOf
 from taiji.ranking.quantise import Codebook
 from taiji.schema import USER_FEATURES
+
+DEFAULTS = pa.schema([*USER_FEATURES, pa.field("reason", pa.string(), nullable=False)])
+"""Users without features of their own: the row that stands for the missing, and why."""
+
+MISSING_CODE = -1
+FAILURES = frozenset({"refused", "http_error", "timeout"})
+"""Statuses whose text, if there is any, is not about the user."""
 
 
 def feature_text(cot: str, answer: str) -> str:
@@ -21,28 +29,45 @@ def feature_text(cot: str, answer: str) -> str:
     return "\n".join(part for part in (cot.strip(), answer.strip()) if part)
 
 
+def why_default(*, known: bool, status: str, text: str) -> str | None:
+    """Why a user gets the default features; None if they get their own.
+
+    Args:
+        known: Whether the prompt said anything of the user: a profile or a history. Without,
+            the text is made up and would bring strangers together.
+        status: Of the reply.
+        text: What was made of the reply.
+    """
+    if not known:
+        return "nothing_known"
+    if status in FAILURES:
+        return status
+    return None if text.strip() else "empty"
+
+
 def user_features(
     examples: pa.Table,
     embeddings_ND: NDArray[np.float32],
     codebook: Codebook,
     asof: AsOf,
+    nearest: Neighbours,
     neighbour_items: int,
 ) -> pa.Table:
     """Codes and borrowed sequence of the users of one split, as `schema.USER_FEATURES`.
 
-    The neighbour is sought among the same split only, and lends what they had bought before
-    the *borrower's* cut-off: nothing that a service could not have known then.
+    The neighbour lends what they had bought before the *borrower's* cut-off: nothing that a
+    service could not have known then.
 
     Args:
         examples: example_id, user_id, split and cutoff of N users.
         embeddings_ND: Unit vectors of their texts.
         codebook: Frozen.
         asof: The event log.
+        nearest: The most similar other user of each, among the same split.
         neighbour_items: How many items are borrowed (paper: 100).
     """
     users: Sequence[str] = examples["user_id"].to_pylist()
     cutoffs: Sequence[datetime] = examples["cutoff"].to_pylist()
-    nearest = most_similar_other_user(embeddings_ND)
     neighbours = [users[row] for row in nearest.rows]
     return pa.table(
         {
@@ -56,3 +81,22 @@ def user_features(
         },
         schema=USER_FEATURES,
     )
+
+
+def default_features(examples: Sequence[Mapping[str, Any]], sub_vectors: int) -> pa.Table:
+    """The same for users without features of their own, as `DEFAULTS`.
+
+    Every code is that of the missing and nothing is borrowed: what the ranking model is given
+    for any user that it finds no features of.
+
+    Args:
+        examples: example_id, user_id, split and reason of each.
+        sub_vectors: M of the codebook that the others have.
+    """
+    nobody = {
+        "codes": [MISSING_CODE] * sub_vectors,
+        "neighbour_user_id": "",
+        "similarity": 0.0,
+        "neighbour_item_ids": [],
+    }
+    return pa.Table.from_pylist([{**row, **nobody} for row in examples], DEFAULTS)

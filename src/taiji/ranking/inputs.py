@@ -1,10 +1,11 @@
 """From pairs to the rows of a model's embedding tables, batch by batch.
 
-Shape suffixes: N pairs, K categorical fields, L items of a sequence, M codes, U users.
+Shape suffixes: N pairs, K categorical fields, L items of a sequence, M codes, U users, V width
+of a dense vector.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,10 @@ from taiji.ranking.model import PADDING, UNKNOWN, Batch
 from taiji.ranking.pairs import Pairs
 
 Ints = NDArray[np.int64]
-Arm = Literal["base", "intra", "cross", "both"]
+Floats = NDArray[np.float32]
+Arm = Literal["base", "intra", "cross", "both", "vectors"]
+"""Blocks that a ranking model may see: none, codes, the cross-user sequence, both of these, or
+in their place the embedding itself, as KAR (arXiv 2306.10933) feeds it."""
 
 MIN_COUNT = 3
 """Values that training saw less often share the row of the unknown, which so gets trained."""
@@ -72,22 +76,37 @@ class LanguageFeatures:
         neighbour_items: (U + 1, L); catalogue rows of the nearest other user's items,
             newest first, then -1; a last row of -1 as above.
         num_codes: How many values a code can take.
+        vectors: (U + 1, V); embeddings of the users' texts; a last row of zeros as above.
     """
 
     user_ids: tuple[str, ...]
     codes: NDArray[np.int32]
     neighbour_items: NDArray[np.int32]
     num_codes: int
+    vectors: Floats
 
     @classmethod
     def from_table(
-        cls, table: pa.Table, item_ids: Sequence[str], *, num_codes: int, neighbour_items: int
+        cls,
+        table: pa.Table,
+        item_ids: Sequence[str],
+        *,
+        num_codes: int,
+        neighbour_items: int,
+        vectors: Floats | None = None,
     ) -> "LanguageFeatures":
         """Read one split of `schema.USER_FEATURES`.
 
+        Args:
+            table: One row a user.
+            item_ids: The catalogue.
+            num_codes: How many values a code can take.
+            neighbour_items: L; longer sequences lose their oldest items.
+            vectors: (U, V), a row for each row of the table; none if no arm asks for them.
+
         Raises:
-            DataError: A user stands there twice, a code is out of range, or an item is not in
-                the catalogue.
+            DataError: A user stands there twice, a code is out of range, an item is not in
+                the catalogue, or the vectors are not one finite row a user.
         """
         users = tuple(table["user_id"].to_pylist())
         if len(set(users)) != len(users):
@@ -104,15 +123,26 @@ class LanguageFeatures:
                 raise DataError(f"user features: item {error} is not in the catalogue") from error
             neighbour[row, : len(known)] = known
         missing = np.full((1, codes.shape[1]), -1, dtype=np.int32)
-        return cls(users, np.concatenate([codes, missing]), neighbour, num_codes)
+        return cls(
+            users, np.concatenate([codes, missing]), neighbour, num_codes, _rows_of(vectors, users)
+        )
 
     def for_arm(self, arm: Arm) -> "LanguageFeatures":
-        """The blocks that an arm of the comparison may see; the others get width 0."""
-        codes = self.codes if arm in ("intra", "both") else self.codes[:, :0]
+        """The blocks that an arm of the comparison may see; the others get width 0.
+
+        Raises:
+            DataError: The arm of dense vectors is asked for where none were given.
+        """
+        if arm == "vectors" and not self.vectors.shape[1]:
+            raise DataError("user features: no vectors for the arm `vectors`: rerun the stage")
+        with_codes = arm in ("intra", "both")
+        codes = self.codes if with_codes else self.codes[:, :0]
         neighbour = (
             self.neighbour_items if arm in ("cross", "both") else self.neighbour_items[:, :0]
         )
-        return replace(self, codes=codes, neighbour_items=neighbour)
+        vectors = self.vectors if arm == "vectors" else self.vectors[:, :0]
+        num_codes = self.num_codes if with_codes else 0
+        return LanguageFeatures(self.user_ids, codes, neighbour, num_codes, vectors)
 
     def rows(self, user_ids: NDArray[np.object_]) -> Ints:
         """Row of each user; -1, the row of the missing, for users without features."""
@@ -120,8 +150,24 @@ class LanguageFeatures:
         return np.array([place.get(user, -1) for user in user_ids], dtype=np.int64)
 
 
+def _rows_of(vectors: Floats | None, users: tuple[str, ...]) -> Floats:
+    """The vectors and, below them, the zeros of users who have none."""
+    if vectors is None:
+        return np.zeros((len(users) + 1, 0), dtype=np.float32)
+    if vectors.ndim != 2 or len(vectors) != len(users) or not np.isfinite(vectors).all():
+        raise DataError(
+            f"user features: vectors of shape {vectors.shape} for {len(users)} users: one finite "
+            "row a user is needed; rerun `taiji features`"
+        )
+    return np.pad(vectors.astype(np.float32), ((0, 1), (0, 0)))
+
+
 NO_LANGUAGE = LanguageFeatures(
-    (), np.empty((1, 0), dtype=np.int32), np.empty((1, 0), dtype=np.int32), num_codes=0
+    (),
+    codes=np.empty((1, 0), dtype=np.int32),
+    neighbour_items=np.empty((1, 0), dtype=np.int32),
+    num_codes=0,
+    vectors=np.empty((1, 0), dtype=np.float32),
 )
 """What the base arm is given."""
 
@@ -159,16 +205,22 @@ class Inputs:
         self._l3_of_item = np.append(tables["l3"][pairs.item_l3], PADDING)
         self._language = language
         self._user_N = language.rows(pairs.user_ids)
+        self._history_N = pairs.histories()
 
     def __len__(self) -> int:
         """Number of pairs."""
         return len(self._pairs)
 
     def batch(self, rows: Ints) -> Batch:
-        """Tensors of the pairs at `rows`."""
-        own = self._pairs.own_items(rows, self._own_items)
+        """Tensors of the pairs at `rows`.
+
+        The candidates of one user at one moment share their sequences, which are then looked up
+        once.
+        """
         user = self._user_N[rows]
-        neighbour = self._language.neighbour_items[user]
+        of_sequences = rows[:1] if self._one_past(rows) else rows
+        own = self._pairs.own_items(of_sequences, self._own_items)
+        neighbour = self._language.neighbour_items[self._user_N[of_sequences]]
         codes = self._language.codes[user].astype(np.int64) + 1
         return Batch(
             dense=torch.from_numpy(self._pairs.dense[rows]),
@@ -178,4 +230,8 @@ class Inputs:
             neighbour_items=torch.from_numpy(self._item_rows[neighbour]),
             neighbour_l3=torch.from_numpy(self._l3_of_item[neighbour]),
             codes=torch.from_numpy(codes),
+            vectors=torch.from_numpy(self._language.vectors[user]),
         )
+
+    def _one_past(self, rows: Ints) -> bool:
+        return all((of[rows] == of[rows[:1]]).all() for of in (self._history_N, self._user_N))

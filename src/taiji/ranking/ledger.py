@@ -78,6 +78,20 @@ class Ledger:
         return key * (self._moments.size + 1) + np.searchsorted(self._moments, moment)
 
 
+def joint_key(high: Ints, low: Ints) -> Ints:
+    """One integer for a pair of codes; a null category (-1) gets a key of its own."""
+    return np.asarray((high << 32) + low + 1, dtype=np.int64)
+
+
+def user_weeks(key: Ints, week: Ints, user: Ints) -> dict[str, Ints]:
+    """1 at one event of each key, week and user: a user counts once a week."""
+    order = np.lexsort((user, week, key))
+    changes = [np.diff(column[order], prepend=-2) != 0 for column in (key, week, user)]
+    first = np.zeros(key.size, dtype=np.int64)
+    first[order] = np.logical_or.reduce(changes)
+    return {"user_weeks": first}
+
+
 def _pick(values_R: Ints, rows_N: Ints, some_N: NDArray[np.bool_]) -> Ints:
     picked = np.zeros(rows_N.size, dtype=np.int64)
     picked[some_N] = values_R[rows_N[some_N]]

@@ -1,9 +1,17 @@
-"""Cross-user features: the most similar other user, by exact cosine.
+"""Cross-user features: the most similar other user, by cosine.
 
-Shape suffixes: N users, D dimensions.
+Exact search compares everybody with everybody: right, and quadratic. Beyond a few hundred
+thousand users `ivf` looks only into the cells nearest to a user, over vectors of a byte a
+dimension, and takes the best of what it finds by the true cosine; `hnsw` walks a graph over
+the full vectors. Codes of `quantise` are no index: by them alone two of three neighbours are
+wrong.
+
+Shape suffixes: N rows, Q queries among them, K candidates, D dimensions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import faiss
 import numpy as np
@@ -11,41 +19,150 @@ from numpy.typing import NDArray
 
 from taiji.errors import DataError
 
+Search = Literal["exact", "ivf", "hnsw"]
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+PROBED_CELLS = 16
+GRAPH_LINKS, GRAPH_EFFORT = 32, 64
+_CANDIDATES = 8  # of each query at first: enough to re-rank, and for a few rows of one's own
+_VECTORS_AT_ONCE = 65_536  # gathered to be compared: 100 MB of 384 dimensions
+_SAME_COSINE = 1e-5  # float32 sums in another order
+
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The nearest other user of each user.
+    """The nearest other user of each row.
 
     Attributes:
         rows: (N,) row of the neighbour.
         similarity: (N,) cosine to it.
     """
 
-    rows: NDArray[np.int64]
-    similarity: NDArray[np.float32]
+    rows: Ints
+    similarity: Floats
 
 
-def most_similar_other_user(embeddings_ND: NDArray[np.float32]) -> Neighbours:
-    """Top-1 by inner product of unit vectors, one row a user, never the user.
+def most_similar_other_user(
+    embeddings_ND: Floats, user_ids: Sequence[str], search: Search = "exact"
+) -> Neighbours:
+    """Top-1 by inner product of unit vectors, never a row of the same user.
 
-    Two are asked for, because a user is among their own nearest; where twins crowd the user
-    out, the first of them serves.
+    Args:
+        embeddings_ND: Unit vectors, a row a text.
+        user_ids: Whose text each row is; a user may have several.
+        search: How; where an approximate index finds no other user, the exact one serves.
 
     Raises:
         DataError: There are fewer than two users.
     """
-    num_users, dimension = embeddings_ND.shape
-    if num_users < 2:
+    users = _user_codes(user_ids)
+    embeddings_ND = np.ascontiguousarray(embeddings_ND)
+    index = build_index(embeddings_ND, search)
+    return search_others(index, embeddings_ND, users, np.arange(len(users)))
+
+
+def recall_at_1(
+    found: Neighbours,
+    embeddings_ND: Floats,
+    user_ids: Sequence[str],
+    *,
+    sample: int = 1000,
+    seed: int = 0,
+) -> float:
+    """Share of sampled rows whose neighbour is as near as the nearest that there is."""
+    users = _user_codes(user_ids)
+    size = min(sample, len(users))
+    rows = np.random.default_rng(seed).choice(len(users), size=size, replace=False)
+    embeddings_ND = np.ascontiguousarray(embeddings_ND)
+    best = search_others(build_index(embeddings_ND, "exact"), embeddings_ND, users, rows)
+    return float((found.similarity[rows] >= best.similarity - _SAME_COSINE).mean())
+
+
+def build_index(embeddings_ND: Floats, search: Search) -> faiss.Index:
+    """A Faiss index over all rows.
+
+    A graph that several threads build may differ a little from run to run; the others do not.
+    """
+    num_rows, dimension = embeddings_ND.shape
+    index: faiss.Index
+    match search:
+        case "exact":
+            index = faiss.IndexFlatIP(dimension)
+        case "ivf":
+            index = _cells(num_rows, dimension)
+            index.train(embeddings_ND)
+        case "hnsw":
+            index = _graph(dimension)
+    index.add(embeddings_ND)
+    return index
+
+
+def _cells(num_rows: int, dimension: int) -> faiss.IndexIVFScalarQuantizer:
+    index = faiss.IndexIVFScalarQuantizer(
+        faiss.IndexFlatIP(dimension),
+        dimension,
+        max(1, int(2 * num_rows**0.5)),
+        faiss.ScalarQuantizer.QT_8bit,
+        faiss.METRIC_INNER_PRODUCT,
+    )
+    index.cp.min_points_per_centroid = 1  # Faiss asks for 39 on stderr
+    index.nprobe = PROBED_CELLS
+    return index
+
+
+def _graph(dimension: int) -> faiss.IndexHNSWFlat:
+    index = faiss.IndexHNSWFlat(dimension, GRAPH_LINKS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efSearch = GRAPH_EFFORT
+    return index
+
+
+def _user_codes(user_ids: Sequence[str]) -> Ints:
+    known, codes = np.unique(np.asarray(user_ids), return_inverse=True)
+    if len(known) < 2:
         raise DataError(
-            f"features: {num_users} users with text in a split: at least 2 are needed to find "
+            f"features: {len(known)} users with text in a split: at least 2 are needed to find "
             "a neighbour; raise data.num_rank_users"
         )
-    index = faiss.IndexFlatIP(dimension)
-    embeddings_ND = np.ascontiguousarray(embeddings_ND)
-    index.add(embeddings_ND)
-    similarity_N2, rows_N2 = index.search(embeddings_ND, 2)
-    first_is_self = rows_N2[:, 0] == np.arange(num_users)
-    return Neighbours(
-        np.where(first_is_self, rows_N2[:, 1], rows_N2[:, 0]),
-        np.where(first_is_self, similarity_N2[:, 1], similarity_N2[:, 0]),
-    )
+    return codes
+
+
+def search_others(
+    index: faiss.Index, embeddings_ND: Floats, users: Ints, queries: Ints
+) -> Neighbours:
+    """The nearest row of another user for each of some rows.
+
+    More and more candidates are asked for until one of them is somebody else.
+
+    Args:
+        index: Over all rows, by `build_index`.
+        embeddings_ND: The same rows.
+        users: (N,) a number for each user, of at least two.
+        queries: (Q,) rows whose neighbour is sought.
+    """
+    rows = np.full(len(queries), -1, dtype=np.int64)
+    similarity = np.full(len(queries), -np.inf, dtype=np.float32)
+    todo, num_candidates = np.arange(len(queries)), _CANDIDATES
+    while todo.size:
+        if num_candidates // 4 >= len(users):  # all were asked for: the index has blind spots
+            index = build_index(embeddings_ND, "exact")
+        asked = min(num_candidates, len(users))
+        for part in np.array_split(todo, -(-todo.size * asked // _VECTORS_AT_ONCE)):
+            found = _best_of(index, embeddings_ND, users, queries[part], asked)
+            rows[part], similarity[part] = found
+        todo = todo[similarity[todo] == -np.inf]
+        num_candidates *= 4
+    return Neighbours(rows, similarity)
+
+
+def _best_of(
+    index: faiss.Index, embeddings_ND: Floats, users: Ints, queries_Q: Ints, num_candidates: int
+) -> tuple[Ints, Floats]:
+    """The best candidate by true cosine that is another user's; -inf where there is none."""
+    _, rows_QK = index.search(embeddings_ND[queries_Q], num_candidates)
+    cosine_QK = np.einsum("qkd,qd->qk", embeddings_ND[rows_QK], embeddings_ND[queries_Q])
+    other_QK = (rows_QK >= 0) & (users[rows_QK] != users[queries_Q][:, None])
+    cosine_QK = np.where(other_QK, cosine_QK, -np.inf).astype(np.float32)
+    best_Q = cosine_QK.argmax(axis=1)
+    each = np.arange(len(queries_Q))
+    return rows_QK[each, best_Q], cosine_QK[each, best_Q]

@@ -27,7 +27,7 @@ from taiji.ranking.columns import (
     profile_columns,
     to_microseconds,
 )
-from taiji.ranking.ledger import Ledger, State
+from taiji.ranking.ledger import Ledger, State, joint_key, user_weeks
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -74,6 +74,10 @@ class Pairs:
             _start=self._start[rows],
             _stop=self._stop[rows],
         )
+
+    def histories(self) -> Ints:
+        """A number for each pair, the same for pairs of a user with the same past."""
+        return joint_key(self._start, self._stop)
 
     def own_items(self, rows: Ints, length: int) -> NDArray[np.int32]:
         """Catalogue rows of the last `length` items before each pair, newest first, then -1."""
@@ -168,6 +172,12 @@ class AsOf:
         rows = _last(self._events, start, stop, length)
         return [[self.item_ids[item] for item in row if item >= 0] for row in rows]
 
+    def history_lengths(self, user_ids: NDArray[np.object_], moment: datetime) -> Ints:
+        """How many events each user had before a moment."""
+        user = places(pa.chunked_array([pa.array(user_ids)]), self._user_ids, "user")
+        start, stop = self._span(user, np.full(user.size, to_microseconds(moment)))
+        return stop - start
+
     def _fold(self, interactions: pa.Table) -> None:
         """Fold the events into ledgers by user, by user and item or category, and by week."""
         item = places(interactions["item_id"], self._item_ids, "item")
@@ -182,14 +192,14 @@ class AsOf:
             "log_price": np.rint(log_price).astype(np.int64),
         }
         self._of_user = Ledger(user, ts, lines | prices)
-        self._of_user_item = Ledger(_key(user, item), ts, lines)
-        self._of_user_l2 = Ledger(_key(user, l2), ts, lines)
-        self._of_user_l3 = Ledger(_key(user, l3), ts, lines | prices)
+        self._of_user_item = Ledger(joint_key(user, item), ts, lines)
+        self._of_user_l2 = Ledger(joint_key(user, l2), ts, lines)
+        self._of_user_l3 = Ledger(joint_key(user, l3), ts, lines | prices)
         week = self._weeks(ts)
-        self._of_item = Ledger(item, week, prices | _user_weeks(item, week, user))
-        self._of_l3 = Ledger(l3, week, _user_weeks(l3, week, user))
+        self._of_item = Ledger(item, week, prices | user_weeks(item, week, user))
+        self._of_l3 = Ledger(l3, week, user_weeks(l3, week, user))
         everything = np.zeros_like(item)
-        self._of_all = Ledger(everything, week, _user_weeks(everything, week, user))
+        self._of_all = Ledger(everything, week, user_weeks(everything, week, user))
         order = np.lexsort((item, ts, user))
         self._events = item[order].astype(np.int32)
         self._first_event = np.searchsorted(user[order], np.arange(len(self._user_ids) + 1))
@@ -203,9 +213,9 @@ class AsOf:
         l2, l3 = (self._item_fields[name].codes[item].astype(np.int64) for name in ("l2", "l3"))
         week = self._weeks(ts)
         whole = self._of_user.before(user, ts)
-        same_item = self._of_user_item.before(_key(user, item), ts)
-        same_l2 = self._of_user_l2.before(_key(user, l2), ts)
-        same_l3 = self._of_user_l3.before(_key(user, l3), ts)
+        same_item = self._of_user_item.before(joint_key(user, item), ts)
+        same_l2 = self._of_user_l2.before(joint_key(user, l2), ts)
+        same_l3 = self._of_user_l3.before(joint_key(user, l3), ts)
         history_weeks = np.where(whole.moments > 0, (ts - whole.first_at) / _WEEK, 0.0)
         weeks = np.maximum(history_weeks, 1.0)
         recent_item, ever_item = self._shares(self._of_item, item, week)
@@ -249,30 +259,18 @@ class AsOf:
         return _per_ten_thousand(recent, recent_all), _per_ten_thousand(ever, ever_all)
 
 
-def _user_weeks(key: Ints, week: Ints, user: Ints) -> dict[str, Ints]:
-    """1 at one event of each key, week and user: a user counts once a week."""
-    order = np.lexsort((user, week, key))
-    changes = [np.diff(column[order], prepend=-2) != 0 for column in (key, week, user)]
-    first = np.zeros(key.size, dtype=np.int64)
-    first[order] = np.logical_or.reduce(changes)
-    return {"user_weeks": first}
-
-
 def _trailing(ledger: Ledger, key: Ints, week: Ints) -> dict[str, Ints]:
     """Sums over the whole weeks just before `week`, `TRAILING_WEEKS` of them."""
     now, then = (ledger.before(key, week - lag).sums for lag in (0, TRAILING_WEEKS))
     return {name: now[name] - then[name] for name in now}
 
 
-def _key(high: Ints, low: Ints) -> Ints:
-    """One integer for a pair of codes; a null category (-1) gets a key of its own."""
-    return np.asarray((high << 32) + low + 1, dtype=np.int64)
-
-
 def _last(events: NDArray[np.int32], start: Ints, stop: Ints, length: int) -> NDArray[np.int32]:
     at = stop[:, None] - 1 - np.arange(length)
+    last = np.full(at.shape, -1, dtype=np.int32)
     inside = at >= start[:, None]
-    return np.where(inside, events[np.where(inside, at, 0)], -1).astype(np.int32)
+    last[inside] = events[at[inside]]
+    return last
 
 
 def _price_level(sums: Mapping[str, Ints]) -> tuple[Floats, NDArray[np.bool_]]:

@@ -1,14 +1,15 @@
-"""Intra-user features: an embedding becomes M sparse ids by product quantisation (Faiss).
+"""Intra-user features: an embedding becomes M sparse ids by a Faiss quantiser.
 
 Retraining changes nearly every code, so a codebook is trained once, on the users that the
 ranking model trains on, and frozen with it. Faiss reads many a damaged index without
 complaint: the file is opened only after its digest has been found right.
 
-Shape suffixes: N users, D dimensions, M sub-vectors.
+Shape suffixes: N users, D dimensions, M codes.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -26,15 +27,17 @@ _INDEX, _DESCRIPTION = "codebook.faiss", "codebook.json"
 
 @dataclass(frozen=True)
 class Codebook:
-    """A trained product quantiser.
+    """A trained quantiser.
 
     Attributes:
         quantiser: The Faiss object.
-        sub_vectors: M.
+        kind: `pq`, `opq` or `rq`.
+        sub_vectors: M, how many codes stand for a vector.
         bits: Each code takes one of 2^bits values.
     """
 
     quantiser: faiss.Index
+    kind: str
     sub_vectors: int
     bits: int
 
@@ -59,35 +62,79 @@ class Codebook:
 
 
 def train_codebook(embeddings_ND: Floats, section: FeaturesSection, seed: int) -> Codebook:
-    """Learn 2^bits centroids for each of the M parts of the embeddings.
+    """Learn the 2^bits centroids behind each of the M codes.
+
+    `pq` cuts the vector into M parts and quantises each by itself (the paper's). `opq` first
+    learns a rotation that spreads what matters over the parts. `rq` quantises the whole vector,
+    then M - 1 times what was left over: each code refines those before it.
 
     Raises:
-        ConfigError: M does not divide D, or there are fewer users than centroids.
+        ConfigError: M does not divide D, or there are too few users for the quantiser.
         DataError: An embedding is NaN or infinite.
     """
-    num_users, dimension = embeddings_ND.shape
-    if dimension % section.sub_vectors:
+    _check_trainable(embeddings_ND.shape, section)
+    if not np.isfinite(embeddings_ND).all():
+        raise DataError("features: an embedding is NaN or infinite: check the encoder")
+    sizes = (embeddings_ND.shape[1], section.sub_vectors, section.bits)
+    embeddings_ND = np.ascontiguousarray(embeddings_ND)
+    quantiser: Any  # of three classes
+    match section.quantiser:
+        case "pq":
+            quantiser = faiss.IndexPQ(*sizes)
+            _prepare(quantiser.pq.cp, seed)
+            quantiser.train(embeddings_ND)
+        case "opq":
+            quantiser = _rotated(embeddings_ND, sizes, seed)
+        case "rq":
+            quantiser = faiss.IndexResidualQuantizer(*sizes)
+            _prepare(quantiser.rq.cp, seed)
+            quantiser.train(embeddings_ND)
+    return Codebook(quantiser, section.quantiser, section.sub_vectors, section.bits)
+
+
+def _check_trainable(shape: tuple[int, ...], section: FeaturesSection) -> None:
+    num_users, dimension = shape
+    if section.quantiser != "rq" and dimension % section.sub_vectors:
         raise ConfigError(
             f"features.sub_vectors: {section.sub_vectors} does not divide the encoder's "
-            f"{dimension} dimensions: choose a divisor"
+            f"{dimension} dimensions: choose a divisor, or features.quantiser=rq"
         )
     if num_users < 1 << section.bits:
         raise ConfigError(
             f"features.bits: 2^{section.bits} codes need as many users with text, and there are "
             f"{num_users}: lower features.bits or raise data.num_rank_users"
         )
-    if not np.isfinite(embeddings_ND).all():
-        raise DataError("features: an embedding is NaN or infinite: check the encoder")
-    quantiser = faiss.IndexPQ(dimension, section.sub_vectors, section.bits)
+    if section.quantiser == "opq" and num_users < dimension:
+        # Faiss 1.15 writes past its buffers here, and the process ends without a word.
+        raise ConfigError(
+            f"features.quantiser: opq needs as many users with text as the encoder has dimensions, "
+            f"and there are {num_users} for {dimension}: raise data.num_rank_users, or take pq or "
+            "rq"
+        )
+
+
+def _rotated(embeddings_ND: Floats, sizes: tuple[int, int, int], seed: int) -> faiss.Index:
+    """A product quantiser behind a rotation; while the rotation is learned it has one too."""
+    dimension, sub_vectors, _ = sizes
+    inner, product = faiss.ProductQuantizer(*sizes), faiss.IndexPQ(*sizes)
+    for clustering in (inner.cp, product.pq.cp):
+        _prepare(clustering, seed)
+    rotation = faiss.OPQMatrix(dimension, sub_vectors)
+    rotation.pq = inner
+    quantiser = faiss.IndexPreTransform(rotation, product)
+    quantiser.train(embeddings_ND)
+    rotation.pq = None  # a bare pointer, and its object ends here
+    return quantiser
+
+
+def _prepare(clustering: faiss.ClusteringParameters, seed: int) -> None:
     # Faiss asks for 39 points a centroid on stderr; a few hundred users are what there is.
-    quantiser.pq.cp.min_points_per_centroid = 1
-    quantiser.pq.cp.seed = seed
-    quantiser.train(np.ascontiguousarray(embeddings_ND))
-    return Codebook(quantiser, section.sub_vectors, section.bits)
+    clustering.min_points_per_centroid = 1
+    clustering.seed = seed
 
 
 def code_use(codes_NM: Codes, num_codes: int) -> dict[str, float]:
-    """How much of the codebook is at work, averaged over sub-vectors.
+    """How much of the codebook is at work, averaged over the M codes.
 
     Returns:
         `used`: share of the codes that occur. `entropy_bits`: of the codes' distribution; `bits`
@@ -102,11 +149,20 @@ def code_use(codes_NM: Codes, num_codes: int) -> dict[str, float]:
     return {"used": float(np.mean(used)), "entropy_bits": float(np.mean(entropy)) + 0.0}
 
 
+def collisions(codes_NM: Codes) -> float:
+    """Share of the users who share all M codes with another, and so are one to a model."""
+    if not len(codes_NM):
+        return 0.0
+    _, counts = np.unique(codes_NM, axis=0, return_counts=True)
+    return float(counts[counts > 1].sum() / len(codes_NM))
+
+
 def save_codebook(codebook: Codebook, folder: Path, figures: dict[str, float]) -> None:
     """Write the index, and beside it its digest, sizes and figures."""
     faiss.write_index(codebook.quantiser, str(folder / _INDEX))
     description = {
         "digest": digest_file(folder / _INDEX),
+        "quantiser": codebook.kind,
         "sub_vectors": codebook.sub_vectors,
         "bits": codebook.bits,
         **figures,
@@ -128,5 +184,8 @@ def load_codebook(folder: Path) -> Codebook:
     if digest_file(path) != description["digest"]:
         raise DataError(f"{path}: is not the file that was written: rerun features")
     return Codebook(
-        faiss.read_index(str(path)), int(description["sub_vectors"]), int(description["bits"])
+        faiss.read_index(str(path)),
+        str(description["quantiser"]),
+        int(description["sub_vectors"]),
+        int(description["bits"]),
     )

@@ -8,8 +8,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from taiji.errors import DataError
-from taiji.ranking.pairs import AsOf
-from taiji.ranking.train import Ranker, predict
+from taiji.ranking.gradient_boosting import BoostedRanker
+from taiji.ranking.inputs import NO_LANGUAGE
+from taiji.ranking.pairs import AsOf, Pairs
+from taiji.ranking.train import Predictions, Ranker, predict
 from taiji.schema import TIME
 
 
@@ -20,14 +22,17 @@ class CtcvrScorer:
     must not depend on where an advertisement happened to stand.
 
     Args:
-        ranker: A ranking model of the base arm; it knows no language features, so that the
-            policy cannot be paid for writing text that the ranking model likes.
+        ranker: A network, or the gold judge, of the base arm; it knows no language features, so
+            that the policy cannot be paid for writing text that the ranking model likes.
         asof: The event log.
         contexts: User and cut-off by context id.
     """
 
     def __init__(
-        self, ranker: Ranker, asof: AsOf, contexts: Mapping[str, tuple[str, datetime]]
+        self,
+        ranker: Ranker | BoostedRanker,
+        asof: AsOf,
+        contexts: Mapping[str, tuple[str, datetime]],
     ) -> None:
         self._ranker = ranker
         self._asof = asof
@@ -51,4 +56,13 @@ class CtcvrScorer:
                 "placement": pa.array([self._ranker.placement] * len(asked), pa.string()),
             }
         )
-        return predict(self._ranker, self._asof.features(pairs)).ctcvr
+        return base_predictions(self._ranker, self._asof.features(pairs)).ctcvr
+
+
+def base_predictions(ranker: Ranker | BoostedRanker, pairs: Pairs) -> Predictions:
+    """What a model of the base arm predicts."""
+    match ranker:
+        case Ranker():
+            return predict(ranker, pairs)
+        case BoostedRanker():
+            return ranker.predict(pairs, NO_LANGUAGE)

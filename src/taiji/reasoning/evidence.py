@@ -10,7 +10,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taiji.reasoning.facts import Fact, Kind, Levels, find_facts, written_levels
+from taiji.data.text import item_text
+from taiji.reasoning.facts import Fact, Kind, Levels, find_facts, guesses, written_levels
+from taiji.templates import ENGLISH
 
 MIN_WORDS, MAX_WORDS = 18, 36
 
@@ -145,6 +147,39 @@ def write_chains(
             attempt += 1
         chains.append(chain)
     return chains
+
+
+def write_direct(example: Mapping[str, Any], k: int) -> list[str]:
+    """k different chains that know nothing of the target, each with an answer of its own.
+
+    Each argues for an item of the history, the most frequent first, as `write_chains` argues
+    for the true one, and names it behind `templates.direct_answer`.
+
+    Args:
+        example: A row of `schema.EXAMPLES`, its history cut to what the prompt shows. Only id,
+            profile and history are looked at.
+        k: Number of chains.
+    """
+    items = guesses(example)
+    chains: list[str] = []
+    for candidate in range(k):
+        guess = items[candidate % len(items)]
+        facts, levels = find_facts(example, guess), written_levels(guess)
+        start = min(candidate // len(items), len(facts) - 1)
+        salt = f"{example['example_id']}/{candidate}"
+        attempt = 0
+        while (chain := _chain(facts[start:], levels, f"{salt}/{attempt}")) in chains:
+            attempt += 1
+        chains.append(chain)
+    return [
+        f"{chain} {ENGLISH.direct_answer} {_answer(items[candidate % len(items)])}".rstrip()
+        for candidate, chain in enumerate(chains)
+    ]
+
+
+def _answer(guess: Mapping[str, Any]) -> str:
+    levels = (guess["category_l1"], guess["category_l2"], guess["category_l3"])
+    return item_text(guess["title"], *levels) if guess["title"] else ""
 
 
 def _chain(facts: Sequence[Fact], levels: Levels, salt: str) -> str:

@@ -6,6 +6,7 @@ prompt, or names a category of the target. Nothing is estimated.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,10 +24,10 @@ Kind = Literal[
 Levels = tuple[str | None, str | None, str | None]
 
 READ_TEMPLATES = frozenset(
-    {"price", "before", "other_kind", *KINDS}
+    {"price", "before", "other_kind", "direct_answer", *KINDS}
     | {unit + s for unit in ("hour", "day", "week", "month", "year") for s in ("", "s")}
 )
-"""The templates that lines are taken apart by: they must be the English ones."""
+"""The templates that texts are taken apart by: they must be the English ones."""
 
 _KIND_WORDS = frozenset(getattr(ENGLISH, kind) for kind in KINDS)
 _AGE = re.compile(r"(\d+ (?:hour|day|week|month|year)s?) before")
@@ -97,6 +98,28 @@ def find_facts(example: Mapping[str, Any], target: Mapping[str, Any]) -> list[Fa
     if history:
         facts.append(Fact("latest", 0, {"item": history[0].mention}))
     return facts
+
+
+def guesses(example: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Items of the history, in the form of `schema.ITEMS`, as guesses at the next one.
+
+    The most frequent first, among equals the newest. Without a history that can be quoted
+    there is one guess, at nothing.
+
+    Args:
+        example: A row of `schema.EXAMPLES`; its targets are not looked at.
+    """
+    history = [_purchase(line) for line in example["history"]]
+    history = [p for p in history if len(p.title.split()) <= _MAX_SLOT_WORDS]
+    counts = Counter(p.title for p in history)
+    newest = {p.title: p for p in reversed(history)}
+    titles = sorted(dict.fromkeys(p.title for p in history), key=lambda title: -counts[title])
+    known = [(title, *newest[title].levels) for title in titles]
+    columns = ("title", "category_l1", "category_l2", "category_l3")
+    return [
+        dict(zip(columns, item, strict=True)) | {"brand": None}
+        for item in known or [("", None, None, None)]
+    ]
 
 
 def written_levels(item: Mapping[str, Any]) -> Levels:

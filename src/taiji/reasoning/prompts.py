@@ -1,8 +1,9 @@
-"""The two prompts of stage 2: what the student sees, and what the RUPR teacher sees.
+"""The prompts of stage 2: what the student sees, and what its teacher sees.
 
 The student's prompt is the same at SFT, scoring (Eq. 1), alignment and inference. It is short,
-because it is paid for at every one of them. The teacher's adds the true next item; nothing of
-that addition ever reaches the student or the scorer.
+because it is paid for at every one of them. The RUPR teacher's adds the true next item; nothing
+of that addition ever reaches the student or the scorer. The direct teacher's, for the ablation,
+has the facts alone and asks for an answer of the teacher's own.
 """
 
 from bisect import bisect_right
@@ -13,7 +14,7 @@ from typing import Any
 from taiji.config import Recipe
 from taiji.errors import ConfigError
 from taiji.language.prompt import ChatScaffold, Prompt, Segment
-from taiji.templates import Templates, resolve_templates
+from taiji.templates import Templates, fill, resolve_templates
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,32 @@ def rupr_prompt(example: Mapping[str, Any], target_text: str, templates: Templat
             Segment(target_text),
         ),
     )
+
+
+def direct_prompt(example: Mapping[str, Any], templates: Templates) -> Prompt:
+    """What the teacher reads in direct mode: the facts, and nothing of what came next.
+
+    Args:
+        example: A row of `schema.EXAMPLES`; its targets are not looked at.
+        templates: The words around it.
+    """
+    task = fill(templates.direct_task, answer=templates.direct_answer)
+    return Prompt(
+        system=templates.teacher_system,
+        user=(*_facts(example, templates), Segment(task, data=False)),
+    )
+
+
+def split_own_answer(text: str, templates: Templates) -> tuple[str, str | None]:
+    """Take a direct teacher's text apart: its reasoning, and the answer that it names.
+
+    The answer is what follows the last `templates.direct_answer`; None where the teacher gives
+    none, which small ones often do.
+    """
+    reasoning, marker, answer = text.rpartition(templates.direct_answer)
+    if not marker:
+        return text, None
+    return reasoning.strip(), answer.strip() or None
 
 
 def prompt_text(prompt: Prompt) -> str:

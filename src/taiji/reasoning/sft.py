@@ -7,6 +7,7 @@ examples: the same gradient up to a positive factor for each step, which AdamW c
 
 import logging
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import (
     PreTrainedModel,
@@ -28,10 +30,11 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from taiji.config import SftSection
+from taiji.config import LoraSection, SftSection
 from taiji.errors import ConfigError, DivergenceError
 from taiji.language.models import freeze_all_but_last, quiet_loading
 from taiji.reasoning.checkpoints import KeepNewestWhole, newest_complete
+from taiji.reasoning.output_head import has_plain_head
 from taiji.reasoning.trainer_arguments import check_trainer_arguments
 
 __all__ = ["TrainingRow", "check_trainer_arguments", "sft_loss", "train_student"]
@@ -40,13 +43,6 @@ logger = logging.getLogger(__name__)
 
 _IGNORED = -100  # the label that every loss of this family leaves out
 _WARM_UP_SHARE = 0.05
-_HEAD_EXTRAS = (  # what some families do to logits after the output head
-    "final_logit_softcapping",
-    "lm_head_multiplier",
-    "logit_scale",
-    "logits_scaling",
-    "output_multiplier",
-)
 _METRICS = ("loss", "grad_norm", "learning_rate", "epoch")
 
 OnStep = Callable[[dict[str, float], int], None]
@@ -85,7 +81,8 @@ def train_student(
     """Tune `model` in place; go on from the newest whole checkpoint in `folder`.
 
     A run that was killed and resumed ends with the same weights as one that was not (on a
-    CPU, bit for bit).
+    CPU, bit for bit). Under a launcher such as `accelerate launch` every process calls it with
+    the same arguments; `batch_size` is that of each, and the first alone reports and writes.
 
     Args:
         model: The student; its weights change.
@@ -100,16 +97,22 @@ def train_student(
         The number of trained parameters.
 
     Raises:
-        ConfigError: A field of `section.trainer` is unknown or refused by TRL.
+        ConfigError: A field of `section.trainer` is unknown or refused by TRL, or the model has
+            no such layers or modules to train.
         DivergenceError: The loss or the gradient is not finite.
     """
     trained_dtype = model.dtype
-    num_trained = freeze_all_but_last(model, section.trainable_layers)
-    for parameter in model.parameters():
+    trained: PreTrainedModel | PeftModel = model
+    if section.lora is None:
+        freeze_all_but_last(model, section.trainable_layers)
+    else:
+        trained = _with_adapter(model, section.lora, seed)
+    for parameter in trained.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # bfloat16 would round small updates away
+    num_trained = sum(p.numel() for p in trained.parameters() if p.requires_grad)
     trainer = CompletionTrainer(
-        model=model,
+        model=trained,
         args=_arguments(section, seed, folder),
         train_dataset=_dataset(rows),
         processing_class=tokenizer,
@@ -121,9 +124,31 @@ def train_student(
         logger.info("resuming from step %d", checkpoint[1])
     with quiet_loading():
         trainer.train(resume_from_checkpoint=str(checkpoint[0]) if checkpoint else None)
+    if isinstance(trained, PeftModel):
+        trained.merge_and_unload()  # in place: `model` is plain again
     nn.Module.to(model, trained_dtype)
     nn.Module.eval(model)
     return num_trained
+
+
+def _with_adapter(model: PreTrainedModel, section: LoraSection, seed: int) -> PeftModel:
+    """Hang an adapter into the model's linear layers, all but the output head, unless named."""
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=section.rank,
+        lora_alpha=section.alpha,  # type: ignore[arg-type]  # PEFT takes fractions too
+        target_modules=list(section.targets) if section.targets else "all-linear",
+    )
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        # PEFT asks for an old name of transformers
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        torch.manual_seed(seed)
+        try:
+            adapted = get_peft_model(model, config)
+        except ValueError as error:
+            raise ConfigError(f"sft.lora.targets: refused by PEFT: {error}") from error
+    assert isinstance(adapted, PeftModel)
+    return adapted
 
 
 class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
@@ -144,9 +169,9 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
         if return_outputs or not self._is_plain():
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         decoder, head = self.model.get_decoder(), self.model.get_output_embeddings()
-        output = decoder(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-        )
+        places = {name: inputs[name] for name in ("attention_mask", "position_ids")
+                  if name in inputs}  # fmt: skip  # padding-free batches have positions alone
+        output = decoder(input_ids=inputs["input_ids"], use_cache=False, **places)
         targets = inputs["labels"][:, 1:]
         counted = targets != _IGNORED
         logits = head(output.last_hidden_state[:, :-1][counted])
@@ -155,14 +180,13 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
 
     def _is_plain(self) -> bool:
         """Whether the loss is this sum and nothing more, in one process on a CPU."""
-        model_config = self.model.config.get_text_config()
         return (
             self.args.device.type == "cpu"
             and self.args.world_size == 1
             and self.args.loss_type == "nll"
             and not self.args.label_smoothing_factor
             and not self.aux_loss_enabled
-            and not any(getattr(model_config, name, None) for name in _HEAD_EXTRAS)
+            and has_plain_head(self.model)
         )
 
 
@@ -193,7 +217,8 @@ class _StepReporter(TrainerCallback):
                 f"sft: step {state.global_step}: {' and '.join(broken)} not finite: "
                 "lower sft.learning_rate"
             )
-        self._on_step(row, state.max_steps)
+        if state.is_world_process_zero:
+            self._on_step(row, state.max_steps)
 
 
 def _arguments(section: SftSection, seed: int, folder: Path) -> SFTConfig:
@@ -223,6 +248,7 @@ def _arguments(section: SftSection, seed: int, folder: Path) -> SFTConfig:
         "logging_nan_inf_filter": False,  # it would write the last good loss instead
         "disable_tqdm": True,
         "report_to": "none",
+        "max_length": None,  # rows come cut to size
         "dataset_kwargs": {"skip_prepare_dataset": True},
     }
     try:

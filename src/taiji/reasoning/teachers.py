@@ -7,18 +7,22 @@ argues from facts. Neither writes the tags or the answer; our code puts them aro
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 from taiji import config
 from taiji.config.text import TextSection
 from taiji.data.text import item_text
 from taiji.errors import ConfigError
+from taiji.language.call_store import CallStore
 from taiji.language.endpoint import EndpointGenerator
 from taiji.language.generate import Reply, Sampling, TextGenerator, TransformersGenerator
 from taiji.language.models import load_causal_lm
-from taiji.reasoning.evidence import write_chains
+from taiji.language.prompt import Prompt
+from taiji.language.vllm_engine import VllmGenerator
+from taiji.reasoning.evidence import write_chains, write_direct
 from taiji.reasoning.facts import READ_TEMPLATES
-from taiji.reasoning.prompts import rupr_prompt
+from taiji.reasoning.prompts import direct_prompt, rupr_prompt
 from taiji.safe_text import defang
 from taiji.templates import Templates, resolve_templates
 
@@ -35,10 +39,13 @@ class Task:
     Attributes:
         example: A row of `schema.EXAMPLES`, its history cut to what the student's prompt shows.
         target: The true next item, a row of `schema.ITEMS`.
+        mode: `direct`: the teacher must not look at the target; its text ends in an answer of
+            its own, which `prompts.split_own_answer` takes off.
     """
 
     example: Mapping[str, Any]
     target: Mapping[str, Any]
+    mode: Literal["rupr", "direct"] = "rupr"
 
     @property
     def answer(self) -> str:
@@ -72,7 +79,10 @@ class EvidenceTeacher:
         """k chains for each task, from the strongest evidence to the weakest."""
         replies: list[list[Reply]] = []
         for task in tasks:
-            chains = write_chains(task.example, task.target, k)
+            if task.mode == "direct":
+                chains = write_direct(task.example, k)
+            else:
+                chains = write_chains(task.example, task.target, k)
             replies.append([Reply(chain, "ok", len(chain.split())) for chain in chains])
             if on_progress is not None:
                 on_progress(len(replies), len(tasks))
@@ -98,59 +108,87 @@ class LanguageModelTeacher:
         self, tasks: Sequence[Task], k: int, on_progress: OnProgress | None = None
     ) -> list[list[Reply]]:
         """k cleaned samples for each task; see `clean` for what becomes of their text."""
-        prompts = [rupr_prompt(task.example, task.answer, self._templates) for task in tasks]
+        prompts = [_prompt(task, self._templates) for task in tasks]
         replies = self._generator.generate(prompts, k, self._sampling, on_progress)
         return [[clean(reply) for reply in group] for group in replies]
+
+
+def _prompt(task: Task, templates: Templates) -> Prompt:
+    if task.mode == "direct":
+        return direct_prompt(task.example, templates)
+    return rupr_prompt(task.example, task.answer, templates)
 
 
 def clean(reply: Reply) -> Reply:
     """Make a model's reply a chain: one paragraph of whole sentences, without any tag.
 
-    The text ends where the model begins a tag of its own. A reply that ran into the token
-    limit is cut back to its last whole sentence and is then `ok`; without one it stays
-    `truncated`. Nothing left is `empty`. A reply that failed keeps its status.
+    A model that thinks before it writes is quoted from after its last `</think>`; only where
+    nothing whole follows, its thoughts are the chain. The text ends where the model begins a tag
+    of its own. A reply that ran into the token limit is cut back to its last whole sentence and
+    is then `ok`; without one it stays `truncated`. Nothing left is `empty`. A reply that failed
+    keeps its status.
     """
     if reply.status not in ("ok", "truncated"):
         return Reply("", reply.status, reply.num_tokens)
-    raw = reply.text.lstrip().removeprefix("<think>")
+    thought, closed, written = reply.text.rpartition("</think>")
+    cut = reply.status == "truncated"
+    if closed:
+        chain = _chain(written, cut, reply.num_tokens)
+        if chain.status == "ok":
+            return chain
+        return _chain(thought, False, reply.num_tokens)
+    return _chain(written, cut, reply.num_tokens)
+
+
+def _chain(text: str, cut: bool, num_tokens: int) -> Reply:
+    """The sentences of `text` up to its first tag; whole ones if it was cut in the middle."""
+    raw = text.lstrip().removeprefix("<think>")
     before_tag = _TAG.split(raw, maxsplit=1)[0]
-    text = defang(" ".join(before_tag.split()))
-    if reply.status == "truncated" and before_tag == raw:
-        ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    chain = defang(" ".join(before_tag.split()))
+    if cut and before_tag == raw:
+        ends = [match.end() for match in _SENTENCE_END.finditer(chain)]
         if not ends:
-            return Reply(text, "truncated" if text else "empty", reply.num_tokens)
-        text = text[: ends[-1]]
-    return Reply(text, "ok" if text else "empty", reply.num_tokens)
+            return Reply(chain, "truncated" if chain else "empty", num_tokens)
+        chain = chain[: ends[-1]]
+    return Reply(chain, "ok" if chain else "empty", num_tokens)
 
 
-def build_teacher(section: config.Teacher, text: TextSection, seed: int) -> Teacher:
+def build_teacher(
+    section: config.Teacher, text: TextSection, seed: int, calls: Path | None = None
+) -> Teacher:
     """The teacher that the recipe names, asked in the recipe's language.
+
+    Args:
+        section: Which one.
+        text: The language and the words of its prompt.
+        seed: Where a sampled reply's randomness comes from.
+        calls: The folder of what an endpoint was paid for; see `CallStore`.
 
     Raises:
         ConfigError: The evidence teacher cannot read the history lines of this recipe.
         EngineError: Its model cannot be loaded or its endpoint cannot be used.
     """
-    match section:
-        case config.EvidenceTeacher():
-            _require_readable(text)
-            return EvidenceTeacher()
-        case config.TransformersTeacher():
-            model, tokenizer = load_causal_lm(section.model)
-            generator: TextGenerator = TransformersGenerator(
-                model, tokenizer, section.model, section.batch_size
-            )
-        case config.OpenAITeacher():
-            generator = EndpointGenerator(
-                section.base_url,
-                section.model,
-                api_key_env=section.api_key_env,
-                concurrency=section.concurrency,
-                timeout_seconds=section.timeout_seconds,
-                max_retries=section.max_retries,
-            )
+    if isinstance(section, config.EvidenceTeacher):
+        _require_readable(text)
+        return EvidenceTeacher()
     sampling = Sampling(section.max_new_tokens, section.temperature, seed)
     templates = resolve_templates(text.language, text.templates)
-    return LanguageModelTeacher(generator, sampling, templates)
+    return LanguageModelTeacher(build_generator(section, calls), sampling, templates)
+
+
+def build_generator(
+    section: config.TransformersTeacher | config.VllmTeacher | config.OpenAITeacher,
+    calls: Path | None = None,
+) -> TextGenerator:
+    """The text generator behind a teacher that is a language model."""
+    match section:
+        case config.TransformersTeacher():
+            model, tokenizer = load_causal_lm(section.model)
+            return TransformersGenerator(model, tokenizer, section.model, section.batch_size)
+        case config.VllmTeacher():
+            return VllmGenerator(section)
+        case config.OpenAITeacher():
+            return EndpointGenerator(section, CallStore(calls) if calls else None)
 
 
 def _require_readable(text: TextSection) -> None:

@@ -30,3 +30,8 @@ class StageContext:
     out: Path
     inputs: Mapping[str, Path]
     progress: Progress
+
+    @property
+    def calls(self) -> Path:
+        """Where replies that were paid for are kept by their content, across changed settings."""
+        return self.out.parent / "calls"

@@ -1,54 +1,77 @@
 """Stage 1, RUPR: the teacher, shown the true next item, writes k chains for each example."""
 
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import AutoTokenizer
 
-from taiji.artifacts import Shards, read_parquet
+from taiji.artifacts import Shards, read_parquet, write_parquet
+from taiji.config import Recipe
 from taiji.errors import DataError
 from taiji.language.generate import Reply
 from taiji.language.models import resolve_model
 from taiji.language.prompt import ChatScaffold
-from taiji.reasoning.leakage import boilerplate, find_leak
-from taiji.reasoning.prompts import losses, prompt_fitter
+from taiji.language.workers import Note, Worker
+from taiji.reasoning.boilerplate import shares_told_to_others
+from taiji.reasoning.leakage import Leak, copied_share, find_leak, find_phrase, phrases_apply
+from taiji.reasoning.prompts import losses, prompt_fitter, split_own_answer
 from taiji.reasoning.teachers import Task, build_teacher
 from taiji.schema import CANDIDATES, EXAMPLES, ITEMS
 from taiji.stages.context import StageContext, Summary
+from taiji.stages.pieces import write_pieces
+from taiji.templates import Templates, resolve_templates
+
+logger = logging.getLogger(__name__)
 
 _SHARD_ROWS = 64
 """Examples between two commits: minutes of a slow teacher, 20 ms of disk for a fast one."""
 
+_TELL_UNJUDGED = 0.05
+"""Share of chains in languages without known phrases beyond which a warning is due."""
+
 
 def distill(ctx: StageContext) -> Summary:
     """Write `candidates.parquet`: k chains for each SFT example, with status and leaks."""
-    path = ctx.out / "candidates.parquet"
+    path, written = ctx.out / "candidates.parquet", ctx.out / "written.parquet"
     tasks, lost = _tasks(ctx)
     if not path.is_file():
-        _write(ctx, path, tasks)
-    return _summary(read_parquet(path, CANDIDATES)) | lost
+        if not written.is_file():
+            _write(ctx, tasks)
+        rows = read_parquet(written, CANDIDATES).to_pylist()
+        _judge(rows, tasks)
+        write_parquet(pa.Table.from_pylist(rows, schema=CANDIDATES), path, CANDIDATES)
+    written.unlink(missing_ok=True)
+    return _summary(read_parquet(path, CANDIDATES).to_pylist(), ctx.recipe.distill.mode) | lost
 
 
-def _write(ctx: StageContext, path: Path, tasks: Sequence[Task]) -> None:
+def _write(ctx: StageContext, tasks: Sequence[Task]) -> None:
     """Ask the teacher for every example, by resumable shards."""
-    section = ctx.recipe.distill
-    teacher = build_teacher(section.teacher, ctx.recipe.data.text, ctx.recipe.seed)
     shards = Shards(ctx.out / "shards", CANDIDATES)
     starts = range(0, len(tasks), _SHARD_ROWS)
-    for index, first in enumerate(starts):
-        part = tasks[first : first + _SHARD_ROWS]
-        if not shards.done(index):
+    pieces = [tasks[first : first + _SHARD_ROWS] for first in starts]
+    build = partial(_asker, ctx.recipe, ctx.calls.absolute())
+    write_pieces(ctx, shards, pieces, build, size=len, what="examples")
+    shards.merge(len(starts), ctx.out / "written.parquet")
 
-            def on_progress(done: int, _total: int, first: int = first) -> None:
-                ctx.progress(first + done, len(tasks), "examples")
 
-            replies = teacher.write(part, section.candidates, on_progress)
-            shards.write(index, _candidates(part, replies, teacher.name))
-        ctx.progress(first + len(part), len(tasks), "examples")
-    shards.merge(len(starts), path)
+def _asker(recipe: Recipe, calls: Path) -> Worker[Sequence[Task], pa.Table]:
+    """Whoever asks the teacher, made where the work is done."""
+    section, text = recipe.distill, recipe.data.text
+    teacher = build_teacher(section.teacher, text, recipe.seed, calls)
+    templates = resolve_templates(text.language, text.templates)
+
+    def ask(tasks: Sequence[Task], note: Note) -> pa.Table:
+        replies = teacher.write(tasks, section.candidates, note)
+        rows = _candidates(tasks, replies, teacher.name, templates)
+        return pa.Table.from_pylist(rows, schema=CANDIDATES)
+
+    return ask
 
 
 def _tasks(ctx: StageContext) -> tuple[list[Task], dict[str, int]]:
@@ -72,43 +95,92 @@ def _tasks(ctx: StageContext) -> tuple[list[Task], dict[str, int]]:
         len(example["history"]) - len(row["history"])
         for example, row in zip(examples, told, strict=True)
     )
-    return [Task(example=row, target=targets[row["target_item_id"]]) for row in told], lost
+    mode = ctx.recipe.distill.mode
+    return [Task(row, targets[row["target_item_id"]], mode) for row in told], lost
 
 
 def _candidates(
-    tasks: Sequence[Task], replies: Sequence[Sequence[Reply]], teacher: str
-) -> pa.Table:
-    rows = [
-        {
-            "example_id": task.example["example_id"],
-            "candidate": number,
-            "teacher": teacher,
-            "status": reply.status,
-            "cot": reply.text,
-            "answer": task.answer,
-            "leak": _leak(task, reply.text),
-        }
-        for task, group in zip(tasks, replies, strict=True)
-        for number, reply in enumerate(group)
-    ]
-    return pa.Table.from_pylist(rows, schema=CANDIDATES)
+    tasks: Sequence[Task], replies: Sequence[Sequence[Reply]], teacher: str, templates: Templates
+) -> list[dict[str, Any]]:
+    """Rows of `schema.CANDIDATES`; what takes the chains of all users to judge is left open."""
+    rows = []
+    for task, group in zip(tasks, replies, strict=True):
+        for number, reply in enumerate(group):
+            cot, own_answer = reply.text, None
+            if task.mode == "direct":
+                cot, own_answer = split_own_answer(reply.text, templates)
+            rows.append(
+                {
+                    "example_id": task.example["example_id"],
+                    "candidate": number,
+                    "teacher": teacher,
+                    "status": reply.status if cot or reply.status != "ok" else "empty",
+                    "cot": cot,
+                    "answer": task.answer,
+                    "own_answer": own_answer,
+                    "leak_phrase": find_phrase(cot, _instruction(task, templates)),
+                    "copied_title": _copied_title(task, cot),
+                }
+            )
+    return rows
 
 
-def _leak(task: Task, cot: str) -> str | None:
+def _instruction(task: Task, templates: Templates) -> str:
+    return templates.direct_task if task.mode == "direct" else templates.teacher_task
+
+
+def _copied_title(task: Task, cot: str) -> float:
     """The target's categories may be named: they are what a chain concludes."""
+    if task.mode == "direct":  # whoever was not shown the title has guessed it
+        return 0.0
     categories = [task.target[f"category_l{level}"] or "" for level in (1, 2, 3)]
     lines = [line["text"] for line in task.example["history"]]
-    return find_leak(cot, task.target["title"], [*lines, *categories])
+    return copied_share(cot, task.target["title"], [*lines, *categories])
 
 
-def _summary(candidates: pa.Table) -> Summary:
-    rows: list[Mapping[str, Any]] = candidates.to_pylist()
+def _judge(rows: Sequence[dict[str, Any]], tasks: Sequence[Task]) -> None:
+    """Fill in what can only be said of all chains together: boilerplate, and the leak."""
+    examples = {task.example["example_id"]: task.example for task in tasks}
+    told = [examples[row["example_id"]] for row in rows]
+    facts = {
+        name: "\n".join([example["profile"], *(line["text"] for line in example["history"])])
+        for name, example in examples.items()
+    }
+    shares = shares_told_to_others(
+        [row["cot"] for row in rows],
+        [example["user_id"] for example in told],
+        [facts[row["example_id"]] for row in rows],
+    )
+    for row, share in zip(rows, shares.tolist(), strict=True):
+        row["boilerplate"] = share
+        row["leak"] = find_leak(row["leak_phrase"], row["copied_title"], share)
+
+
+def _summary(rows: Sequence[Mapping[str, Any]], mode: str) -> Summary:
+    """Rates of leaks are among the chains whose status is ok."""
     ok = [row for row in rows if row["status"] == "ok"]
-    repeated = boilerplate([row["cot"] for row in ok if row["candidate"] == 0], share=0.0)
-    return {
+    leaks = Counter(row["leak"] for row in ok if row["leak"] is not None)
+    unjudged = sum(not phrases_apply(row["cot"]) for row in ok)
+    if unjudged > _TELL_UNJUDGED * len(ok):
+        logger.warning(
+            "distill: %d of %d chains are neither English nor Chinese: the leakage guard looks "
+            "for copied titles and boilerplate in them, but knows no tell-tale phrases",
+            unjudged,
+            len(ok),
+        )
+
+    def share(number: int) -> float:
+        return round(number / max(len(ok), 1), 4)
+
+    summary: Summary = {
         "teacher": rows[0]["teacher"],
         "candidates": len(rows),
         "ok_share": round(len(ok) / len(rows), 4),
-        "leak_share": round(sum(row["leak"] is not None for row in ok) / max(len(ok), 1), 4),
-        "most_repeated_words_share": round(max(repeated.values(), default=0.0), 4),
+        "leak_share": share(leaks.total()),
+        **{f"leak_{kind}_share": share(leaks[kind]) for kind in get_args(Leak)},
+        "leak_unjudged_share": share(unjudged),
     }
+    if mode == "direct":
+        right = sum(row["own_answer"] == row["answer"] for row in ok)
+        summary["own_answer_right_share"] = share(right)
+    return summary

@@ -1,5 +1,6 @@
 """Judge what the run achieved: the paper's metrics for each model and each trivial answer."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -17,11 +18,15 @@ from taiji.errors import DataError
 from taiji.evaluation.baselines import BASELINES, baseline_answers
 from taiji.evaluation.catalogue import coverage, popular_items
 from taiji.evaluation.figures import paired_figures, writer_figures
+from taiji.evaluation.gold import ALARM, gold_figures
 from taiji.evaluation.judge import Judge, Writer
 from taiji.evaluation.judgements import JUDGEMENTS, TRACKS
+from taiji.evaluation.listings import LISTINGS
+from taiji.evaluation.suspicious import suspicious_answers
 from taiji.evaluation.upstream import align_figures, distill_figures, refine_figures
 from taiji.language.embedding_cache import CachedEncoder
-from taiji.language.encode import SentenceEncoder
+from taiji.language.encode import SentenceEncoder, TextEncoder
+from taiji.ranking.gradient_boosting import load_boosted
 from taiji.ranking.pairs import AsOf
 from taiji.ranking.scorer import CtcvrScorer
 from taiji.ranking.train import load_ranker
@@ -36,7 +41,13 @@ from taiji.schema import (
     USERS,
 )
 from taiji.stages.context import StageContext, Summary
+from taiji.stages.listings import build_shelf, list_figures
 from taiji.stages.preference import ladder
+from taiji.stages.respondent import all_respondents
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, Any]
 
 _CONSTRUCT = {
     "users": USERS,
@@ -66,32 +77,49 @@ def evaluate(ctx: StageContext) -> Summary:
         before=pc.min(tests["cutoff"]).as_py(),
         size=ctx.recipe.encoder.catalogue_titles,
     )
-    judge = _build_judge(ctx, logs, catalogue, tests)
-    models = _models(ctx, tests)
-    writers = [*models, *_baselines(logs, tests)]
+    encoder = CachedEncoder(
+        SentenceEncoder(ctx.recipe.encoder.model, ctx.recipe.encoder.batch_size)
+    )
+    judge = build_judge(ctx, logs, catalogue, tests, encoder)
+    respondents = all_respondents(ctx)
+    texts = _texts(ctx, tests)
+    models = list(texts)
+    texts |= {
+        n: respondents[n].texts("test", tests.to_pylist()) for n in ctx.recipe.evaluate.models
+    }
+    written = [as_writer(name, rows) for name, rows in texts.items()]
+    writers = [*written, *baseline_writers(logs, tests)]
     judged = []
     for done, writer in enumerate(writers, start=1):
         judged.append(judge.judge(writer, tests))
         ctx.progress(done, len(writers), f"judged {writer.name}")
     judgements = pa.concat_tables(judged)
     write_parquet(judgements, ctx.out / "judgements.parquet", JUDGEMENTS)
+    shelf = build_shelf(ctx, logs, catalogue, encoder)
+    listings = shelf.judge(tests, respondents, texts)
+    write_parquet(listings, ctx.out / "listings.parquet", LISTINGS)
     metrics = {
         "hit_rate_at": list(ctx.recipe.evaluate.hit_rate_at),
-        "catalogue": _catalogue_figures(catalogue, logs["items"], tests),
+        "catalogue": catalogue_figures(catalogue, logs["items"], tests),
         "writers": _writer_metrics(ctx.recipe, judgements, [w.name for w in writers]),
-        "differences": _differences(ctx.recipe, judgements, [m.name for m in models]),
+        "differences": _differences(ctx.recipe, judgements, models),
+        "gold": _gold(ctx, judgements, models),
+        **list_figures(listings, shelf, ctx.recipe.evaluate, ctx.recipe.seed),
+        "suspicious": _suspicious(ctx, judgements, logs["items"], list(texts)),
         **_upstream(ctx),
     }
     write_json(metrics, ctx.out / "metrics.json")
     return _summary(metrics)
 
 
-def _build_judge(
-    ctx: StageContext, logs: Mapping[str, pa.Table], catalogue: pa.Table, tests: pa.Table
+def build_judge(
+    ctx: StageContext,
+    logs: Mapping[str, pa.Table],
+    catalogue: pa.Table,
+    tests: pa.Table,
+    encoder: TextEncoder,
 ) -> Judge:
-    encoder = CachedEncoder(
-        SentenceEncoder(ctx.recipe.encoder.model, ctx.recipe.encoder.batch_size)
-    )
+    """The judge of a run: its catalogue, its grounding, its reward ranker."""
     asof = AsOf(
         users=logs["users"],
         items=logs["items"],
@@ -102,31 +130,35 @@ def _build_judge(
         row["example_id"]: (row["user_id"], row["cutoff"])
         for row in tests.select(["example_id", "user_id", "cutoff"]).to_pylist()
     }
-    scorer = CtcvrScorer(load_ranker(ctx.inputs["simulate"] / "ranker"), asof, contexts)
+    simulated = ctx.inputs["simulate"]
+    scorer = CtcvrScorer(load_ranker(simulated / "ranker"), asof, contexts)
+    gold = None
+    if (simulated / "gold").is_dir():
+        gold = CtcvrScorer(load_boosted(simulated / "gold"), asof, contexts)
     rungs = ladder(ctx.recipe.align.rewards)
     grounder = Grounder(logs["items"], encoder, catalogue=catalogue, ladder=rungs)
-    return Judge(logs["items"], catalogue, encoder, grounder, scorer)
+    return Judge(logs["items"], catalogue, encoder, grounder, scorer, gold)
 
 
-def _models(ctx: StageContext, tests: pa.Table) -> list[Writer]:
+def _texts(ctx: StageContext, tests: pa.Table) -> dict[str, list[Row]]:
     """What each language model wrote for the test examples, as far as it was asked to."""
-    texts = read_parquet(ctx.inputs["infer"] / "texts.parquet", TEXTS).to_pylist()
-    written: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-    for row in texts:
+    written: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in read_parquet(ctx.inputs["infer"] / "texts.parquet", TEXTS).to_pylist():
         written[row["model"]][row["example_id"]] = row
     example_ids = tests["example_id"].to_pylist()
-    writers = []
-    for model, by_example in written.items():
-        if by_example.keys() >= set(example_ids):
-            rows = [by_example[example_id] for example_id in example_ids]
-            answers, completions = (
-                [row[name] for row in rows] for name in ("answer", "completion")
-            )
-            writers.append(Writer(model, answers, completions))
-    return writers
+    return {
+        model: [by_example[example_id] for example_id in example_ids]
+        for model, by_example in written.items()
+        if by_example.keys() >= set(example_ids)
+    }
 
 
-def _baselines(logs: Mapping[str, pa.Table], tests: pa.Table) -> list[Writer]:
+def as_writer(name: str, texts: Sequence[Row]) -> Writer:
+    """A model by what it wrote, rows of `schema.TEXTS`."""
+    return Writer(name, [row["answer"] for row in texts], [row["completion"] for row in texts])
+
+
+def baseline_writers(logs: Mapping[str, pa.Table], tests: pa.Table) -> list[Writer]:
     """The trivial answers, written in the form in which a model would write them."""
     texts = {
         row["item_id"]: item_text(
@@ -181,13 +213,52 @@ def _differences(
     ]
 
 
+def _gold(ctx: StageContext, judgements: pa.Table, models: Sequence[str]) -> dict[str, Any] | None:
+    """The models' answers under the reward ranker and the gold judge; None without the latter."""
+    if judgements["gold_ctcvr"].null_count:
+        return None
+    figures = gold_figures(
+        judgements, models, resamples=ctx.recipe.evaluate.bootstrap, seed=ctx.recipe.seed
+    )
+    for change in figures["changes"]:
+        if change["verdict"] == ALARM:
+            logger.warning(
+                "evaluate: from %s to %s the reward rises and the gold judge's opinion falls: "
+                "the reward is being gamed",
+                change["over"],
+                change["of"],
+            )
+    return figures
+
+
+def _suspicious(
+    ctx: StageContext, judgements: pa.Table, items: pa.Table, models: Sequence[str]
+) -> dict[str, Any]:
+    """How often each model answers titles that look like structure or like an order."""
+    parts = {model: _part(judgements, model, "any") for model in models}
+    found = suspicious_answers(
+        items, parts, resamples=ctx.recipe.evaluate.bootstrap, seed=ctx.recipe.seed
+    )
+    for model, figures in found["writers"].items():
+        if figures["flagged"]:
+            logger.warning(
+                "evaluate: %s answers suspicious titles in %.1f %% of examples, and they are right "
+                "in %.1f %%: look at them in judgements.parquet",
+                model,
+                100 * figures["answered"]["value"],
+                100 * figures["true"]["value"],
+            )
+    return found
+
+
 def _part(judgements: pa.Table, writer: str, track: str) -> pa.Table:
     return judgements.filter(
         pc.and_(pc.equal(judgements["writer"], writer), pc.equal(judgements["track"], track))
     )
 
 
-def _catalogue_figures(catalogue: pa.Table, items: pa.Table, tests: pa.Table) -> dict[str, Any]:
+def catalogue_figures(catalogue: pa.Table, items: pa.Table, tests: pa.Table) -> dict[str, Any]:
+    """Its size, and which share of the truths it holds."""
     titles = dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
     figures: dict[str, Any] = {"size": catalogue.num_rows}
     for track, column in TRACKS.items():
@@ -201,7 +272,8 @@ def _upstream(ctx: StageContext) -> dict[str, Any]:
     inputs = ctx.inputs
     return {
         "distill": distill_figures(
-            read_parquet(inputs["distill"] / "candidates.parquet", CANDIDATES)
+            read_parquet(inputs["distill"] / "candidates.parquet", CANDIDATES),
+            ctx.recipe.distill.mode,
         ),
         "refine": refine_figures(
             read_parquet(inputs["refine"] / "scored.parquet", SCORED),
@@ -214,6 +286,7 @@ def _upstream(ctx: StageContext) -> dict[str, Any]:
         ),
         "reward_ranker": read_json(inputs["simulate"] / "metrics.json"),
         "ranking": read_json(inputs["rank"] / "metrics.json"),
+        "abtest": read_json(inputs["abtest"] / "metrics.json") if "abtest" in inputs else None,
     }
 
 

@@ -2,9 +2,18 @@
 
 The text is embedded; a codebook trained on the training split's users turns the embedding into
 sparse ids (intra-user), and the nearest other user of the same split lends a sequence
-(cross-user). Text that could not be parsed is used for whatever it holds; a user without any
-text gets no features, is counted, and is 'missing' to the ranking model.
+(cross-user). Text that could not be parsed is used for whatever it holds. Who has nothing to go
+by gets the default features, with the reason; erased users get none and lend none. Texts of the
+models before the policy become features in the same way, for the ablations, each in a folder of
+the model's name and with a codebook of its own.
 """
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,94 +21,185 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from taiji.artifacts import read_parquet, replacing, write_parquet
-from taiji.data.splits import Calendar
+from taiji.data.splits import RANK_SPLITS, Calendar
 from taiji.errors import DataError
-from taiji.language.encode import SentenceEncoder, TextEncoder
-from taiji.ranking.features import feature_text, user_features
+from taiji.language.encode import SentenceEncoder, TextEncoder, Vectors, encode_texts
+from taiji.ranking.features import (
+    DEFAULTS,
+    default_features,
+    feature_text,
+    user_features,
+    why_default,
+)
+from taiji.ranking.neighbours import most_similar_other_user, recall_at_1
 from taiji.ranking.pairs import AsOf
-from taiji.ranking.quantise import code_use, save_codebook, train_codebook
+from taiji.ranking.quantise import Codebook, code_use, collisions, save_codebook, train_codebook
 from taiji.schema import EXAMPLES, INTERACTIONS, ITEMS, TEXTS, USER_FEATURES, USERS
 from taiji.stages.context import StageContext, Summary
 
-SPLITS = ("rank_train", "rank_test")
+Row = dict[str, Any]
+Encode = Callable[[Sequence[str]], Vectors]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one model wrote of the ranking users.
+
+    Attributes:
+        users: example_id, user_id, split, cutoff and text of those with features of their own.
+        defaults: example_id, user_id, split and reason of the others.
+    """
+
+    users: pa.Table
+    defaults: list[Row]
 
 
 def features(ctx: StageContext) -> Summary:
-    """Write features.parquet, codebook.faiss, codebook.json and embeddings.npy."""
+    """Write features.parquet, defaults.parquet, codebook.faiss, codebook.json, embeddings.npy."""
     encoder = ctx.recipe.encoder
-    return build_features(ctx, SentenceEncoder(encoder.model, encoder.batch_size))
+    load = partial(SentenceEncoder, encoder.model, encoder.batch_size)
+    return _build(ctx, partial(encode_texts, ctx.recipe.compute, load))
 
 
 def build_features(ctx: StageContext, encoder: TextEncoder) -> Summary:
-    """As `features`, with a given encoder.
+    """As `features`, with a given encoder."""
+    return _build(ctx, encoder.encode)
+
+
+def _build(ctx: StageContext, encode: Encode) -> Summary:
+    """Features of each model's texts, embedded all at once.
 
     Raises:
-        DataError: The policy wrote nothing for a ranking example, or a split has too few texts.
+        DataError: A model wrote nothing for a ranking example, or a split has too few texts.
         ConfigError: The codebook does not fit the encoder or the number of users.
     """
-    written = _written(ctx)
-    ctx.progress(0, 2, "embedding")
-    embeddings_ND = encoder.encode(written["text"].to_pylist())
-    filled = np.array([bool(text) for text in written["text"].to_pylist()])
-    written, embeddings_ND = written.filter(filled), embeddings_ND[filled]
-    rows = {split: np.flatnonzero(pc.equal(written["split"], split)) for split in SPLITS}
-    train_ND = embeddings_ND[rows["rank_train"]]
-    codebook = train_codebook(train_ND, ctx.recipe.features, ctx.recipe.seed)
-    ctx.progress(1, 2, "codes and neighbours")
+    wanted, num_erased = _ranking_users(ctx)
+    models = ctx.recipe.features.texts
+    written = {model: _written(ctx, wanted, model) for model in models}
+    ctx.progress(0, len(models) + 1, "embedding")
+    texts = [text for one in written.values() for text in one.users["text"].to_pylist()]
+    if not texts:
+        raise DataError("features: no ranking user has a text: look at infer's texts.parquet")
+    sizes = [one.users.num_rows for one in written.values()]
+    embeddings = np.split(encode(texts), np.cumsum(sizes)[:-1])
+    asof = _event_log(ctx)
+    summary: Summary = {"users_erased": num_erased}
+    for done, (model, embeddings_ND) in enumerate(zip(models, embeddings, strict=True), start=1):
+        ctx.progress(done, len(models) + 1, f"codes and neighbours from texts by {model}")
+        of_policy = model == "policy"
+        folder = ctx.out if of_policy else ctx.out / model
+        folder.mkdir(exist_ok=True)
+        figures = _write_features(ctx, folder, written[model], embeddings_ND, asof)
+        summary |= {name if of_policy else f"{model}_{name}": f for name, f in figures.items()}
+    ctx.progress(len(models) + 1, len(models) + 1, "done")
+    return summary
+
+
+def _ranking_users(ctx: StageContext) -> tuple[pa.Table, int]:
+    """The ranking examples in a fixed order without erased users, and how many users those are."""
+    examples = read_parquet(ctx.inputs["construct"] / "examples.parquet", EXAMPLES)
+    wanted = examples.filter(pc.is_in(examples["split"], value_set=pa.array(list(RANK_SPLITS))))
+    wanted = wanted.sort_by("example_id")
+    if ctx.recipe.features.erased_users is None:
+        return wanted, 0
+    path = Path(ctx.recipe.features.erased_users).expanduser()
+    try:
+        ids = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"features.erased_users: {path}: cannot be read ({error}): a text file with a user id "
+            "a line is needed"
+        ) from error
+    erased = pc.is_in(wanted["user_id"], value_set=pa.array({id_.strip() for id_ in ids}))
+    users = wanted.filter(erased)["user_id"]
+    return wanted.filter(pc.invert(erased)), len(users.unique())
+
+
+def _written(ctx: StageContext, wanted: pa.Table, model: str) -> Written:
+    """What `model` wrote of each wanted user."""
+    texts = read_parquet(ctx.inputs["infer"] / "texts.parquet", TEXTS)
+    texts = texts.filter(pc.equal(texts["model"], model))
+    replies = {row["example_id"]: row for row in texts.to_pylist()}
+    unwritten = [name for name in wanted["example_id"].to_pylist() if name not in replies]
+    if unwritten:
+        raise DataError(
+            f"infer/texts.parquet: {model} wrote nothing for {len(unwritten)} ranking examples, "
+            f"e.g. {unwritten[0]!r}: rerun infer"
+        )
+    columns = ["example_id", "user_id", "split", "cutoff", "profile", "history"]
+    filled: list[Row] = []
+    defaults: list[Row] = []
+    for row in wanted.select(columns).to_pylist():
+        reply = replies[row["example_id"]]
+        text = feature_text(reply["cot"], reply["answer"]) or reply["completion"].strip()
+        known = bool(row["profile"].strip() or row["history"])
+        reason = why_default(known=known, status=reply["status"], text=text)
+        (defaults if reason else filled).append(row | {"text": text, "reason": reason})
+    schema = pa.schema([*(wanted.schema.field(name) for name in columns[:4])])
+    return Written(
+        pa.Table.from_pylist(filled, schema.append(pa.field("text", pa.string()))), defaults
+    )
+
+
+def _event_log(ctx: StageContext) -> AsOf:
     construct = ctx.inputs["construct"]
-    asof = AsOf(
+    return AsOf(
         users=read_parquet(construct / "users.parquet", USERS),
         items=read_parquet(construct / "items.parquet", ITEMS),
         interactions=read_parquet(construct / "interactions.parquet", INTERACTIONS),
         calendar=Calendar.read(construct / "windows.json"),
     )
-    num_items = ctx.recipe.data.neighbour_items
-    parts = [
-        user_features(written.take(part), embeddings_ND[part], codebook, asof, num_items)
-        for part in rows.values()
-    ]
+
+
+def _write_features(
+    ctx: StageContext, folder: Path, written: Written, embeddings_ND: Vectors, asof: AsOf
+) -> Summary:
+    """All files of one model's texts; its figures."""
+    users, section = written.users, ctx.recipe.features
+    rows = {split: np.flatnonzero(pc.equal(users["split"], split)) for split in RANK_SPLITS}
+    by_split = {split: embeddings_ND[part] for split, part in rows.items()}
+    codebook = train_codebook(by_split["rank_train"], section, ctx.recipe.seed)
+    parts, recalls = [], []
+    for split, part_ND in by_split.items():
+        own = users.take(rows[split])
+        ids = own["user_id"].to_pylist()
+        nearest = most_similar_other_user(part_ND, ids, section.neighbours)
+        if section.neighbours != "exact":
+            recalls.append(recall_at_1(nearest, part_ND, ids, seed=ctx.recipe.seed))
+        parts.append(
+            user_features(own, part_ND, codebook, asof, nearest, ctx.recipe.data.neighbour_items)
+        )
     table = pa.concat_tables(parts)
-    figures = {
-        "reconstruction_error": codebook.reconstruction_error(train_ND),
-        "reconstruction_error_test": codebook.reconstruction_error(
-            embeddings_ND[rows["rank_test"]]
-        ),
-        **code_use(codebook.compute_codes(train_ND), codebook.num_codes),
-    }
-    save_codebook(codebook, ctx.out, figures)
-    _write_embeddings(ctx, np.concatenate([embeddings_ND[part] for part in rows.values()]))
-    write_parquet(table, ctx.out / "features.parquet", USER_FEATURES)
-    ctx.progress(2, 2, "done")
+    figures = _codebook_figures(codebook, by_split["rank_train"], by_split["rank_test"])
+    save_codebook(codebook, folder, figures)
+    _write_embeddings(folder, np.concatenate(list(by_split.values())))
+    write_parquet(table, folder / "features.parquet", USER_FEATURES)
+    defaults = default_features(written.defaults, section.sub_vectors)
+    write_parquet(defaults, folder / "defaults.parquet", DEFAULTS)
+    reasons = Counter(row["reason"] for row in written.defaults)
+    figures["mean_similarity"] = float(pc.mean(table["similarity"]).as_py())
+    if recalls:
+        figures["neighbour_recall_at_1"] = float(np.mean(recalls))
     return {
         "users_with_features": table.num_rows,
-        "users_without_text": int((~filled).sum()),
-        "mean_similarity": round(float(pc.mean(table["similarity"]).as_py()), 4),
+        "users_with_default_features": len(written.defaults),
+        **{f"default_{reason}": count for reason, count in sorted(reasons.items())},
         **{name: round(figure, 4) for name, figure in figures.items()},
     }
 
 
-def _written(ctx: StageContext) -> pa.Table:
-    """example_id, user_id, split, cutoff and text of every ranking example, in a fixed order."""
-    examples = read_parquet(ctx.inputs["construct"] / "examples.parquet", EXAMPLES)
-    wanted = examples.filter(pc.is_in(examples["split"], value_set=pa.array(SPLITS)))
-    wanted = wanted.select(["example_id", "user_id", "split", "cutoff"]).sort_by("example_id")
-    texts = read_parquet(ctx.inputs["infer"] / "texts.parquet", TEXTS)
-    texts = texts.filter(pc.equal(texts["model"], "policy"))
-    by_example = {
-        row["example_id"]: feature_text(row["cot"], row["answer"]) or row["completion"].strip()
-        for row in texts.select(["example_id", "cot", "answer", "completion"]).to_pylist()
+def _codebook_figures(codebook: Codebook, train_ND: Vectors, test_ND: Vectors) -> dict[str, float]:
+    codes_NM = codebook.compute_codes(train_ND)
+    return {
+        "reconstruction_error": codebook.reconstruction_error(train_ND),
+        "reconstruction_error_test": codebook.reconstruction_error(test_ND),
+        "collisions": collisions(codes_NM),
+        "collisions_test": collisions(codebook.compute_codes(test_ND)),
+        **code_use(codes_NM, codebook.num_codes),
     }
-    unwritten = [name for name in wanted["example_id"].to_pylist() if name not in by_example]
-    if unwritten:
-        raise DataError(
-            f"infer/texts.parquet: the policy wrote nothing for {len(unwritten)} ranking examples, "
-            f"e.g. {unwritten[0]!r}: rerun infer"
-        )
-    texts_N = [by_example[name] for name in wanted["example_id"].to_pylist()]
-    return wanted.append_column("text", pa.array(texts_N, pa.string()))
 
 
-def _write_embeddings(ctx: StageContext, embeddings_ND: NDArray[np.float32]) -> None:
+def _write_embeddings(folder: Path, embeddings_ND: NDArray[np.float32]) -> None:
     """One row for each row of features.parquet."""
-    with replacing(ctx.out / "embeddings.npy") as temporary, temporary.open("wb") as stream:
+    with replacing(folder / "embeddings.npy") as temporary, temporary.open("wb") as stream:
         np.save(stream, embeddings_ND, allow_pickle=False)

@@ -1,12 +1,14 @@
 """Stage 4, first half: the tuned models write what they think each user buys next.
 
-Every model of `infer.models` answers the test examples, so that they can be compared. Only the
-policy answers for the users of the ranking model, whose features its texts become. The answer
-is kept as it came: a malformed one is a result, not an error.
+Every model of `infer.models` answers the test examples, so that they can be compared. The models
+of `features.texts`, the policy among them, answer for the users of the ranking model, whose
+features their texts become. The answer is kept as it came: a malformed one is a result, not an
+error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +16,24 @@ import pyarrow as pa
 
 from taiji.artifacts import Shards, read_parquet
 from taiji.config import Recipe
+from taiji.data.splits import RANK_SPLITS
 from taiji.language.generate import Reply, Sampling, TransformersGenerator
 from taiji.language.models import load_causal_lm
 from taiji.language.prompt import ChatScaffold
+from taiji.language.workers import Note
 from taiji.reasoning.completions import parse_completion
 from taiji.reasoning.prompts import PromptFitter, losses, prompt_fitter
 from taiji.schema import EXAMPLES, TEXTS
 from taiji.stages.context import StageContext, Summary
+from taiji.stages.pieces import write_pieces
 
 SHARD_EXAMPLES = 32
-FEATURE_SPLITS = ("rank_train", "rank_test")
 
 
 @dataclass(frozen=True)
 class Shard:
     """A piece of work that is done at once and never depends on another."""
 
-    index: int
     model: str
     examples: Sequence[dict[str, Any]]
 
@@ -44,43 +47,54 @@ def infer(ctx: StageContext) -> Summary:
 
 
 def _write_texts(ctx: StageContext, path: Path) -> None:
+    recipe = ctx.recipe
     examples = read_parquet(ctx.inputs["construct"] / "examples.parquet", EXAMPLES).to_pylist()
-    shards = plan_shards(examples, ctx.recipe.infer.models)
+    shards = plan_shards(examples, recipe.infer.models, recipe.features.texts)
     parts = Shards(ctx.out / "texts.parts", TEXTS)
-    writer = _Writer(ctx)
-    for shard in shards:
-        if not parts.done(shard.index):
-            parts.write(shard.index, writer.write(shard))
-        ctx.progress(shard.index + 1, len(shards), f"texts by {shard.model}")
+    build = partial(_Writer, recipe, _sources(ctx))
+    write_pieces(ctx, parts, shards, build, size=lambda shard: len(shard.examples), what="texts")
     parts.merge(len(shards), path)
 
 
-def plan_shards(examples: Sequence[dict[str, Any]], models: Sequence[str]) -> list[Shard]:
-    """Who writes for which examples; the same plan after a kill, so that parts fit."""
-    work: dict[str, list[dict[str, Any]]] = {
+def plan_shards(
+    examples: Sequence[dict[str, Any]], models: Sequence[str], of_users: Sequence[str]
+) -> list[Shard]:
+    """Who writes for which examples; the same plan after a kill, so that parts fit.
+
+    Args:
+        examples: Rows of `schema.EXAMPLES`.
+        models: Who answers the test examples.
+        of_users: Who answers for the users of the ranking model.
+    """
+    asked: dict[str, list[dict[str, Any]]] = {
         model: [row for row in examples if row["split"] == "test"] for model in models
     }
-    features = [row for row in examples if row["split"] in FEATURE_SPLITS]
-    work["policy"] = [*work.get("policy", []), *features]
-    pieces = [
-        (model, rows[start : start + SHARD_EXAMPLES])
-        for model, rows in work.items()
+    users = [row for row in examples if row["split"] in RANK_SPLITS]
+    for model in of_users:
+        asked[model] = [*asked.get(model, []), *users]
+    return [
+        Shard(model, rows[start : start + SHARD_EXAMPLES])
+        for model, rows in asked.items()
         for start in range(0, len(rows), SHARD_EXAMPLES)
     ]
-    return [Shard(index, model, rows) for index, (model, rows) in enumerate(pieces)]
 
 
 class _Writer:
-    """Holds one model at a time, loaded when the first unfinished shard asks for it."""
+    """Holds one model at a time, loaded when the first shard asks for it.
 
-    def __init__(self, ctx: StageContext) -> None:
-        self._recipe = ctx.recipe
-        self._sources = _sources(ctx)
+    Args:
+        recipe: Of the run.
+        sources: Where each model lies, by its name.
+    """
+
+    def __init__(self, recipe: Recipe, sources: Mapping[str, str | Path]) -> None:
+        self._recipe = recipe
+        self._sources = sources
         self._name: str | None = None
         self._fitter: PromptFitter
         self._generator: TransformersGenerator
 
-    def write(self, shard: Shard) -> pa.Table:
+    def __call__(self, shard: Shard, note: Note) -> pa.Table:
         """Texts for the examples of one shard."""
         if shard.model != self._name:
             self._load(shard.model)
@@ -88,9 +102,9 @@ class _Writer:
         sampling = Sampling(
             max_new_tokens=self._recipe.student.max_completion_tokens,
             temperature=self._recipe.infer.temperature,
-            seed=self._recipe.seed + shard.index,  # of its own, whatever ran before
+            seed=self._recipe.seed,
         )
-        replies = self._generator.generate([prompt for prompt, _ in fitted], 1, sampling)
+        replies = self._generator.generate([prompt for prompt, _ in fitted], 1, sampling, note)
         rows = [
             text_row(example["example_id"], shard.model, reply) | {"lines_dropped": dropped}
             for example, (_, dropped), (reply,) in zip(shard.examples, fitted, replies, strict=True)
@@ -123,8 +137,8 @@ def _sources(ctx: StageContext) -> dict[str, str | Path]:
     recipe: Recipe = ctx.recipe
     return {
         "untuned": recipe.student.model,
-        "sft": ctx.inputs["sft"] / "model",
-        "policy": ctx.inputs["align"] / "model",
+        "sft": ctx.inputs["sft"].absolute() / "model",  # whoever reads it may be elsewhere
+        "policy": ctx.inputs["align"].absolute() / "model",
     }
 
 

@@ -1,41 +1,86 @@
-"""Stage 4, `rank`: the ranking model with and without the language features.
+"""Stage 4, `rank`: ranking models with and without the language features.
 
 Each arm trains on the weeks after all training of language models, with features written
 before those weeks, and is judged on the weeks after, with features written before them. All
 users train and are judged; those without features carry the code of the missing and an empty
-borrowed sequence, so the arms differ in nothing else.
+borrowed sequence, so the arms differ in nothing else. Every fit that has finished is kept at
+once, so that a killed comparison goes on with the next.
 """
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from taiji.artifacts import read_json, read_parquet, write_json, write_parquet
+from taiji.artifacts import Shards, read_json, read_parquet, write_json, write_parquet
 from taiji.data.splits import Calendar
-from taiji.evaluation.ranking_figures import Exposed, Outcome, arm_figures
-from taiji.ranking.inputs import Arm, LanguageFeatures
+from taiji.evaluation.ranking_figures import Exposed, Outcome, comparison_figures
+from taiji.ranking.backbones import build_backbones, checked
+from taiji.ranking.comparison import Contrast, Variant, plan_contrasts, plan_variants, reseed
 from taiji.ranking.pairs import AsOf, Pairs
-from taiji.ranking.train import Labels, Predictions, fit_ranker, predict
-from taiji.schema import INTERACTIONS, ITEMS, PREDICTIONS, USER_FEATURES, USERS
+from taiji.ranking.train import Labels
+from taiji.schema import INTERACTIONS, ITEMS, PREDICTIONS, USERS
 from taiji.stages.context import StageContext, Summary
 from taiji.stages.labels import labelled_exposures
+from taiji.stages.language_features import FeatureSource
 
 RESAMPLES = 200
 _DECIMALS = 5
+_PARTS = pa.schema([PREDICTIONS.field(name) for name in ("ctr", "ctcvr")])
 
-Outcomes = dict[str, list[Outcome]]
+
+@dataclass(frozen=True)
+class Fit:
+    """One model to train: a backbone, an arm or a control, and the number of its seed."""
+
+    backbone: str
+    variant: Variant
+    number: int
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The exposures to train on and to judge by, with their features."""
+
+    train: pa.Table
+    train_pairs: Pairs
+    test: pa.Table
+    test_pairs: Pairs
+    groups: Mapping[str, Any]  # rows of the test exposures by group of users
 
 
 def rank(ctx: StageContext) -> Summary:
-    """Write predictions.parquet and metrics.json.
+    """Write predictions.parquet, metrics.json and the models of the first seed.
 
     Raises:
+        ConfigError: A text of `rank.texts` has no features, or a model of one's own is none.
         DataError: There are no exposures, or too few conversions to learn from.
+        DivergenceError: A model predicts something that is not a probability.
+        EngineError: LightGBM is asked for and not installed.
     """
-    construct, recipe = ctx.inputs["construct"], ctx.recipe
+    path = ctx.out / "metrics.json"
+    if not path.is_file():  # it is there if an earlier attempt was killed at its very end
+        write_json(_compare(ctx), path)
+    shutil.rmtree(ctx.out / "parts", ignore_errors=True)
+    return _summary(read_json(path))
+
+
+def plan_fits(ctx: StageContext) -> list[Fit]:
+    """Every fit of the comparison; the same plan after a kill, so that parts fit."""
+    section = ctx.recipe.rank
+    return [
+        Fit(backbone, variant, number)
+        for number in range(section.seeds)
+        for backbone in section.backbones
+        for variant in plan_variants(section)
+    ]
+
+
+def _compare(ctx: StageContext) -> dict[str, Any]:
+    construct = ctx.inputs["construct"]
     calendar = Calendar.read(construct / "windows.json")
     asof = AsOf(
         users=read_parquet(construct / "users.parquet", USERS),
@@ -43,83 +88,115 @@ def rank(ctx: StageContext) -> Summary:
         interactions=read_parquet(construct / "interactions.parquet", INTERACTIONS),
         calendar=calendar,
     )
-    exposures = labelled_exposures(construct)
+    source = FeatureSource(ctx, asof, calendar)
+    windows = _windows(ctx, asof, calendar, source)
+    fits = plan_fits(ctx)
+    parts = _fit_all(ctx, fits, windows, source)
+    _write_predictions(ctx, fits, parts, windows)
+    return _judge(ctx, fits, parts, windows)
+
+
+def _windows(ctx: StageContext, asof: AsOf, calendar: Calendar, source: FeatureSource) -> Windows:
+    exposures = labelled_exposures(ctx.inputs["construct"])
     train, test = (calendar.window(name).rows(exposures) for name in ("ranker", "test"))
-    language = _language_features(ctx, asof)
-    test_pairs = asof.features(test)
-    covered = language["rank_test"].rows(test_pairs.user_ids) >= 0
-    outcomes: Outcomes = {arm: [] for arm in recipe.rank.arms}
-    tables = []
-    for arm, seed, predictions in _compare(ctx, asof.features(train), train, test_pairs, language):
-        outcomes[arm].append(Outcome(predictions.ctr, predictions.ctcvr))
-        tables.append(_prediction_rows(arm, seed, test, covered, predictions))
-    write_parquet(pa.concat_tables(tables), ctx.out / "predictions.parquet", PREDICTIONS)
-    metrics = _judge(outcomes, test, covered, recipe.seed)
-    write_json(metrics, ctx.out / "metrics.json")
-    return _summary(metrics)
+    train_pairs, test_pairs = asof.features(train), asof.features(test)
+    start = calendar.start("ranker")
+    seen = np.unique(train_pairs.user_ids)
+    border = float(np.median(asof.history_lengths(seen, start))) if seen.size else 0.0
+    groups = {
+        "all": np.ones(test.num_rows, dtype=bool),
+        "long_tail": asof.history_lengths(test_pairs.user_ids, start) <= border,
+        "covered": source.covered(test_pairs.user_ids),
+    }
+    return Windows(train, train_pairs, test, test_pairs, groups)
 
 
-def _language_features(ctx: StageContext, asof: AsOf) -> dict[str, LanguageFeatures]:
-    """Features of both splits, of one width."""
-    table = read_parquet(ctx.inputs["features"] / "features.parquet", USER_FEATURES)
-    bits = int(read_json(ctx.inputs["features"] / "codebook.json")["bits"])
-    longest = pc.max(pc.list_value_length(table["neighbour_item_ids"])).as_py()
-    return {
-        split: LanguageFeatures.from_table(
-            table.filter(pc.equal(table["split"], split)),
-            asof.item_ids,
-            num_codes=1 << bits,
-            neighbour_items=int(longest or 0),
+def _fit_all(
+    ctx: StageContext, fits: Sequence[Fit], windows: Windows, source: FeatureSource
+) -> list[pa.Table]:
+    """Predictions of every fit for the test exposures; those of finished fits are read again."""
+    backbones = build_backbones(ctx.recipe.rank.backbones, ctx.recipe.ranker)
+    labels = Labels.from_exposures(windows.train)
+    parts = Shards(ctx.out / "parts", _PARTS)
+    for index, fit in enumerate(fits):
+        if parts.done(index):
+            continue
+        what = f"{fit.backbone}, arm {fit.variant.name}, seed {fit.number + 1}"
+        ctx.progress(index, len(fits), what)
+
+        def on_step(done: int, total: int, index: int = index, what: str = what) -> None:
+            ctx.progress(index, len(fits), f"{what} ({done / total:.0%})")
+
+        seen, later = source.of(fit.variant)
+        seed = ctx.recipe.seed + fit.number
+        model = backbones[fit.backbone].fit(
+            windows.train_pairs,
+            labels,
+            seed=reseed(fit.variant, seed),
+            language=seen,
+            on_step=on_step,
         )
-        for split in ("rank_train", "rank_test")
-    }
-
-
-def _compare(
-    ctx: StageContext,
-    pairs: Pairs,
-    train: pa.Table,
-    test_pairs: Pairs,
-    language: dict[str, LanguageFeatures],
-) -> Iterator[tuple[Arm, int, Predictions]]:
-    """Train and predict each arm with each seed; the arms of one seed share their batches."""
-    section = ctx.recipe.rank
-    labels = Labels.from_exposures(train)
-    fits = [(arm, ctx.recipe.seed + n) for n in range(section.seeds) for arm in section.arms]
-    for done, (arm, seed) in enumerate(fits):
-        ctx.progress(done, len(fits), f"ranking model, arm {arm}")
-        seen, later = (language[split].for_arm(arm) for split in ("rank_train", "rank_test"))
-        ranker = fit_ranker(pairs, labels, ctx.recipe.ranker, seed=seed, language=seen)
-        yield arm, seed, predict(ranker, test_pairs, later)
+        found = model.predict(windows.test_pairs, later)
+        found = checked(found, windows.test.num_rows, fit.backbone)
+        if fit.number == 0 and fit.variant.name == fit.variant.arm:
+            model.save(ctx.out / "models" / fit.backbone.replace(":", ".") / fit.variant.arm)
+        columns = [np.asarray(found.ctr), np.asarray(found.ctcvr)]
+        parts.write(index, pa.table([c.astype(np.float32) for c in columns], schema=_PARTS))
     ctx.progress(len(fits), len(fits), "judging")
+    return [parts.read(index) for index in range(len(fits))]
 
 
-def _prediction_rows(
-    arm: Arm, seed: int, test: pa.Table, covered: Any, predictions: Predictions
-) -> pa.Table:
-    columns = {name: test[name] for name in ("user_id", "item_id", "ts", "click", "conversion")}
-    columns |= {
-        "arm": pa.repeat(pa.scalar(arm), test.num_rows),
-        "seed": pa.repeat(pa.scalar(seed, pa.int32()), test.num_rows),
-        "covered": pa.array(covered),
-        "ctr": pa.array(predictions.ctr.astype(np.float32)),
-        "ctcvr": pa.array(predictions.ctcvr.astype(np.float32)),
-    }
-    return pa.table(columns).select(PREDICTIONS.names).cast(PREDICTIONS)
+def _write_predictions(
+    ctx: StageContext, fits: Sequence[Fit], parts: Sequence[pa.Table], windows: Windows
+) -> None:
+    """One row for each fit and test exposure; the exposures' own columns are shared in memory."""
+    test = windows.test
+    tables = []
+    for fit, part in zip(fits, parts, strict=True):
+        columns = {name: test[name] for name in test.column_names if name in PREDICTIONS.names}
+        columns |= {name: part[name] for name in _PARTS.names}
+        columns |= {
+            "backbone": pa.repeat(pa.scalar(fit.backbone), test.num_rows),
+            "arm": pa.repeat(pa.scalar(fit.variant.name), test.num_rows),
+            "seed": pa.repeat(pa.scalar(ctx.recipe.seed + fit.number, pa.int32()), test.num_rows),
+            "long_tail": pa.array(windows.groups["long_tail"]),
+            "covered": pa.array(windows.groups["covered"]),
+        }
+        tables.append(pa.table(columns).select(PREDICTIONS.names).cast(PREDICTIONS))
+    write_parquet(pa.concat_tables(tables), ctx.out / "predictions.parquet", PREDICTIONS)
 
 
-def _judge(outcomes: Outcomes, test: pa.Table, covered: Any, seed: int) -> dict[str, Any]:
-    """All exposures at the top level, those of users with features under `covered`."""
-    everyone = np.ones(test.num_rows, dtype=bool)
-    figures = {
-        name: _figures_of(outcomes, test, rows, seed)
-        for name, rows in (("all", everyone), ("covered", covered))
-        if rows.any()
-    }
-    return {**figures["all"], "covered": figures.get("covered")}
+def _judge(
+    ctx: StageContext, fits: Sequence[Fit], parts: Sequence[pa.Table], windows: Windows
+) -> dict[str, Any]:
+    """Figures by backbone and group of users, and what the contrasts are."""
+    section = ctx.recipe.rank
+    variants = plan_variants(section)
+    contrasts = plan_contrasts(variants)
+    judged: dict[str, Any] = {}
+    for backbone in section.backbones:
+        outcomes: dict[str, list[Outcome]] = {variant.name: [] for variant in variants}
+        for fit, part in zip(fits, parts, strict=True):
+            if fit.backbone == backbone:
+                ctr, ctcvr = (part[name].to_numpy().astype(np.float64) for name in _PARTS.names)
+                outcomes[fit.variant.name].append(Outcome(ctr, ctcvr))
+        judged[backbone] = {
+            name: _figures_of(outcomes, contrasts, windows.test, rows, ctx.recipe.seed)
+            for name, rows in windows.groups.items()
+            if rows.any()
+        }
+    kinds = {contrast.name: contrast.kind for contrast in contrasts}
+    return {"backbones": judged, "contrasts": kinds, "seeds": section.seeds}
 
 
-def _figures_of(outcomes: Outcomes, test: pa.Table, rows: Any, seed: int) -> dict[str, Any]:
+def _figures_of(
+    outcomes: Mapping[str, Sequence[Outcome]],
+    contrasts: Sequence[Contrast],
+    test: pa.Table,
+    rows: Any,
+    seed: int,
+) -> dict[str, Any]:
+    """Counts and figures of one group of users."""
     labels = Labels.from_exposures(test.filter(rows))
     users = test["user_id"].to_numpy(zero_copy_only=False)[rows]
     both = (labels.click * labels.conversion).astype(np.float64)
@@ -134,14 +211,19 @@ def _figures_of(outcomes: Outcomes, test: pa.Table, rows: Any, seed: int) -> dic
         "clicks": int(exposed.click.sum()),
         "conversions": int(both.sum()),
     }
-    return counts | arm_figures(part, exposed, resamples=RESAMPLES, seed=seed)
+    weights = {contrast.name: contrast.weights for contrast in contrasts}
+    return counts | comparison_figures(part, weights, exposed, resamples=RESAMPLES, seed=seed)
 
 
-def _summary(metrics: dict[str, Any]) -> Summary:
+def _summary(metrics: Mapping[str, Any]) -> Summary:
     """The two AUCs of each arm over all exposures; a figure that is not defined is left out."""
+    backbones = metrics["backbones"]
     return {
-        f"{arm}_{name}": round(figures[name]["value"], _DECIMALS)
-        for arm, figures in metrics["arms"].items()
+        f"{'' if len(backbones) == 1 else backbone + '_'}{arm}_{name}": round(
+            figures[name]["value"], _DECIMALS
+        )
+        for backbone, groups in backbones.items()
+        for arm, figures in groups["all"]["arms"].items()
         for name in ("click_auc", "ctcvr_auc")
         if figures[name]["value"] is not None
     }

@@ -1,7 +1,7 @@
 """Stage 2, ORFT: fine-tune the student on the kept chains (Eq. 2)."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from taiji.artifacts import append_jsonl, read_jsonl, read_parquet, replacing
+from taiji.config import SftSection
 from taiji.errors import DataError
 from taiji.language.models import load_causal_lm, quiet_loading
 from taiji.language.prompt import ChatScaffold
@@ -47,6 +48,8 @@ def sft(ctx: StageContext) -> Summary:
     steps = read_jsonl(metrics)
     summary: Summary = {
         "examples": len(kept),
+        "users": len({chain.user_id for chain in kept}),
+        "completion_tokens": sum(len(chain.row.completion_ids) for chain in kept),
         **left_out,
         "steps": len(steps),
         "trained_parameters": num_trained,
@@ -65,13 +68,15 @@ class _Chain:
 
     row: TrainingRow
     teacher: str
+    user_id: str
     lines_dropped: int
 
 
 def _kept_rows(ctx: StageContext, scaffold: ChatScaffold) -> tuple[list[_Chain], dict[str, int]]:
-    """At most `num_examples` kept chains, and how much was left out.
+    """At most `num_examples` kept chains, or as many as the budget of tokens takes.
 
-    A completion beyond `max_completion_tokens` is left out: the student could never end it.
+    Also how much was left out. A completion beyond `max_completion_tokens` is left out: the
+    student could never end it.
     """
     student = ctx.recipe.student
     scored = read_parquet(ctx.inputs["refine"] / "scored.parquet", SCORED)
@@ -88,15 +93,30 @@ def _kept_rows(ctx: StageContext, scaffold: ChatScaffold) -> tuple[list[_Chain],
         if len(completion) > student.max_completion_tokens:
             num_too_long += 1
         elif len(rows) < ctx.recipe.sft.num_examples:
-            prompt, dropped = fitter.fit(by_id[chain["example_id"]])
+            example = by_id[chain["example_id"]]
+            prompt, dropped = fitter.fit(example)
             row = TrainingRow(scaffold.prompt_ids(prompt), completion)
-            rows.append(_Chain(row, chain["teacher"], dropped))
+            rows.append(_Chain(row, chain["teacher"], example["user_id"], dropped))
     if not rows:
         raise DataError(
             f"sft: nothing to train on: {len(chains)} chains kept, {num_too_long} longer than "
             "student.max_completion_tokens: raise it, or refine.quantile"
         )
+    if ctx.recipe.sft.max_tokens is not None:
+        rows = _within_budget(rows, ctx.recipe.sft.max_tokens)
     return rows, {"too_long": num_too_long, **losses(row.lines_dropped for row in rows)}
+
+
+def _within_budget(rows: Sequence[_Chain], max_tokens: int) -> list[_Chain]:
+    """The chains in order, from the first again after the last, as far as the tokens go."""
+    lengths = np.cumsum([len(chain.row.completion_ids) for chain in rows])
+    rounds, rest = divmod(max_tokens, int(lengths[-1]))
+    taken = [*rows] * rounds + [*rows[: int(np.searchsorted(lengths, rest, side="right"))]]
+    if not taken:
+        raise DataError(
+            f"sft.max_tokens: {max_tokens}: less than the first completion's {lengths[0]}: raise it"
+        )
+    return taken
 
 
 def _forget_after(metrics: Path, step: int) -> None:
@@ -122,10 +142,10 @@ def _save(
     section = ctx.recipe.sft
     settings = {
         "loss": "next token over chain and answer, prompt masked (Eq. 2)",
-        "epochs": section.epochs,
+        "epochs": section.epochs if section.max_tokens is None else "by tokens",
         "learning rate": section.learning_rate,
         "batch size": section.batch_size,
-        "trained layers": section.trainable_layers or "all",
+        "trained": _trained(section),
         "seed": ctx.recipe.seed,
         **{name.replace("_", " "): value for name, value in figures.items()},
     }
@@ -134,9 +154,16 @@ def _save(
         base_model=ctx.recipe.student.model,
         trained_on=(
             f"{figures['examples']} chains of thought of teacher `{figures['teacher']}` on the "
-            f"log `{ctx.recipe.data.source.kind}`, kept by perplexity."
+            f"log `{ctx.recipe.data.source.kind}`, selected by ORFT."
         ),
         settings=settings,
     )
     with replacing(folder / "README.md") as temporary:
         temporary.write_text(card, encoding="utf-8")
+
+
+def _trained(section: SftSection) -> str:
+    if section.lora is not None:
+        targets = ", ".join(section.lora.targets or ("all linear layers",))
+        return f"an adapter of rank {section.lora.rank} on {targets}, merged"
+    return f"the last {section.trainable_layers} blocks" if section.trainable_layers else "all"

@@ -3,12 +3,16 @@
 A ranking model learns CTCVR from the exposures of the reward window, without the held-out
 users; the weeks of reinforcement learning validate it. Its scores over a pool of user-item
 pairs fit the normaliser and, if asked for, the popularity discount, which stay frozen from then
-on. How personal the scores are is reported beside the AUC: a model that says the same of
-everybody makes a useless reward.
+on. A model that says the same of everybody makes a useless reward, whatever its AUC, and is
+refused. A second model, of another class and of the held-out users, is trained to judge the
+policy at the end; nothing ever optimises it.
 """
 
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,17 +22,23 @@ from numpy.typing import NDArray
 from taiji.alignment.hacking import constant_capture, constant_reward
 from taiji.alignment.preference import Scale
 from taiji.artifacts import read_parquet, write_json, write_parquet
+from taiji.config import SimulateSection
 from taiji.data.splits import Calendar
+from taiji.errors import DataError, DivergenceError, EngineError
 from taiji.evaluation.metrics import auc, calibration_ratio, gauc, log_loss
-from taiji.ranking.admission import admit
+from taiji.ranking.admission import admit, shortcomings
+from taiji.ranking.gradient_boosting import BoostedRanker, GradientBoosting
+from taiji.ranking.inputs import NO_LANGUAGE
 from taiji.ranking.pairs import DENSE, AsOf
 from taiji.ranking.pool import draw_pool
-from taiji.ranking.scorer import CtcvrScorer
-from taiji.ranking.train import Labels, Ranker, fit_ranker, predict, save_ranker
-from taiji.schema import INTERACTIONS, ITEMS, POOL, USERS
+from taiji.ranking.scorer import CtcvrScorer, base_predictions
+from taiji.ranking.train import Labels, Ranker, fit_ranker, save_ranker
+from taiji.schema import INTERACTIONS, ITEMS, POOL, TIME, USERS
 from taiji.stages.context import StageContext, Summary
 from taiji.stages.labels import labelled_exposures
 from taiji.stages.preference import fit_scale
+
+logger = logging.getLogger(__name__)
 
 Figures = dict[str, float]
 
@@ -36,10 +46,11 @@ _USERS_OF_A_MEAN = 32  # every item of the log is scored for each of them
 
 
 def simulate(ctx: StageContext) -> Summary:
-    """Write ranker/, pool.parquet, normaliser.json and metrics.json.
+    """Write ranker/, gold/, pool.parquet, normaliser.json and metrics.json.
 
     Raises:
         DataError: There are no exposures, or too few conversions to learn from.
+        DivergenceError: The ranking model is not fit to be a reward.
     """
     folder, recipe = ctx.inputs["construct"], ctx.recipe
     users = read_parquet(folder / "users.parquet", USERS)
@@ -62,23 +73,77 @@ def simulate(ctx: StageContext) -> Summary:
         on_step=lambda done, total: ctx.progress(done, total, "training the reward ranker"),
     )
     save_ranker(ranker, ctx.out / "ranker")
-    figures = _validate(ranker, asof, calendar.window("rl").rows(exposures))
-    log = _of_users(interactions, seen)
-    figures |= _pool(ctx, ranker, asof, log, calendar.start("rl"))
-    figures["training_exposures"] = train.num_rows
+    figures: dict[str, Any] = {
+        **_validate(ranker, asof, calendar.window("rl").rows(exposures)),
+        **_pool(ctx, ranker, asof, _of_users(interactions, seen), calendar.start("rl")),
+        "training_exposures": train.num_rows,
+    }
+    figures["admission"] = shortcomings(figures, recipe.simulate)
+    write_json(figures, ctx.out / "metrics.json")  # to look at, should it be refused
+    _admit(figures["admission"], recipe.simulate)
+    figures["gold"] = _gold(ctx, asof, exposures, seen)
     write_json(figures, ctx.out / "metrics.json")
+    return _summary(figures)
+
+
+def _summary(figures: Mapping[str, Any]) -> Summary:
     shown = ("click_auc", "ctcvr_auc", "ctcvr_gauc", "interaction_share", "constant_capture")
-    return {name: round(figures[name], 4) for name in shown if name in figures}
+    summary: Summary = {name: round(figures[name], 4) for name in shown if name in figures}
+    summary["admitted"] = "no, by request" if figures["admission"] else "yes"
+    return summary | {"gold_judge": figures["gold"].get("why", "trained")}
+
+
+def _admit(missed: Sequence[str], section: SimulateSection) -> None:
+    """Refuse the model, or say aloud that it is used although it falls short."""
+    if not missed:
+        return
+    reasons = "; ".join(missed)
+    if section.admission == "refuse":
+        raise DivergenceError(
+            f"simulate: the ranking model is not fit to be a reward: {reasons}. To use it all the "
+            "same, or where align.rewards does not pay it: simulate.admission=report"
+        )
+    logger.warning("simulate: used as a reward although not fit for it: %s", reasons)
+
+
+def _gold(
+    ctx: StageContext, asof: AsOf, exposures: pa.Table, seen: pa.ChunkedArray
+) -> dict[str, float | str]:
+    """Train the judge that nothing optimises: another class of model, and other users.
+
+    It learns from the exposures of users who are not `seen`, in all weeks before the test window,
+    and is validated on the others. Where that cannot be done, the figures hold `why`.
+    """
+    if not ctx.recipe.simulate.gold:
+        return {"why": "not judged: simulate.gold is off"}
+    calendar = Calendar.read(ctx.inputs["construct"] / "windows.json")
+    early = exposures.filter(pc.less(exposures["ts"], pa.scalar(calendar.start("test"), TIME)))
+    others = pc.invert(pc.is_in(early["user_id"], value_set=seen.combine_chunks()))
+    train = early.filter(others)
+    try:
+        gold = GradientBoosting(ctx.recipe.ranker.boosting).fit(
+            asof.features(train),
+            Labels.from_exposures(train),
+            seed=ctx.recipe.seed,
+            language=NO_LANGUAGE,
+            on_step=lambda done, total: ctx.progress(done, total, "training the gold judge"),
+        )
+    except (EngineError, DataError) as error:
+        logger.warning("simulate: no gold judge: %s", error)
+        return {"why": f"not judged: {error}"}
+    gold.save(ctx.out / "gold")
+    validation = _of_users(calendar.window("rl").rows(exposures), seen)
+    return {**_validate(gold, asof, validation), "training_exposures": train.num_rows}
 
 
 def _of_users(table: pa.Table, user_ids: pa.ChunkedArray) -> pa.Table:
     return table.filter(pc.is_in(table["user_id"], value_set=user_ids.combine_chunks()))
 
 
-def _validate(ranker: Ranker, asof: AsOf, exposures: pa.Table) -> Figures:
-    """How the reward ranker does in the weeks after its own; undefined figures are left out."""
+def _validate(ranker: Ranker | BoostedRanker, asof: AsOf, exposures: pa.Table) -> Figures:
+    """How a ranking model does in the weeks of alignment; undefined figures are left out."""
     pairs, labels = asof.features(exposures), Labels.from_exposures(exposures)
-    predictions = predict(ranker, pairs)
+    predictions = base_predictions(ranker, pairs)
     both = labels.click * labels.conversion
     popularity = pairs.dense[:, DENSE.index("item_share_of_users")]
     figures = {

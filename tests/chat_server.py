@@ -1,12 +1,12 @@
 """A chat endpoint on this machine: speaks the real protocol over a real socket."""
 
 import json
+import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     drip_seconds: float = 0.0  # one byte, then this long, and so on
+    hang_up: Literal["before headers", "after headers", "in the body"] | None = None
+    length_error: int = 0  # the body's length as told, less its true one
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class ChatServer:
         self._script = script
         self._at_once = 0
         self._lock = threading.Lock()
+        self._closing = threading.Event()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -64,13 +67,19 @@ class ChatServer:
             def log_message(self, *args):
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, request, client_address):
+                if not isinstance(sys.exception(), ConnectionError):  # a client may hang up
+                    super().handle_error(request, client_address)
+
+        self._http = Server(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
         self._thread.start()
 
     def close(self) -> None:
+        self._closing.set()
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
@@ -85,7 +94,7 @@ class ChatServer:
             self.most_at_once = max(self.most_at_once, self._at_once)
         try:
             answer = self._script(request, number)
-            time.sleep(answer.seconds)
+            self._closing.wait(answer.seconds)
             self._send(handler, answer)
         except OSError:
             handler.close_connection = True  # the client has hung up
@@ -94,16 +103,22 @@ class ChatServer:
                 self._at_once -= 1
 
     def _send(self, handler: BaseHTTPRequestHandler, answer: Answer) -> None:
-        body = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
-        raw = body.encode()
+        raw = answer.body if isinstance(answer.body, (str, bytes)) else json.dumps(answer.body)
+        raw = raw.encode() if isinstance(raw, str) else raw
+        handler.close_connection = answer.hang_up is not None or answer.length_error != 0
+        if answer.hang_up == "before headers":
+            return
         handler.send_response(answer.code)
         for name, value in {"Content-Type": "application/json", **answer.headers}.items():
             handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(raw)))
+        handler.send_header("Content-Length", str(len(raw) + answer.length_error))
         handler.end_headers()
+        if answer.hang_up:
+            raw = raw[: len(raw) // 2] if answer.hang_up == "in the body" else b""
         if not answer.drip_seconds:
             handler.wfile.write(raw)
             return
         for byte in raw:
             handler.wfile.write(bytes([byte]))
-            time.sleep(answer.drip_seconds)
+            if self._closing.wait(answer.drip_seconds):
+                return

@@ -1,0 +1,115 @@
+"""Settings of the ranking models: their sizes, the reward that one becomes, the comparison."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from taiji.config.section import Count, Section, Share
+
+Backbone = Annotated[
+    str, Field(pattern=r"^(network|lightgbm|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)$")
+]
+
+_BESIDE = {
+    "shuffled": ("both", "vectors"),
+    "swapped": ("both", "vectors"),
+    "random_neighbour": ("cross",),
+    "reseeded": ("base",),
+}
+"""Arms that a control can stand beside; other texts stand beside `both`."""
+
+
+class BoostingSection(Section):
+    """LightGBM, the second ranking model and the gold judge (extra `lightgbm`)."""
+
+    rounds: Count = Field(200, description="trees of each of its two models")
+    leaves: int = Field(31, ge=2)
+    learning_rate: float = Field(0.05, gt=0)
+    min_leaf: Count = Field(50, description="impressions that a leaf holds at least")
+
+
+class RankerSection(Section):
+    """The CTCVR ranking model: two towers over the entire space, target attention."""
+
+    dim: Count = 16
+    hidden: tuple[int, ...] = Field((128, 64), strict=False, min_length=1)
+    attention: Literal["dot", "din"] = Field(
+        "dot", description="dot: one product a pair; din: a small network over each pair"
+    )
+    own_items: Count = Field(50, description="length of the user's own sequence")
+    epochs: Count = 1
+    batch_size: Count = 512
+    learning_rate: float = Field(2e-3, gt=0)
+    keep_negatives: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of non-clicks to train on; pCTR is put right afterwards",
+    )
+    boosting: BoostingSection = BoostingSection()
+
+
+class SimulateSection(Section):
+    """The offline simulation of Eq. 4: a reward ranker, its score pool, a frozen normaliser."""
+
+    pool_pairs: Count = Field(
+        20_000, ge=100, description="user-item pairs whose scores fit the normaliser"
+    )
+    normaliser: Literal["minmax", "quantile", "winsorised", "log", "rank", "group_minmax"] = Field(
+        "minmax", description="minmax as in the paper; docs/rewards.md compares them all"
+    )
+    popularity_discount: Share = Field(
+        0.0, description="lambda: CTCVR over the item's mean to this power; 1 = the full lift"
+    )
+    admission: Literal["refuse", "report"] = Field(
+        "refuse", description="what becomes of a ranking model outside the four bounds below"
+    )
+    min_interaction_share: Share = Field(
+        0.05, description="of the variance of log pCTCVR: what only user and item together explain"
+    )
+    max_constant_capture: Share = Field(
+        0.95, description="of what a perfect policy wins, what one answer to everybody may win"
+    )
+    min_best_items: Count = Field(3, description="different items that are somebody's best")
+    min_gauc_lead: float = Field(
+        0.0, ge=-1, le=1, description="CTCVR GAUC minus that of the items' popularity"
+    )
+    gold: bool = Field(
+        True, description="train LightGBM on the held-out users, to judge and never to be optimised"
+    )
+
+
+class RankSection(Section):
+    """The comparison: ranking models with and without the language features."""
+
+    backbones: tuple[Backbone, ...] = Field(
+        ("network",),
+        strict=False,
+        min_length=1,
+        description="network, lightgbm, or a class of your own as `package.module:name`",
+    )
+    arms: tuple[Literal["base", "intra", "cross", "both", "vectors"], ...] = Field(
+        ("base", "intra", "cross", "both"), strict=False, min_length=1
+    )
+    seeds: Count = 1
+    controls: tuple[Literal["shuffled", "swapped", "random_neighbour", "reseeded"], ...] = Field(
+        (), strict=False, description="arms whose features mean nothing, beside the real ones"
+    )
+    texts: tuple[Literal["policy", "sft", "untuned"], ...] = Field(
+        ("policy",), strict=False, description="whose text the features of arm `both` come from"
+    )
+
+    @model_validator(mode="after")
+    def _every_entry_has_an_effect(self) -> "RankSection":
+        for name in ("backbones", "arms", "controls", "texts"):
+            entries = getattr(self, name)
+            if len(set(entries)) < len(entries):
+                raise ValueError(f"{name}: an entry stands there twice")
+        if "policy" not in self.texts:
+            raise ValueError("texts: the arms use the text of `policy`: keep it in the list")
+        others = [text for text in self.texts if text != "policy"]
+        for entry in (*self.controls, *others):
+            arms = _BESIDE.get(entry, ("both",))
+            if not set(arms) & set(self.arms):
+                raise ValueError(f"{entry}: has no arm to stand beside: add {' or '.join(arms)}")
+        return self

@@ -1,0 +1,83 @@
+"""Settings of stage 2: which chains of thought are learnt, and how."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from taiji.config.section import Count, Section, Share
+
+
+class RefineSection(Section):
+    """ORFT's selection: which chains are learnt, by the true answer's log-probability (Eq. 1)."""
+
+    scorer: str | None = Field(None, description="model that scores; null = the student before SFT")
+    filter: Literal["none", "ppl", "gain", "clipped"] = Field(
+        "ppl",
+        description="keep by: nothing; perplexity (paper); how much the chain lowers the answer's "
+        "loss; perplexity with each token's loss cut at `clip`",
+    )
+    clip: float = Field(5.0, gt=0, description="`clipped`: nats at which a token's loss is cut")
+    quantile: Share = Field(
+        0.5,
+        description="share of sampled chains that pass: R is their quantile (paper: the median)",
+    )
+    threshold_sample: Count = Field(2300, description="candidates sampled for R")
+    threshold: float | None = Field(
+        None, description="a fixed R instead of the quantile, as the filter measures"
+    )
+    top_m: Count | None = Field(
+        None, description="the best m chains of each prompt instead of a threshold"
+    )
+    drop_leaks: bool = Field(
+        True, description="reject chains that give away that the answer was known"
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_choose(self) -> "RefineSection":
+        if self.top_m is not None and self.threshold is not None:
+            raise ValueError("refine: threshold and top_m exclude each other: set one of them")
+        if self.filter == "none" and (self.top_m is not None or self.threshold is not None):
+            raise ValueError("refine: filter none keeps every chain: unset threshold and top_m")
+        if self.filter in ("ppl", "clipped") and self.threshold is not None and self.threshold <= 1:
+            raise ValueError(f"refine.threshold: {self.threshold}: a perplexity is above 1")
+        return self
+
+
+class LoraSection(Section):
+    """A low-rank adapter, merged into the weights when the model is saved."""
+
+    rank: Count = 16
+    alpha: float = Field(32.0, gt=0, description="the update is scaled by alpha / rank")
+    targets: tuple[str, ...] | None = Field(
+        None, strict=False, min_length=1, description="module names; null = all linear layers"
+    )
+
+
+class SftSection(Section):
+    """Eq. 2: next-token loss over chain and answer, on TRL's SFTTrainer."""
+
+    num_examples: Count = Field(10_000, description="at most this many kept chains")
+    epochs: float = Field(1.0, gt=0)
+    max_tokens: Count | None = Field(
+        None,
+        description="tokens of completions to train on, chains repeated as needed, instead of "
+        "epochs: equal budgets make runs comparable",
+    )
+    learning_rate: float = Field(2e-5, gt=0)
+    batch_size: Count = Field(8, description="examples per process and step")
+    trainable_layers: Count | None = Field(
+        None, description="tune only the last n blocks; null = all weights"
+    )
+    lora: LoraSection | None = Field(None, description="tune an adapter; null = the weights")
+    checkpoint_steps: Count = Field(
+        100, description="a killed run resumes from the last checkpoint"
+    )
+    trainer: dict[str, Any] = Field(
+        default_factory=dict, description="further fields of TRL's SFTConfig"
+    )
+
+    @model_validator(mode="after")
+    def _layers_or_adapter(self) -> "SftSection":
+        if self.lora is not None and self.trainable_layers is not None:
+            raise ValueError("sft: lora trains no layers of the model: unset trainable_layers")
+        return self

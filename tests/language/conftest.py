@@ -1,0 +1,28 @@
+"""A scripted endpoint and a generator that asks it."""
+
+import pytest
+from chat_server import ChatServer
+from endpoint_parts import KEY, teacher
+
+from taiji.language.endpoint import EndpointGenerator
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """serve(script or list of answers) -> (server, generator), all closed in the end."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TEST_KEY", KEY)
+    servers = []
+
+    def start(script, store=None, **options):
+        if isinstance(script, list):
+            answers = script
+            script = lambda _, number: answers[min(number, len(answers)) - 1]  # noqa: E731
+        server = ChatServer(script)
+        servers.append(server)
+        return server, EndpointGenerator(teacher(server.url, **options), store)
+
+    yield start
+    for server in servers:
+        server.close()
