@@ -217,7 +217,7 @@ def markdown(found: Row) -> str:
         lines.append(row_of(["---"] * len(table.columns)))
         lines += [row_of([cell_text(cell) for cell in row]) for row in table.rows]
         lines.append("")
-    names = ("examples", "tokens", "steps", "last_loss")
+    names = ("examples", "completion_tokens", "steps", "last_loss")
     lines += ["## What each arm was trained on", "", row_of(("arm", "leak share", "kept", *names))]
     lines.append(row_of(["---"] * (3 + len(names))))
     for arm, told in found["arms"].items():
