@@ -193,7 +193,7 @@ def ranking(**lifts: float) -> dict[str, Any]:
     def figures(value: float | None) -> dict[str, Any]:
         names = (f"{task}_{name}" for task in ("click", "ctcvr") for name in ("auc", "log_loss"))
         low, high = (None, None) if value is None else (value - 0.01, value + 0.01)
-        return dict.fromkeys(names, {"value": value, "low": low, "high": high, "spread": None})
+        return {n: {"value": value, "low": low, "high": high, "spread": None} for n in names}
 
     kinds = {
         "intra - base": "lift",

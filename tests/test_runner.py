@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from functools import reduce
 from operator import attrgetter
 from pathlib import Path
 
@@ -119,6 +120,28 @@ def test_a_changed_setting_reruns_only_what_depends_on_it(tmp_path):
     assert dict(status_of(tmp_path, changed))["simulate"] is State.STALE
     ran = run(tmp_path, changed).ran()
     assert ran == ["simulate", "align", "infer", "features", "rank", "evaluate", "report"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "section", "setting"),
+    [
+        ("features", "features", "erased_users"),
+        ("align", "align", "rewards.scores"),
+        ("evaluate", "align", "rewards.scores"),
+    ],
+)
+def test_a_file_that_a_setting_names_counts_by_its_content(tmp_path, stage, section, setting):
+    named = tmp_path / "named.csv"
+    named.write_text("u1\n")
+    value: dict = {}
+    reduce(lambda at, name: at.setdefault(name, {}), setting.split(".")[:-1], value)[
+        setting.split(".")[-1]
+    ] = str(named)
+    wanted = recipe(**{section: value})
+    run(tmp_path, wanted)
+    assert dict(status_of(tmp_path, wanted))[stage] is State.CURRENT
+    named.write_text("u1\nu2\n")
+    assert dict(status_of(tmp_path, wanted))[stage] is State.STALE
 
 
 def test_equal_outputs_stop_a_rerun_early(tmp_path):

@@ -25,6 +25,7 @@ class Stage:
         reads: Stages whose artifacts it reads.
         sections: Recipe sections that its result depends on, or parts such as `data.text`.
         may_read: Stages whose artifacts it reads if they have run and are up to date.
+        files: Settings that name a file whose content its result depends on.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Stage:
     reads: tuple[str, ...]
     sections: tuple[str, ...]
     may_read: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 STAGES = (
@@ -73,6 +75,7 @@ STAGES = (
         3,
         ("construct", "sft", "simulate"),
         ("align", "student", "encoder", "data.text"),
+        files=("align.rewards.scores",),
     ),
     Stage(
         "infer",
@@ -87,6 +90,7 @@ STAGES = (
         4,
         ("construct", "infer"),
         ("features", "encoder", "data"),
+        files=("features.erased_users",),
     ),
     Stage(
         "rank",
@@ -109,6 +113,7 @@ STAGES = (
         ("construct", "distill", "refine", "sft", "simulate", "align", "infer", "rank"),
         ("evaluate", "encoder", "align", "distill", "student", "infer", "data.text"),
         may_read=("abtest",),
+        files=("align.rewards.scores",),
     ),
     Stage(
         "report",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from taiji.alignment.custom_rewards import import_rewards
-from taiji.artifacts import digest_value, replacing
+from taiji.artifacts import digest_file, digest_value, replacing
 from taiji.config import Recipe
 from taiji.errors import ConfigError, MissingArtifactError, ResourceError
 from taiji.evaluation.abtest.statistics import check_library
@@ -92,11 +92,17 @@ class Runner:
         if "abtest" in names:
             check_library()
         with self._directory.locked(), _resource_errors():
-            with replacing(self._directory.root / "recipe.resolved.yaml") as temporary:
-                temporary.write_text(dump_recipe(self._recipe), encoding="utf-8")
+            self._write_recipe()
             for stage in stages:
                 self._directory.recover(stage.name)
                 self._update(stage)
+
+    def _write_recipe(self) -> None:
+        path = self._directory.root / "recipe.resolved.yaml"
+        for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a write that was killed
+            leftover.unlink()
+        with replacing(path) as temporary:
+            temporary.write_text(dump_recipe(self._recipe), encoding="utf-8")
 
     def _update(self, stage: Stage) -> None:
         names = _inputs(stage, self._recipe, self._directory)
@@ -137,6 +143,10 @@ def plan(stage: Stage, recipe: Recipe, directory: RunDirectory) -> Manifest:
     settings = {
         name: digest_value(reduce(getitem, name.split("."), tree)) for name in stage.sections
     }
+    for name in stage.files:
+        path = reduce(getitem, name.split("."), tree)
+        if path is not None and (file := Path(path).expanduser()).is_file():
+            settings[f"content of {name}"] = digest_file(file)
     inputs: dict[str, str] = {}
     for name in _inputs(stage, recipe, directory):
         manifest = directory.manifest(name)

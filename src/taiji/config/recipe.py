@@ -78,8 +78,7 @@ class FeaturesSection(Section):
     )
     erased_users: str | None = Field(
         None,
-        description="text file, a user id a line: they get no features and lend nothing; give a "
-        "longer list a new name, since a file is known by it",
+        description="text file, a user id a line: they get no features and lend nothing",
     )
 
     @field_validator("texts")

@@ -154,7 +154,7 @@ def _texts(ctx: StageContext, tests: pa.Table) -> dict[str, list[Row]]:
 
 
 def as_writer(name: str, texts: Sequence[Row]) -> Writer:
-    """A model by what it wrote, rows of `schema.TEXTS`."""
+    """A model by its rows of `schema.TEXTS`."""
     return Writer(name, [row["answer"] for row in texts], [row["completion"] for row in texts])
 
 

@@ -151,7 +151,11 @@ def list_figures(
     listings: pa.Table, shelf: Shelf, section: EvaluateSection, seed: int
 ) -> dict[str, Any]:
     """Figures of every list and track, what models add, and the weights that were fitted."""
-    settings = {"hit_rate_at": section.hit_rate_at, "resamples": section.bootstrap, "seed": seed}
+    settings: dict[str, Any] = {
+        "hit_rate_at": section.hit_rate_at,
+        "resamples": section.bootstrap,
+        "seed": seed,
+    }
     names = list(dict.fromkeys(listings["list"].to_pylist()))
     parts = {(name, track): _part(listings, name, track) for name in names for track in TRACKS}
     parts = {key: part for key, part in parts.items() if part.num_rows}
