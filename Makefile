@@ -24,6 +24,9 @@ bench: $(READY)  ## the quick benchmarks, each beside what one would run instead
 	$(BIN)/python benchmarks/popo_overhead.py --tiny
 	$(BIN)/python benchmarks/pareto.py --quick
 	$(BIN)/python benchmarks/construct.py --copies 1 --repeats 1
+	$(BIN)/python benchmarks/ranker.py --quick
+	$(BIN)/python benchmarks/neighbours.py --sizes 100000
+	$(BIN)/python benchmarks/distill.py
 
 install: $(READY)
 

@@ -244,7 +244,7 @@ def test_an_adapter_starts_at_the_model_and_is_merged_into_it(
         tmp_path,
         on_step=lambda row, total: steps.append(row["loss"]),
         batch_size=len(rows),
-        epochs=3.0,
+        epochs=2.0,
         learning_rate=1e-2,
         lora={"rank": 4, "alpha": 8.0, "targets": ["q_proj", "down_proj"]},
     )
@@ -263,6 +263,7 @@ def test_an_adapter_starts_at_the_model_and_is_merged_into_it(
     assert num_trained == 2 * 4 * (128 + 192)
 
 
+@pytest.mark.slow
 def test_an_adapter_resumes_to_the_very_same_weights(tiny_model, smollm2_tokenizer, rows, tmp_path):
     start, lora = weights(tiny_model), {"rank": 2}
     train(tiny_model, smollm2_tokenizer, rows, tmp_path / "straight", lora=lora)

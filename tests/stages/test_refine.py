@@ -114,6 +114,11 @@ def test_when_nothing_can_be_kept_the_message_says_why(distilled, student):
 def test_every_score_is_kept_whatever_the_filter_and_filters_compare_after_the_fact(
     distilled, student
 ):
+    path = distilled / "distill" / "candidates.parquet"
+    rows = read_parquet(path, CANDIDATES).to_pylist()
+    for row in rows[3:6]:
+        row["cot"] = ""  # what a gain is measured against
+    write_parquet(pa.Table.from_pylist(rows, schema=CANDIDATES), path, CANDIDATES)
     found = {}
     for name in ("gain", "none"):
         section = {"clip": 9.0, "filter": name, "quantile": 0.3}
@@ -127,21 +132,10 @@ def test_every_score_is_kept_whatever_the_filter_and_filters_compare_after_the_f
         assert all(gain[n] == none[n] for n in ("perplexity", "gain", "clipped"))
     assert sum(row["kept"] for row in found["none"]) == 58
     assert read_json(ctx.out / "threshold.json")["threshold"] is None
+    assert [row["gain"] for row in found["gain"][3:6]] == pytest.approx([0.0] * 3, abs=1e-5)
+    assert all(abs(row["gain"]) > 1e-5 for row in found["gain"][6:])
+    assert all(row["clipped"] < row["perplexity"] for row in found["gain"][3:])  # random weights
     kept = [row["gain"] for row in found["gain"] if row["kept"]]
     assert min(kept) > max(row["gain"] for row in found["gain"][3:] if not row["kept"])
     assert 15 <= len(kept) <= 18
     assert select(found["none"], Rule(filter="clipped", top_m=1)).reasons.count("kept") == 20
-
-
-def test_the_gain_is_measured_against_an_empty_chain(distilled, student):
-    path = distilled / "distill" / "candidates.parquet"
-    rows = read_parquet(path, CANDIDATES).to_pylist()
-    for row in rows[3:6]:
-        row["cot"] = ""
-    write_parquet(pa.Table.from_pylist(rows, schema=CANDIDATES), path, CANDIDATES)
-    ctx = context(distilled, "refine", student)
-    refine(ctx)
-    found = scored(ctx)
-    assert [row["gain"] for row in found[3:6]] == pytest.approx([0.0] * 3, abs=1e-5)
-    assert all(abs(row["gain"]) > 1e-5 for row in found[6:9])
-    assert all(row["clipped"] < row["perplexity"] for row in found[3:])  # random weights

@@ -7,7 +7,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from taiji.artifacts import read_jsonl, read_parquet, write_parquet
 from taiji.errors import DataError
 from taiji.language.prompt import ChatScaffold
+from taiji.reasoning.sft import TrainingRow
 from taiji.schema import CANDIDATES, SCORED
+from taiji.stages import sft as sft_module
 from taiji.stages.distill import distill
 from taiji.stages.sft import sft
 
@@ -104,22 +106,40 @@ def test_nothing_to_train_on_says_what_to_raise(refined, student):
         sft(context(refined, "sft", student, sft=SECTION, student=short))
 
 
+def chain(length):
+    return sft_module._Chain(TrainingRow([1], [2] * length), "evidence", "u1", 0)
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "lengths"),
+    [
+        (3, [3]),
+        (9, [3, 4]),
+        (12, [3, 4, 5]),
+        (14, [3, 4, 5]),
+        (15, [3, 4, 5, 3]),
+        (31, [3, 4, 5, 3, 4, 5, 3, 4]),
+    ],
+)
+def test_chains_are_repeated_in_order_until_the_budget_is_spent(max_tokens, lengths):
+    taken = sft_module._within_budget([chain(3), chain(4), chain(5)], max_tokens)
+    assert [len(one.row.completion_ids) for one in taken] == lengths
+
+
+def test_a_budget_below_the_first_completion_is_refused():
+    with pytest.raises(DataError, match=r"sft\.max_tokens: 2: less than the first completion's 3"):
+        sft_module._within_budget([chain(3)], 2)
+
+
 def test_a_budget_of_tokens_replaces_epochs(refined, student):
-    def tokens(folder, max_tokens, **others):
-        section = SECTION | {"max_tokens": max_tokens} | others
-        return sft(context(refined, folder, student, sft=section))
-
-    once = sft(context(refined, "once", student, sft=SECTION))["completion_tokens"]
-    more = tokens("more", 2 * once + 100)
-    assert 2 * once < more["completion_tokens"] <= 2 * once + 100
-    assert 40 < more["examples"] < 44
-    assert more["steps"] == -(-more["examples"] // 4)
-    less = tokens("less", 300, num_examples=3)
-    assert 200 < less["completion_tokens"] <= 300
-    with pytest.raises(DataError, match=r"sft\.max_tokens: 5: less than the first"):
-        tokens("none", 5)
+    section = SECTION | {"max_tokens": 500, "num_examples": 3, "epochs": 1.0}
+    summary = sft(context(refined, "sft", student, sft=section))
+    assert 400 < summary["completion_tokens"] <= 500
+    assert summary["examples"] > 3
+    assert summary["steps"] == -(-summary["examples"] // 4)
 
 
+@pytest.mark.slow
 def test_an_adapter_leaves_a_plain_folder(refined, student):
     section = SECTION | {
         "lora": {"rank": 4},
