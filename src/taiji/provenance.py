@@ -8,6 +8,7 @@ own package is left out: the values of the settings are part of a stage's key by
 import ast
 import hashlib
 import importlib.metadata
+from functools import cache
 from pathlib import Path
 
 _ROOT = Path(__file__).parent
@@ -45,14 +46,21 @@ def _closure(module: str) -> set[str]:
     return found
 
 
-def _imports(module: str) -> set[str]:
+def _imports(module: str) -> frozenset[str]:
+    path = _path(module)
+    return _imports_in(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _imports_in(path: Path, _changed: int) -> frozenset[str]:
+    """Of Taiji's own modules; parsed once for each state of a file."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(_path(module).read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.split(".")[0] == "taiji" and _path(name).is_file()}
+    return frozenset(n for n in names if n.split(".")[0] == "taiji" and _path(n).is_file())
 
 
 def _path(module: str) -> Path:

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-import torch
 from chat_server import Answer, ChatServer
-from endpoint_parts import teacher
+from endpoint_parts import Echo, teacher
 from shop import ITEMS, example
 
 from taiji.config import EndpointSection
@@ -26,26 +25,6 @@ def questions(smollm2_tokenizer):
         )
         for prompt, written in zip(prompts, chains, strict=True)
     ]
-
-
-class Echo:
-    """Scores prompts of token ids by a local model, as vLLM does."""
-
-    def __init__(self, model, *, alter=lambda values: values):
-        self.model, self.alter = model, alter
-
-    @torch.inference_mode()
-    def __call__(self, request, number):
-        body = request.body
-        assert request.path == "/v1/completions"
-        assert (body["echo"], body["max_tokens"], body["logprobs"]) == (True, 1, 1)
-        ids = torch.tensor([body["prompt"]])
-        logprobs = self.model(input_ids=ids).logits[0].double().log_softmax(-1)
-        told = logprobs[:-1].gather(1, ids[0, 1:, None])[:, 0].tolist()
-        written = float(logprobs[-1].max())
-        return Answer(
-            body={"choices": [{"logprobs": {"token_logprobs": self.alter([None, *told, written])}}]}
-        )
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from chat_server import ChatServer
+from endpoint_parts import Echo
 from reasoning_run import context
 
 from taiji.artifacts import read_json, read_parquet, write_parquet
@@ -109,6 +111,28 @@ def test_when_nothing_can_be_kept_the_message_says_why(distilled, student):
     write_parquet(pa.Table.from_pylist(rows, schema=CANDIDATES), path, CANDIDATES)
     with pytest.raises(DataError, match="all failed or leak"):
         refine(ctx)
+
+
+def test_a_server_scores_in_the_place_of_the_weights(distilled, student, tiny_model, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    path = distilled / "distill" / "candidates.parquet"
+    rows = read_parquet(path, CANDIDATES).to_pylist()[:6]
+    write_parquet(pa.Table.from_pylist(rows, schema=CANDIDATES), path, CANDIDATES)
+    server = ChatServer(Echo(tiny_model))
+    try:
+        section = {"scorer_endpoint": {"base_url": server.url, "model": "m-1"}}
+        ctx = context(distilled, "refine-there", student, refine=section)
+        refine(ctx)
+    finally:
+        server.close()
+    here = context(distilled, "refine-here", student)
+    refine(here)
+    assert server.requests
+    for there, local in zip(scored(ctx), scored(here), strict=True):
+        assert there["reason"] == local["reason"]
+        if local["perplexity"] is not None:
+            assert there["perplexity"] == pytest.approx(local["perplexity"], rel=1e-5)
 
 
 def test_every_score_is_kept_whatever_the_filter_and_filters_compare_after_the_fact(

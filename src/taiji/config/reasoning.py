@@ -5,12 +5,18 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from taiji.config.section import Count, Section, Share
+from taiji.config.teachers import EndpointSection
 
 
 class RefineSection(Section):
     """ORFT's selection: which chains are learnt, by the true answer's log-probability (Eq. 1)."""
 
     scorer: str | None = Field(None, description="model that scores; null = the student before SFT")
+    scorer_endpoint: EndpointSection | None = Field(
+        None,
+        description="server that scores token ids with that model, such as vLLM's, instead of its "
+        "weights here; its tokenizer is still read",
+    )
     filter: Literal["none", "ppl", "gain", "clipped"] = Field(
         "ppl",
         description="keep by: nothing; perplexity (paper); how much the chain lowers the answer's "

@@ -56,6 +56,20 @@ def resolve_model(name: str) -> Path | str:
     return name
 
 
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """A model's tokenizer, which can pad.
+
+    Raises:
+        EngineError: It cannot be found or read; the message says what to do.
+    """
+    source = resolve_model(name)
+    with _loading(name, source) as common:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(source), **common)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
 def load_causal_lm(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model, in evaluation mode, and its tokenizer.
 
@@ -66,25 +80,12 @@ def load_causal_lm(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     Raises:
         EngineError: The model cannot be found or read; the message says what to do.
     """
-    source = resolve_model(name)
+    source, tokenizer = resolve_model(name), load_tokenizer(name)
     device, dtype = _hardware()
-    local = isinstance(source, Path)
-    common: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
-    try:
-        with quiet_loading():
-            tokenizer = AutoTokenizer.from_pretrained(str(source), **common)
-            model = AutoModelForCausalLM.from_pretrained(
-                str(source),
-                dtype=dtype,
-                attn_implementation="sdpa",
-                use_safetensors=True,
-                **common,
-            )
-    except (OSError, ValueError) as error:
-        mend = "check that the folder is complete" if local else "check the name and the network"
-        raise EngineError(f"model {name!r}: cannot be loaded: {error}: {mend}") from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    with _loading(name, source) as common:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(source), dtype=dtype, attn_implementation="sdpa", use_safetensors=True, **common
+        )
     logger.debug("loaded %s from %s: %s on %s", name, source, dtype, device)
     nn.Module.to(model, device)  # in place; transformers' own wrapper hides the signature
     return model, tokenizer
@@ -119,6 +120,18 @@ def freeze_all_but_last(model: PreTrainedModel, num_layers: int | None) -> int:
     if isinstance(norm, nn.Module):
         norm.requires_grad_(True)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@contextmanager
+def _loading(name: str, source: Path | str) -> Iterator[dict[str, Any]]:
+    """What every loader is told, and one message for whatever goes wrong."""
+    local = isinstance(source, Path)
+    try:
+        with quiet_loading():
+            yield {"local_files_only": local, "trust_remote_code": False}
+    except (OSError, ValueError) as error:
+        mend = "check that the folder is complete" if local else "check the name and the network"
+        raise EngineError(f"model {name!r}: cannot be loaded: {error}: {mend}") from error
 
 
 def _hardware() -> tuple[torch.device, torch.dtype]:

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
 
 from taiji.artifacts import Shards, read_parquet, write_json, write_parquet
 from taiji.config import Recipe, RefineSection
 from taiji.errors import DataError
-from taiji.language.models import load_causal_lm
+from taiji.language.models import load_causal_lm, load_tokenizer
 from taiji.language.prompt import ChatScaffold
 from taiji.language.workers import Note, Worker
+from taiji.reasoning.endpoint_scorer import EndpointScorer
 from taiji.reasoning.perplexity import clipped_perplexity, gain, perplexity
 from taiji.reasoning.prompts import PromptFitter, losses, prompt_fitter
 from taiji.reasoning.scoring import ModelScorer, OnProgress, Question, Scorer
@@ -100,8 +102,8 @@ def _score_shards(ctx: StageContext) -> None:
 def _rater(recipe: Recipe) -> Worker[Sequence[tuple[Row, list[Row]]], pa.Table]:
     """Whoever scores the chains of examples, made where the work is done."""
     section = recipe.refine
-    model, tokenizer = load_causal_lm(section.scorer or recipe.student.model)
-    scorer, fitter = ModelScorer(model), prompt_fitter(recipe, ChatScaffold(tokenizer))
+    scorer, tokenizer = _scorer(recipe)
+    fitter = prompt_fitter(recipe, ChatScaffold(tokenizer))
 
     def rate(told: Sequence[tuple[Row, list[Row]]], note: Note) -> pa.Table:
         examples, groups = zip(*told, strict=True)
@@ -109,6 +111,15 @@ def _rater(recipe: Recipe) -> Worker[Sequence[tuple[Row, list[Row]]], pa.Table]:
         return pa.Table.from_pylist(rows, schema=_SCORES)
 
     return rate
+
+
+def _scorer(recipe: Recipe) -> tuple[Scorer, PreTrainedTokenizerBase]:
+    """The model that scores, by its weights or by a server, and its tokenizer."""
+    name, server = recipe.refine.scorer or recipe.student.model, recipe.refine.scorer_endpoint
+    if server is not None:
+        return EndpointScorer(server), load_tokenizer(name)
+    model, tokenizer = load_causal_lm(name)
+    return ModelScorer(model), tokenizer
 
 
 def _score_groups(
