@@ -43,9 +43,15 @@ def test_help_teaches_with_an_example(command):
     assert "taiji " + command in " ".join(result.stdout.split("Example:")[1].split())
 
 
-def test_help_answers_without_the_heavy_libraries():
-    heavy = "{'torch', 'transformers', 'pyarrow'}"
-    code = f"import sys, taiji.cli; print(sorted({heavy} & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("cli", "{'torch', 'transformers', 'pyarrow'}"),  # for --help
+        ("terminal", "{'torch', 'transformers', 'faiss', 'trl'}"),  # for status
+    ],
+)
+def test_what_answers_at_once_imports_no_heavy_library(module, heavy):
+    code = f"import sys, taiji.{module}; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from taiji.errors import DataError
+from taiji.evaluation.abtest.controls import AA
 from taiji.evaluation.abtest.experiment import UNASSIGNED, assign, open_market, permuted
 from taiji.evaluation.abtest.figures import CONTROLS, check_buckets, trial_figures
 from taiji.evaluation.abtest.statistics import paired_lift
-from taiji.evaluation.abtest.trial import AA, Split, run_trial
+from taiji.evaluation.abtest.trial import Split, run_trial
 
 ARMS = ("base", AA, "intra", "cross", "both")
 SHARE = 0.2

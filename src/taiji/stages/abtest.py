@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from taiji.artifacts import write_json, write_parquet
 from taiji.errors import DataError
+from taiji.evaluation.abtest.controls import AA
 from taiji.evaluation.abtest.experiment import MEASURES, Plan, assign
 from taiji.evaluation.abtest.figures import check_buckets, trial_figures
 from taiji.evaluation.abtest.market import Traffic
 from taiji.evaluation.abtest.requests import Catalogue, Requests, draw_requests
 from taiji.evaluation.abtest.response import Response, fit_response
 from taiji.evaluation.abtest.statistics import check_library
-from taiji.evaluation.abtest.trial import AA, Models, Outcomes, Split, run_trial
+from taiji.evaluation.abtest.trial import Models, Outcomes, Split, run_trial
 from taiji.ranking.columns import places
 from taiji.ranking.train import Labels
 from taiji.stages.contestants import Logs, load_rankers, score_candidates

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taiji.errors import DataError
+from taiji.evaluation.abtest.controls import AA
 from taiji.evaluation.abtest.experiment import MEASURES, Array, Ints
 from taiji.evaluation.abtest.statistics import (
     Estimator,
@@ -21,7 +22,7 @@ from taiji.evaluation.abtest.statistics import (
     power,
     sample_ratio,
 )
-from taiji.evaluation.abtest.trial import AA, Outcomes, Split
+from taiji.evaluation.abtest.trial import Outcomes, Split
 
 Mask = NDArray[np.bool_]
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from taiji.evaluation.abtest.controls import AA, OVERRATED
 from taiji.evaluation.abtest.statistics import POWER, TARGET_LIFT
-from taiji.evaluation.abtest.trial import AA, OVERRATED
 from taiji.evaluation.cells import (
     NOT_APPLICABLE,
     Cell,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from taiji.evaluation.abtest.controls import AA, OVERRATED
 from taiji.evaluation.abtest.experiment import (
     Array,
     Ints,
@@ -23,10 +24,6 @@ from taiji.ranking.inputs import Arm
 
 ARMS: tuple[Arm, ...] = ("base", "intra", "cross", "both")
 """The 2 x 2 design of the paper's Table 2."""
-
-AA = "aa"
-OVERRATED = 1.5
-"""Factor of the predictions in the control that shows what cost control is for."""
 
 OnServed = Callable[[int, int], None]
 
