@@ -14,7 +14,7 @@ from enum import Enum
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from taiji.alignment.custom_rewards import import_rewards
 from taiji.artifacts import digest_file, digest_value, replacing
@@ -144,7 +144,7 @@ def plan(stage: Stage, recipe: Recipe, directory: RunDirectory) -> Manifest:
         name: digest_value(reduce(getitem, name.split("."), tree)) for name in stage.sections
     }
     for name in stage.files:
-        path = reduce(getitem, name.split("."), tree)
+        path: Any = reduce(getitem, name.split("."), tree)
         if path is not None and (file := Path(path).expanduser()).is_file():
             settings[f"content of {name}"] = digest_file(file)
     inputs: dict[str, str] = {}
