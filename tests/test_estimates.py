@@ -2,6 +2,7 @@ from pathlib import Path
 
 from taiji.config import AlignSection, Recipe, WeightsSection
 from taiji.estimates import estimate_seconds, stage_size
+from taiji.ranking.comparison import plan_variants
 from taiji.recipes import load_recipe
 
 DEMO = load_recipe(Path(__file__).parent.parent / "recipes" / "demo.yaml").recipe
@@ -35,3 +36,20 @@ def test_a_rule_that_needs_gradients_costs_a_probe_wherever_it_moves(monkeypatch
     assert seconds(rule="popo_light") == plain
     assert seconds() > 1.3 * plain
     assert plain < seconds(every=10) < 0.8 * seconds()
+
+
+def test_every_model_of_a_comparison_is_counted():
+    controls = ("shuffled", "swapped", "random_neighbour", "reseeded")
+    texts = ("policy", "sft")
+    sections = {
+        "features": {"texts": texts},
+        "rank": {
+            "arms": ("base", "cross", "both", "vectors"),
+            "backbones": ("network", "lightgbm"),
+            "seeds": 3,
+            "controls": controls,
+            "texts": texts,
+        },
+    }
+    recipe = Recipe.model_validate({"name": "t", **sections})
+    assert stage_size("rank", recipe) == f"{len(plan_variants(recipe.rank)) * 2 * 3} models"

@@ -30,11 +30,12 @@ _FIXED_SECONDS = {
     "align": 12.0,
     "infer": 6.0,
     "features": 6.0,
-    "rank": 40.0,
+    "rank": 20.0,
     "abtest": 60.0,
     "evaluate": 10.0,
     "report": 2.0,
 }
+_FIT_SECONDS, _FIT_SHARE = 5.0, 0.05  # of one ranking model, at the demo's share of exposures
 
 
 def stage_size(name: str, recipe: Recipe) -> str:
@@ -48,9 +49,9 @@ def stage_size(name: str, recipe: Recipe) -> str:
         "simulate": f"{data.exposure_share:.0%} of exposures",
         "align": f"{align.steps} steps of {align.prompts_per_step} x {align.num_generations}",
         "infer": f"{_num_texts(recipe)} texts",
-        "features": f"{2 * data.num_rank_users} texts",
+        "features": f"{_num_rank_texts(recipe)} texts",
         "abtest": f"{recipe.abtest.requests} requests x {recipe.abtest.candidates}",
-        "rank": f"{len(recipe.rank.arms)} arms x {recipe.rank.seeds} seeds",
+        "rank": f"{_num_fits(recipe)} models",
     }
     return sizes.get(name, "")
 
@@ -66,9 +67,10 @@ def estimate_seconds(recipe: Recipe) -> dict[str, float]:
         "align": _align(recipe),
         "infer": _infer(recipe),
     }
+    fixed_seconds = _FIXED_SECONDS | {"rank": _FIXED_SECONDS["rank"] + _fitting_seconds(recipe)}
     return {
         name: fixed + operations.get(name, 0.0) / (speed * _SHARE_OF_PEAK.get(name, 1.0))
-        for name, fixed in _FIXED_SECONDS.items()
+        for name, fixed in fixed_seconds.items()
     }
 
 
@@ -108,12 +110,30 @@ def _prompt_tokens(recipe: Recipe) -> int:
 
 
 def _sft_examples(recipe: Recipe) -> int:
+    if recipe.sft.max_tokens is not None:
+        return max(1, recipe.sft.max_tokens // (_COT_TOKENS + _ANSWER_TOKENS))
     kept = recipe.data.num_sft * recipe.distill.candidates * recipe.refine.quantile
     return min(recipe.sft.num_examples, max(1, round(kept)))
 
 
 def _num_texts(recipe: Recipe) -> int:
-    return recipe.data.num_test * len(recipe.infer.models) + 2 * recipe.data.num_rank_users
+    return recipe.data.num_test * len(recipe.infer.models) + _num_rank_texts(recipe)
+
+
+def _num_rank_texts(recipe: Recipe) -> int:
+    return 2 * recipe.data.num_rank_users * len(recipe.features.texts)
+
+
+def _num_fits(recipe: Recipe) -> int:
+    """Arms, what controls spoil of them, and other texts; for each backbone and seed."""
+    rank = recipe.rank
+    controls = sum(2 if control in ("shuffled", "swapped") else 1 for control in rank.controls)
+    variants = len(rank.arms) + controls + sum(text != "policy" for text in rank.texts)
+    return variants * len(rank.backbones) * rank.seeds
+
+
+def _fitting_seconds(recipe: Recipe) -> float:
+    return _num_fits(recipe) * _FIT_SECONDS * recipe.data.exposure_share / _FIT_SHARE
 
 
 def _matmul_speed(size: int = 1024, repeats: int = 5) -> float:
