@@ -250,7 +250,9 @@ def child(directory):
     run(directory, recipe(), loader=slow)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    "seed", [*range(3), *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 8))]
+)
 def test_kill_at_any_moment_ends_in_the_same_artifacts(tmp_path, seed):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     child(undisturbed)

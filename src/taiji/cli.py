@@ -141,9 +141,10 @@ def show_user(
 
     Example:  taiji show user 900 --run runs/demo
     """
+    run_folder = run_folder or _newest_run(Path("runs"))
     from taiji.user_card import print_user
 
-    print_user(user, run_folder or _newest_run(Path("runs")), _out)
+    print_user(user, run_folder, _out)
 
 
 @data_app.command("check")

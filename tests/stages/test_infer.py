@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from functools import cache
 
 import pyarrow as pa
 import pytest
@@ -48,6 +49,7 @@ EXAMPLES = [
 @pytest.fixture
 def ctx(tmp_path, tiny_model, smollm2_tokenizer, monkeypatch):
     monkeypatch.setattr(stage, "SHARD_EXAMPLES", 2)
+    monkeypatch.setattr(stage, "load_causal_lm", cache(stage.load_causal_lm))  # it takes seconds
     for name in ("student", "sft/model", "align/model"):
         folder = tmp_path / name
         tiny_model.save_pretrained(folder)
