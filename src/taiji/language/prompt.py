@@ -17,6 +17,7 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby, pairwise
 
 from jinja2 import TemplateError
@@ -176,7 +177,12 @@ def _without_added_tokens(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
             f"tokenizer {type(tokenizer).__name__}: has no fast backend, so data cannot be kept"
             " apart from control tokens: use a model with a tokenizer.json"
         )
-    state = json.loads(backend.to_str())
+    return _bare(backend.to_str())
+
+
+@lru_cache(maxsize=4)  # half a second each, and every stage and generator wants one
+def _bare(serialised: str) -> Tokenizer:
+    state = json.loads(serialised)
     state |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
     return Tokenizer.from_str(json.dumps(state))
 
