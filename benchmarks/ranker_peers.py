@@ -6,6 +6,7 @@ they ship: torch-rechub's towers and attention normalise each batch, FuxiCTR's d
 library has (how often a sequence holds the target) is the same few lines for both.
 """
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ UNITS = 36
 SEQUENCES = ("own", "neighbour")
 
 
-class Peer(nn.Module):
+class Peer(nn.Module, ABC):
     """What both peers share: the order of parts, and matches."""
 
     def __init__(self, shape: ModelShape) -> None:
@@ -34,15 +35,17 @@ class Peer(nn.Module):
         width = shape.num_dense + shape.dim * len(self.names) + 2 * (2 * shape.dim + 2)
         self.build(width)
 
+    @abstractmethod
     def build(self, width: int) -> None:
-        raise NotImplementedError
+        """Make the library's own embeddings, attention and towers."""
 
+    @abstractmethod
     def embed(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Embedding (B, D) of each field, and (B, L, D) of each sequence."""
-        raise NotImplementedError
 
+    @abstractmethod
     def attend(self, name: str, target: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Summary (B, D) of one sequence."""
 
     def forward(self, batch: Batch) -> Logits:
         fields, sequences = self.embed(batch)

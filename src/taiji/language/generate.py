@@ -235,10 +235,17 @@ def _choose(logits_RV: Tensor, rows: Sequence[_Row], temperature: float) -> list
 def _row_generator(
     prompt_ids: Sequence[int], index: int, seed: int, device: torch.device
 ) -> torch.Generator:
-    """A stream of random numbers that belongs to (seed, prompt, index) and nothing else."""
-    key = hashlib.blake2b(array("q", [seed, index, *prompt_ids]).tobytes(), digest_size=8)
-    # torch takes seeds of 64 bits, read as signed
-    return torch.Generator(device).manual_seed(int.from_bytes(key.digest(), "big") >> 1)
+    """A stream of random numbers of its own for each reply."""
+    return torch.Generator(device).manual_seed(reply_seed(prompt_ids, index, seed, num_bytes=8))
+
+
+def reply_seed(prompt_ids: Sequence[int], index: int, seed: int, *, num_bytes: int) -> int:
+    """A number that belongs to (seed, prompt, index) and nothing else.
+
+    It has one bit less than `num_bytes`, because whoever takes it reads it as signed.
+    """
+    key = hashlib.blake2b(array("q", [seed, index, *prompt_ids]).tobytes(), digest_size=num_bytes)
+    return int.from_bytes(key.digest(), "big") >> 1
 
 
 def _pad_left(rows: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:

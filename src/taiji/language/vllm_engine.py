@@ -5,8 +5,6 @@ own, so it does not hang on its batch. vLLM promises the same text for the same 
 same hardware and version, and not where batching changes its kernels.
 """
 
-import hashlib
-from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +12,7 @@ from transformers import AutoTokenizer
 
 from taiji.config.teachers import VllmTeacher
 from taiji.errors import EngineError
-from taiji.language.generate import Reply, Sampling, Status
+from taiji.language.generate import Reply, Sampling, Status, reply_seed
 from taiji.language.models import resolve_model
 from taiji.language.prompt import ChatScaffold, Prompt
 
@@ -95,7 +93,7 @@ class VllmGenerator:
             n=1,
             temperature=sampling.temperature,
             max_tokens=sampling.max_new_tokens,
-            seed=_seed(ids, index, sampling.seed),
+            seed=reply_seed(ids, index, sampling.seed, num_bytes=4),
             stop_token_ids=[self._scaffold.end_id],
             skip_special_tokens=True,
         )
@@ -107,9 +105,3 @@ def _reply(output: Any, prefill: str) -> Reply:
     if status != "malformed" and not written.text.strip():
         status = "empty"
     return Reply(prefill + written.text, status, len(written.token_ids))
-
-
-def _seed(ids: Sequence[int], index: int, seed: int) -> int:
-    """31 bits that belong to (seed, prompt, index) and nothing else."""
-    key = hashlib.blake2b(array("q", [seed, index, *ids]).tobytes(), digest_size=4)
-    return int.from_bytes(key.digest(), "big") >> 1

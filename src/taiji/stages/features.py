@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from taiji.artifacts import read_parquet, replacing, write_parquet
-from taiji.data.splits import RANK_SPLITS, Calendar
+from taiji.data.splits import RANK_SPLITS
 from taiji.errors import DataError
 from taiji.language.encode import SentenceEncoder, TextEncoder, Vectors, encode_texts
 from taiji.ranking.features import (
@@ -34,8 +34,9 @@ from taiji.ranking.features import (
 from taiji.ranking.neighbours import most_similar_other_user, recall_at_1
 from taiji.ranking.pairs import AsOf
 from taiji.ranking.quantise import Codebook, code_use, collisions, save_codebook, train_codebook
-from taiji.schema import EXAMPLES, INTERACTIONS, ITEMS, TEXTS, USER_FEATURES, USERS
+from taiji.schema import EXAMPLES, TEXTS, USER_FEATURES
 from taiji.stages.context import StageContext, Summary
+from taiji.stages.event_log import read_event_log
 
 Row = dict[str, Any]
 Encode = Callable[[Sequence[str]], Vectors]
@@ -82,7 +83,7 @@ def _build(ctx: StageContext, encode: Encode) -> Summary:
         raise DataError("features: no ranking user has a text: look at infer's texts.parquet")
     sizes = [one.users.num_rows for one in written.values()]
     embeddings = np.split(encode(texts), np.cumsum(sizes)[:-1])
-    asof = _event_log(ctx)
+    asof = read_event_log(ctx.inputs["construct"])
     summary: Summary = {"users_erased": num_erased}
     for done, (model, embeddings_ND) in enumerate(zip(models, embeddings, strict=True), start=1):
         ctx.progress(done, len(models) + 1, f"codes and neighbours from texts by {model}")
@@ -138,16 +139,6 @@ def _written(ctx: StageContext, wanted: pa.Table, model: str) -> Written:
     schema = pa.schema([*(wanted.schema.field(name) for name in columns[:4])])
     return Written(
         pa.Table.from_pylist(filled, schema.append(pa.field("text", pa.string()))), defaults
-    )
-
-
-def _event_log(ctx: StageContext) -> AsOf:
-    construct = ctx.inputs["construct"]
-    return AsOf(
-        users=read_parquet(construct / "users.parquet", USERS),
-        items=read_parquet(construct / "items.parquet", ITEMS),
-        interactions=read_parquet(construct / "interactions.parquet", INTERACTIONS),
-        calendar=Calendar.read(construct / "windows.json"),
     )
 
 

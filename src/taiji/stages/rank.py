@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from taiji.artifacts import Shards, read_json, read_parquet, write_json, write_parquet
+from taiji.artifacts import Shards, read_json, write_json, write_parquet
 from taiji.data.splits import Calendar
 from taiji.evaluation.ranking_figures import Exposed, Outcome, comparison_figures
 from taiji.ranking.backbones import build_backbones, checked
 from taiji.ranking.comparison import Contrast, Variant, plan_contrasts, plan_variants, reseed
 from taiji.ranking.pairs import AsOf, Pairs
 from taiji.ranking.train import Labels
-from taiji.schema import INTERACTIONS, ITEMS, PREDICTIONS, USERS
+from taiji.schema import PREDICTIONS
 from taiji.stages.context import StageContext, Summary
+from taiji.stages.event_log import read_event_log
 from taiji.stages.labels import labelled_exposures
 from taiji.stages.language_features import FeatureSource
 
@@ -82,12 +83,7 @@ def plan_fits(ctx: StageContext) -> list[Fit]:
 def _compare(ctx: StageContext) -> dict[str, Any]:
     construct = ctx.inputs["construct"]
     calendar = Calendar.read(construct / "windows.json")
-    asof = AsOf(
-        users=read_parquet(construct / "users.parquet", USERS),
-        items=read_parquet(construct / "items.parquet", ITEMS),
-        interactions=read_parquet(construct / "interactions.parquet", INTERACTIONS),
-        calendar=calendar,
-    )
+    asof = read_event_log(construct)
     source = FeatureSource(ctx, asof, calendar)
     windows = _windows(ctx, asof, calendar, source)
     fits = plan_fits(ctx)
