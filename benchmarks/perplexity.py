@@ -1,4 +1,4 @@
-"""Scoring chains (Eq. 1) as `refine` does it, against the naive loop.
+"""Scoring chains (Eq. 1) as `score` does it, against the naive loop.
 
     python benchmarks/perplexity.py                 lengths of recipes/demo.yaml, a few minutes
     python benchmarks/perplexity.py --prompt 2000   long prompts

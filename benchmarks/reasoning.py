@@ -4,7 +4,7 @@
 
 Five arms: the teacher is not shown the true item (`direct`), or it is (`rupr`) and its chains are
 kept all, by perplexity (the paper), by gain, or by clipped perplexity. Construct runs once, distill
-once for each way of asking, refine and SFT once an arm, on equal budgets of tokens
+and score once for each way of asking, refine and SFT once an arm, on equal budgets of tokens
 (sft.max_tokens). Then the untuned student and each arm answer the test examples greedily; they lie
 in later weeks than all training. Both tracks, intervals and paired differences over users, beside
 what the log alone gives. With `--candidates N` the arms of `--catalogue` also say how likely they
@@ -74,7 +74,9 @@ def train(path: Path, overrides: Sequence[str], arm: str, base: RunDirectory) ->
     name, twin = directory.root.name, first_of(mode, base)
     own = [*overrides, f"name={name}", f"distill.mode={mode}", f"refine.filter={chosen}"]
     recipe = load_recipe(path, own).recipe
-    shared = {"construct": base, **({"distill": twin} if twin.root != directory.root else {})}
+    shared = {"construct": base}
+    if twin.root != directory.root:
+        shared |= {"distill": twin, "score": twin}
     for stage, source in shared.items():
         if not directory.folder(stage).exists():
             directory.root.mkdir(parents=True, exist_ok=True)

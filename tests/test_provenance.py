@@ -21,10 +21,10 @@ def touch(path: Path) -> None:
 
 
 def test_a_change_reaches_the_stages_that_import_it_and_no_other(copy):
-    before = {name: code_digest(f"taiji.stages.{name}") for name in ("sft", "refine", "construct")}
+    before = {name: code_digest(f"taiji.stages.{name}") for name in ("sft", "score", "construct")}
     touch(copy / "reasoning" / "perplexity.py")
     after = {name: code_digest(f"taiji.stages.{name}") for name in before}
-    assert after["refine"] != before["refine"]
+    assert after["score"] != before["score"]
     assert after["construct"] == before["construct"]
 
 

@@ -84,7 +84,13 @@ def test_all_stages_run_once_and_are_then_up_to_date(tmp_path):
 
 
 def test_until_runs_only_what_is_needed(tmp_path):
-    assert run(tmp_path, recipe(), "sft").ran() == ["construct", "distill", "refine", "sft"]
+    assert run(tmp_path, recipe(), "sft").ran() == [
+        "construct",
+        "distill",
+        "score",
+        "refine",
+        "sft",
+    ]
     assert [stage.name for stage in upstream("simulate")] == ["construct", "simulate"]
 
 

@@ -20,11 +20,12 @@ _ANSWER_TOKENS = 32
 _COT_TOKENS = 42
 
 # Share of the speed of a large matrix product that a stage reaches, data handling included.
-_SHARE_OF_PEAK = {"refine": 0.69, "sft": 0.86, "align": 0.45, "infer": 0.45}
+_SHARE_OF_PEAK = {"score": 0.69, "sft": 0.86, "align": 0.45, "infer": 0.45}
 _FIXED_SECONDS = {
     "construct": 13.0,
     "distill": 7.0,
-    "refine": 5.0,
+    "score": 5.0,
+    "refine": 1.0,
     "sft": 6.0,
     "simulate": 20.0,
     "align": 12.0,
@@ -44,7 +45,7 @@ def stage_size(name: str, recipe: Recipe) -> str:
     sizes = {
         "construct": f"{data.num_sft + data.num_rl + data.num_test} targets",
         "distill": f"{data.num_sft} x {recipe.distill.candidates} chains",
-        "refine": f"{data.num_sft * recipe.distill.candidates} chains",
+        "score": f"{data.num_sft * recipe.distill.candidates} chains",
         "sft": f"{_sft_examples(recipe)} examples",
         "simulate": f"{data.exposure_share:.0%} of exposures",
         "align": f"{align.steps} steps of {align.prompts_per_step} x {align.num_generations}",
@@ -62,7 +63,7 @@ def estimate_seconds(recipe: Recipe) -> dict[str, float]:
         return {}
     speed = _matmul_speed()
     operations = {
-        "refine": _refine(recipe),
+        "score": _score(recipe),
         "sft": _sft(recipe),
         "align": _align(recipe),
         "infer": _infer(recipe),
@@ -74,7 +75,7 @@ def estimate_seconds(recipe: Recipe) -> dict[str, float]:
     }
 
 
-def _refine(recipe: Recipe) -> float:
+def _score(recipe: Recipe) -> float:
     branches = recipe.distill.candidates * (_COT_TOKENS + _ANSWER_TOKENS)
     return 2 * _BODY * recipe.data.num_sft * (_prompt_tokens(recipe) + branches)
 

@@ -1,9 +1,9 @@
-"""The story on one page: twelve stages, what each does, and what it reads.
+"""The story on one page: thirteen stages, what each does, and what it reads.
 
-    logs -> construct -> distill -> refine -> sft ---+
-                 |                                   v
-                 +-> simulate ------------------> align -> infer -> features -> rank
-                                                                            (-> abtest)
+    logs -> construct -> distill -> score -> refine -> sft ---+
+                 |                                            v
+                 +-> simulate ---------------------------> align -> infer -> features -> rank
+                                                                                     (-> abtest)
     everything -> evaluate -> report
 
 `abtest` runs where a person or the recipe asks for it; the others always. Each stage is one
@@ -49,11 +49,18 @@ STAGES = (
         ("distill", "student", "data.text"),
     ),
     Stage(
-        "refine",
-        "ORFT: keep the chains under which the true answer has low perplexity (Eq. 1).",
+        "score",
+        "ORFT: how likely the true answer is under each chain (Eq. 1).",
         2,
         ("construct", "distill"),
-        ("refine", "student", "data.text"),
+        ("score", "student", "data.text"),
+    ),
+    Stage(
+        "refine",
+        "ORFT: keep the chains under which the true answer has low perplexity.",
+        2,
+        ("score",),
+        ("refine",),
     ),
     Stage(
         "sft",
@@ -122,6 +129,7 @@ STAGES = (
         (
             "construct",
             "distill",
+            "score",
             "refine",
             "sft",
             "simulate",

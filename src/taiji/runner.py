@@ -262,6 +262,10 @@ def stage_function(name: str) -> StageFunction:
             from taiji.stages.distill import distill
 
             return distill
+        case "score":
+            from taiji.stages.score import score
+
+            return score
         case "refine":
             from taiji.stages.refine import refine
 

@@ -154,13 +154,20 @@ CANDIDATES = pa.schema(
     ]
 )
 
-SCORED = pa.schema(
+SCORES = pa.schema(
     [
         *CANDIDATES,
         pa.field("perplexity", pa.float64()),  # null where the status is not ok, as all scores
         pa.field("gain", pa.float64()),  # nats a token that the chain saves against no chain
         pa.field("clipped", pa.float64()),  # perplexity with each token's loss cut
         pa.field("num_answer_tokens", pa.int32()),
+        pa.field("lines_dropped", pa.int32(), nullable=False),  # of the prompt's history
+    ]
+)
+
+SCORED = pa.schema(
+    [
+        *(field for field in SCORES if field.name != "lines_dropped"),
         pa.field("kept", pa.bool_(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),  # why kept or not
     ]

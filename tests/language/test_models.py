@@ -41,6 +41,11 @@ def test_a_folder_loads_without_a_look_at_the_network(tiny_folder, tiny_model, n
     assert capfd.readouterr() == ("", "")  # bars belong to our command line alone
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_come_in_the_precision_asked_for(tiny_folder, dtype):
+    assert load_causal_lm(str(tiny_folder), dtype)[0].dtype == getattr(torch, dtype)
+
+
 def test_loading_leaves_the_bars_as_they_were(tiny_folder):
     from transformers.utils import logging as bars
 

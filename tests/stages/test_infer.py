@@ -3,6 +3,7 @@ from functools import cache
 
 import pyarrow as pa
 import pytest
+import torch
 
 from taiji import schema
 from taiji.artifacts import read_parquet, write_parquet
@@ -48,7 +49,6 @@ EXAMPLES = [
 
 @pytest.fixture
 def ctx(tmp_path, tiny_model, smollm2_tokenizer, monkeypatch):
-    monkeypatch.setattr(stage, "SHARD_EXAMPLES", 2)
     monkeypatch.setattr(stage, "load_causal_lm", cache(stage.load_causal_lm))  # it takes seconds
     for name in ("student", "sft/model", "align/model"):
         folder = tmp_path / name
@@ -66,7 +66,10 @@ def ctx(tmp_path, tiny_model, smollm2_tokenizer, monkeypatch):
     )
     return StageContext(
         recipe=Recipe(
-            name="tiny", student=student, data=DataSection(), infer=InferSection(temperature=1.0)
+            name="tiny",
+            student=student,
+            data=DataSection(),
+            infer=InferSection(temperature=1.0, batch_size=2),
         ),
         out=tmp_path / "infer",
         inputs={name: tmp_path / name for name in ("construct", "sft", "align")},
@@ -126,7 +129,7 @@ def test_other_models_write_of_the_ranking_users_where_their_texts_become_featur
     recipe = ctx.recipe.model_copy(
         update={
             "features": FeaturesSection(texts=("policy", "untuned")),
-            "infer": InferSection(models=("policy",), temperature=1.0),
+            "infer": InferSection(models=("policy",), temperature=1.0, batch_size=2),
         }
     )
     stage.infer(StageContext(recipe, ctx.out, ctx.inputs, ctx.progress))
@@ -135,6 +138,14 @@ def test_other_models_write_of_the_ranking_users_where_their_texts_become_featur
         *(("policy", name) for name in ("t0", "t1", "t2", "a0", "b0")),
         *(("untuned", name) for name in ("a0", "b0")),
     ]
+
+
+def test_the_models_write_in_the_precision_of_the_recipe(ctx):
+    recipe = ctx.recipe.model_copy(update={"infer": InferSection(dtype="bfloat16")})
+    writer = stage._Writer(recipe, {"policy": ctx.inputs["align"] / "model"})
+    rows = writer(stage.Shard("policy", EXAMPLES[:2]), lambda *_: None)
+    assert rows.num_rows == 2
+    assert writer._generator._model.dtype == torch.bfloat16
 
 
 def test_a_text_does_not_depend_on_its_shard(ctx):
@@ -156,8 +167,9 @@ def test_a_finished_file_is_not_written_again(ctx):
 
 
 def test_the_plan_gives_the_policy_its_users_even_if_it_is_not_judged():
-    shards = plan_shards(EXAMPLES, ["sft"], ["policy"])
-    assert [(shard.model, len(shard.examples)) for shard in shards] == [("sft", 3), ("policy", 2)]
+    shards = plan_shards(EXAMPLES, ["sft"], ["policy"], 2)
+    sizes = [(shard.model, len(shard.examples)) for shard in shards]
+    assert sizes == [("sft", 2), ("sft", 1), ("policy", 2)]
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,12 @@ from taiji.artifacts import read_parquet
 from taiji.config import FeaturesSection
 from taiji.errors import EngineError
 from taiji.stages import distill as distill_module
-from taiji.stages import infer as infer_module
-from taiji.stages import refine as refine_module
+from taiji.stages import score as score_module
 from taiji.stages.context import StageContext
 from taiji.stages.distill import distill
 from taiji.stages.features import features
 from taiji.stages.infer import infer
-from taiji.stages.refine import refine
+from taiji.stages.score import score
 
 pytestmark = pytest.mark.slow
 
@@ -37,8 +36,7 @@ def cluster():
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     monkeypatch.setattr(distill_module, "_SHARD_ROWS", 4)
-    monkeypatch.setattr(refine_module, "_SHARD_ROWS", 4)
-    monkeypatch.setattr(infer_module, "SHARD_EXAMPLES", 2)
+    monkeypatch.setattr(score_module, "_SHARD_ROWS", 4)
 
 
 class Killer:
@@ -88,10 +86,10 @@ def test_distillation_survives_the_kill_of_a_worker_and_writes_the_same(run, stu
 
 def test_scores_are_the_same(run, student):
     distill(context(run, "distill", student))
-    here = context(run, "refine", student)
+    here = context(run, "score", student)
     there = on_ray(here)
-    summaries = [refine(one) for one in (here, there)]
-    tables = [read_parquet(one.out / "scored.parquet", schema.SCORED) for one in (here, there)]
+    summaries = [score(one) for one in (here, there)]
+    tables = [read_parquet(one.out / "scores.parquet", schema.SCORES) for one in (here, there)]
     assert tables[0].equals(tables[1])
     assert summaries[0] == summaries[1]
     assert tables[0]["perplexity"].null_count == 0

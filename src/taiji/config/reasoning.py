@@ -8,21 +8,28 @@ from taiji.config.section import Count, Section, Share
 from taiji.config.teachers import EndpointSection
 
 
-class RefineSection(Section):
-    """ORFT's selection: which chains are learnt, by the true answer's log-probability (Eq. 1)."""
+class ScoreSection(Section):
+    """How likely the true answer is under each chain (Eq. 1)."""
 
-    scorer: str | None = Field(None, description="model that scores; null = the student before SFT")
-    scorer_endpoint: EndpointSection | None = Field(
+    model: str | None = Field(None, description="who scores; null = the student before SFT")
+    endpoint: EndpointSection | None = Field(
         None,
         description="server that scores token ids with that model, such as vLLM's, instead of its "
         "weights here; its tokenizer is still read",
     )
+    clip: float = Field(
+        5.0, gt=0, description="nats at which the clipped perplexity cuts a token's loss"
+    )
+
+
+class RefineSection(Section):
+    """ORFT's selection: which chains are learnt, by the scores of the true answer."""
+
     filter: Literal["none", "ppl", "gain", "clipped"] = Field(
         "ppl",
         description="keep by: nothing; perplexity (paper); how much the chain lowers the answer's "
-        "loss; perplexity with each token's loss cut at `clip`",
+        "loss; perplexity with each token's loss cut at `score.clip`",
     )
-    clip: float = Field(5.0, gt=0, description="`clipped`: nats at which a token's loss is cut")
     quantile: Share = Field(
         0.5,
         description="share of sampled chains that pass: R is their quantile (paper: the median)",

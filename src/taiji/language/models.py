@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
@@ -30,6 +30,8 @@ from transformers import (  # fmt: skip
 from taiji.errors import ConfigError, EngineError
 
 logger = logging.getLogger(__name__)
+
+Dtype = Literal["auto", "float32", "bfloat16"]
 
 SMOLLM2 = "smollm2-135m-instruct"
 MINILM = "all-minilm-l6-v2"
@@ -70,23 +72,35 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_causal_lm(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_causal_lm(
+    name: str, dtype: Dtype = "auto"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model, in evaluation mode, and its tokenizer.
 
-    On a GPU that has it, bfloat16; otherwise float32 (on most CPUs bfloat16 is a hundred times
-    slower). Attention is PyTorch's own, which takes the four-dimensional masks of `tree`. A
-    folder is read without any look at the network. Code that comes with a model never runs.
+    Attention is PyTorch's own, which takes the four-dimensional masks of `tree`. A folder is read
+    without any look at the network. Code that comes with a model never runs.
+
+    Args:
+        name: Short name, folder or Hub name.
+        dtype: Of the weights. `auto`: bfloat16 on a GPU that has it, otherwise float32 (on CPUs
+            without AMX bfloat16 is a hundred times slower).
 
     Raises:
         EngineError: The model cannot be found or read; the message says what to do.
     """
     source, tokenizer = resolve_model(name), load_tokenizer(name)
-    device, dtype = _hardware()
+    device, of_weights = _hardware()
+    if dtype != "auto":
+        of_weights = {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
     with _loading(name, source) as common:
         model = AutoModelForCausalLM.from_pretrained(
-            str(source), dtype=dtype, attn_implementation="sdpa", use_safetensors=True, **common
+            str(source),
+            dtype=of_weights,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            **common,
         )
-    logger.debug("loaded %s from %s: %s on %s", name, source, dtype, device)
+    logger.debug("loaded %s from %s: %s on %s", name, source, of_weights, device)
     nn.Module.to(model, device)  # in place; transformers' own wrapper hides the signature
     return model, tokenizer
 

@@ -27,8 +27,6 @@ from taiji.schema import EXAMPLES, TEXTS
 from taiji.stages.context import StageContext, Summary
 from taiji.stages.pieces import write_pieces
 
-SHARD_EXAMPLES = 32
-
 
 @dataclass(frozen=True)
 class Shard:
@@ -49,7 +47,8 @@ def infer(ctx: StageContext) -> Summary:
 def _write_texts(ctx: StageContext, path: Path) -> None:
     recipe = ctx.recipe
     examples = read_parquet(ctx.inputs["construct"] / "examples.parquet", EXAMPLES).to_pylist()
-    shards = plan_shards(examples, recipe.infer.models, recipe.features.texts)
+    section = recipe.infer
+    shards = plan_shards(examples, section.models, recipe.features.texts, section.batch_size)
     parts = Shards(ctx.out / "texts.parts", TEXTS)
     build = partial(_Writer, recipe, _sources(ctx))
     write_pieces(ctx, parts, shards, build, size=lambda shard: len(shard.examples), what="texts")
@@ -57,7 +56,10 @@ def _write_texts(ctx: StageContext, path: Path) -> None:
 
 
 def plan_shards(
-    examples: Sequence[dict[str, Any]], models: Sequence[str], of_users: Sequence[str]
+    examples: Sequence[dict[str, Any]],
+    models: Sequence[str],
+    of_users: Sequence[str],
+    size: int,
 ) -> list[Shard]:
     """Who writes for which examples; the same plan after a kill, so that parts fit.
 
@@ -65,6 +67,7 @@ def plan_shards(
         examples: Rows of `schema.EXAMPLES`.
         models: Who answers the test examples.
         of_users: Who answers for the users of the ranking model.
+        size: Examples of a shard.
     """
     asked: dict[str, list[dict[str, Any]]] = {
         model: [row for row in examples if row["split"] == "test"] for model in models
@@ -73,9 +76,9 @@ def plan_shards(
     for model in of_users:
         asked[model] = [*asked.get(model, []), *users]
     return [
-        Shard(model, rows[start : start + SHARD_EXAMPLES])
+        Shard(model, rows[start : start + size])
         for model, rows in asked.items()
-        for start in range(0, len(rows), SHARD_EXAMPLES)
+        for start in range(0, len(rows), size)
     ]
 
 
@@ -112,7 +115,7 @@ class _Writer:
         return pa.Table.from_pylist(rows, TEXTS)
 
     def _load(self, name: str) -> None:
-        model, tokenizer = load_causal_lm(str(self._sources[name]))
+        model, tokenizer = load_causal_lm(str(self._sources[name]), self._recipe.infer.dtype)
         self._fitter = prompt_fitter(self._recipe, ChatScaffold(tokenizer))
         self._generator = TransformersGenerator(
             model, tokenizer, name, self._recipe.infer.batch_size

@@ -26,7 +26,6 @@ from taiji.schema import TEXTS
 from taiji.stages.context import Progress, StageContext
 from taiji.stages.infer import text_row
 
-_TEXT_ROWS = 32
 _OPINION_ROWS = 8
 
 OPINIONS = pa.schema(
@@ -68,7 +67,9 @@ class Respondent:
             what: Names the set of examples.
             examples: Rows of `schema.EXAMPLES`.
         """
-        return self._in_parts(f"{what}-texts", TEXTS, examples, _TEXT_ROWS, self._write)
+        return self._in_parts(
+            f"{what}-texts", TEXTS, examples, self._recipe.infer.batch_size, self._write
+        )
 
     def opinions(
         self,
@@ -115,7 +116,7 @@ class Respondent:
 
     @cached_property
     def _model(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        return load_causal_lm(str(self._source))
+        return load_causal_lm(str(self._source), self._recipe.infer.dtype)
 
     @cached_property
     def _fitter(self) -> PromptFitter:

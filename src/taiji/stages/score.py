@@ -1,0 +1,122 @@
+"""Stage 2, ORFT, first half: how likely the true answer is under every chain (Eq. 1).
+
+A stage of its own, because scoring takes hours where choosing takes seconds: another filter or
+threshold uses the same scores.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from transformers import PreTrainedTokenizerBase
+
+from taiji.artifacts import Shards, read_parquet
+from taiji.config import Recipe
+from taiji.language.models import load_causal_lm, load_tokenizer
+from taiji.language.prompt import ChatScaffold
+from taiji.language.workers import Note, Worker
+from taiji.reasoning.endpoint_scorer import EndpointScorer
+from taiji.reasoning.perplexity import clipped_perplexity, gain, perplexity
+from taiji.reasoning.prompts import PromptFitter, losses, prompt_fitter
+from taiji.reasoning.scoring import ModelScorer, OnProgress, Question, Scorer
+from taiji.schema import CANDIDATES, EXAMPLES, SCORES
+from taiji.stages.context import StageContext, Summary
+from taiji.stages.pieces import write_pieces
+
+_SHARD_ROWS = 32
+"""Prompts between two commits: about a minute of scoring on two cores."""
+
+Row = dict[str, Any]
+
+
+def score(ctx: StageContext) -> Summary:
+    """Write `scores.parquet`: every chain with its scores."""
+    path = ctx.out / "scores.parquet"
+    if not path.is_file():  # it is there if an earlier attempt was killed at its very end
+        _write_scores(ctx, path)
+    return _summary(read_parquet(path, SCORES))
+
+
+def _write_scores(ctx: StageContext, path: Path) -> None:
+    candidates = read_parquet(ctx.inputs["distill"] / "candidates.parquet", CANDIDATES)
+    groups = [list(rows) for _, rows in groupby(candidates.to_pylist(), itemgetter("example_id"))]
+    examples = read_parquet(ctx.inputs["construct"] / "examples.parquet", EXAMPLES)
+    by_id = {example["example_id"]: example for example in examples.to_pylist()}
+    told = [(by_id[group[0]["example_id"]], group) for group in groups]
+    shards = Shards(ctx.out / "shards", SCORES)
+    starts = range(0, len(told), _SHARD_ROWS)
+    pieces = [told[first : first + _SHARD_ROWS] for first in starts]
+    write_pieces(ctx, shards, pieces, partial(_rater, ctx.recipe), size=len, what="prompts")
+    shards.merge(len(starts), path)
+
+
+def _rater(recipe: Recipe) -> Worker[Sequence[tuple[Row, list[Row]]], pa.Table]:
+    """Whoever scores the chains of examples, made where the work is done."""
+    scorer, tokenizer = _scorer(recipe)
+    fitter = prompt_fitter(recipe, ChatScaffold(tokenizer))
+
+    def rate(told: Sequence[tuple[Row, list[Row]]], note: Note) -> pa.Table:
+        examples, groups = zip(*told, strict=True)
+        rows = _score_groups(scorer, fitter, examples, groups, recipe.score.clip, note)
+        return pa.Table.from_pylist(rows, schema=SCORES)
+
+    return rate
+
+
+def _scorer(recipe: Recipe) -> tuple[Scorer, PreTrainedTokenizerBase]:
+    """The model that scores, by its weights or by a server, and its tokenizer."""
+    section = recipe.score
+    name, server = section.model or recipe.student.model, section.endpoint
+    if server is not None:
+        return EndpointScorer(server), load_tokenizer(name)
+    model, tokenizer = load_causal_lm(name)
+    return ModelScorer(model), tokenizer
+
+
+def _score_groups(
+    scorer: Scorer,
+    fitter: PromptFitter,
+    examples: Sequence[Mapping[str, Any]],
+    groups: Sequence[Sequence[Row]],
+    clip: float,
+    on_progress: OnProgress | None = None,
+) -> list[Row]:
+    """All scores of the chains of each prompt; a chain whose status is not `ok` has none.
+
+    Beside its chains each prompt is asked with an empty one, for the gain.
+    """
+    scaffold = fitter.scaffold
+    asked: list[tuple[Question, list[Row]]] = []
+    for example, group in zip(examples, groups, strict=True):
+        prompt, dropped = fitter.fit(example)
+        for row in group:
+            row |= dict.fromkeys(("perplexity", "gain", "clipped", "num_answer_tokens"))
+            row["lines_dropped"] = dropped
+        ok = [row for row in group if row["status"] == "ok"]
+        if ok:
+            chains = [("", ok[0]["answer"]), *((row["cot"], row["answer"]) for row in ok)]
+            branches = [scaffold.completion_ids(cot, answer) for cot, answer in chains]
+            asked.append((Question(scaffold.prompt_ids(prompt), branches), ok))
+    scores = scorer.score([question for question, _ in asked], on_progress)
+    for (_, ok), (bare, *logprobs) in zip(asked, scores, strict=True):
+        for row, chain in zip(ok, logprobs, strict=True):
+            row["perplexity"] = perplexity(chain)
+            row["gain"] = gain(chain, bare)
+            row["clipped"] = clipped_perplexity(chain, clip)
+            row["num_answer_tokens"] = chain.size
+    return [row for group in groups for row in group]
+
+
+def _summary(scores: pa.Table) -> Summary:
+    ok = scores.filter(pc.is_valid(scores["perplexity"]))
+    summary: Summary = {"chains": scores.num_rows, "scored": ok.num_rows}
+    if ok.num_rows:
+        for name in ("perplexity", "gain"):
+            summary[f"median_{name}"] = round(pc.quantile(ok[name], 0.5)[0].as_py(), 4)
+    of_prompt = zip(*(scores[n].to_pylist() for n in ("example_id", "lines_dropped")), strict=True)
+    return summary | losses(dict(of_prompt).values())
