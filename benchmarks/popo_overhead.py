@@ -2,6 +2,7 @@
 
     python benchmarks/popo_overhead.py              SmolLM2-135M and a tiny model, minutes
     python benchmarks/popo_overhead.py --tiny       the tiny model alone
+    python benchmarks/popo_overhead.py --only shared_exact shared_8x     these and their peers
 
 Same model, prompts, group size, completion length and optimiser; variants take turns in one
 process, with a learning rate of 0, so that all see the same weights. The training part is a
@@ -66,6 +67,8 @@ VARIANTS = {
     "plain_long": Variant(prompt=256, trl=True, settings={"rule": "fixed"}),
     "shared_exact": Variant(prompt=256, settings={"rule": "popo", **APART}),
     "shared_lean": Variant(prompt=256, settings={"rule": "popo"}),
+    "plain_8x": Variant(prompt=512, trl=True, settings={"rule": "fixed"}),
+    "shared_8x": Variant(prompt=512, settings={"rule": "popo", **APART}),
     "plain_long_lora": Variant(prompt=256, trl=True, lora=True, settings={"rule": "fixed"}),
     "shared_lora": Variant(prompt=256, lora=True, settings={"rule": "popo"}),
 }
@@ -76,6 +79,7 @@ PEERS = {
     "lora": "plain_lora",
     "shared_exact": "plain_long",
     "shared_lean": "plain_long",
+    "shared_8x": "plain_8x",
     "shared_lora": "plain_long_lora",
 }
 
@@ -172,10 +176,10 @@ def models(names: list[str], tiny: bool) -> dict[bool, Any]:
     return found
 
 
-def measure(tiny: bool, rounds: int, folder: str) -> dict[str, float]:
+def measure(names: list[str], tiny: bool, rounds: int, folder: str) -> dict[str, float]:
     """Ratios of medians, by key."""
-    shared = models(list(VARIANTS), tiny)
-    runs = {n: build(v, shared[v.lora], f"{folder}/{n}") for n, v in VARIANTS.items()}
+    shared = models(names, tiny)
+    runs = {n: build(VARIANTS[n], shared[VARIANTS[n].lora], f"{folder}/{n}") for n in names}
     for number in range(rounds + 1):
         for name, (trainer, clock) in runs.items():
             trainer.train()
@@ -195,9 +199,11 @@ def measure(tiny: bool, rounds: int, folder: str) -> dict[str, float]:
     ratios = {
         f"{name}_{part}": round(seconds[name][part] / seconds[peer][part], 3)
         for name, peer in PEERS.items()
+        if name in names
         for part in ("train", "step")
     }
-    ratios["shared_step"] = ratios.pop("shared_exact_step")
+    if "shared_exact" in names:
+        ratios["shared_step"] = ratios.pop("shared_exact_step")
     return ratios
 
 
@@ -220,6 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tiny", action="store_true", help="the tiny model alone")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=PEERS, default=list(PEERS), metavar="NAME")
     parser.add_argument("--peak", choices=VARIANTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -227,15 +234,20 @@ def main() -> None:
         if arguments.peak:
             run_alone(arguments.peak, arguments.tiny, folder)
             return
-        ratios = {f"tiny_{k}": v for k, v in measure(True, arguments.rounds, folder).items()}
+        wanted = {*arguments.only, *(PEERS[name] for name in arguments.only)}
+        names = [name for name in VARIANTS if name in wanted]
+        tiny = measure(names, True, arguments.rounds, folder)
+        ratios = {f"tiny_{key}": value for key, value in tiny.items()}
         if not arguments.tiny:
-            ratios |= measure(False, arguments.rounds, folder)
-    peaks = {name: peak_gib(name, arguments.tiny) for name in VARIANTS}
+            ratios |= measure(names, False, arguments.rounds, folder)
+    peaks = {name: peak_gib(name, arguments.tiny) for name in names}
     print("\npeak GiB of a process of its own")
     for name, peak in peaks.items():
         print(f"{name:16} {peak:6.2f}")
     ratios |= {
-        f"{name}_memory": round(peaks[name] / peaks[peer], 3) for name, peer in PEERS.items()
+        f"{name}_memory": round(peaks[name] / peaks[peer], 3)
+        for name, peer in PEERS.items()
+        if name in names
     }
     print(json.dumps(ratios))
 

@@ -134,10 +134,12 @@ class HeldOut:
 
     def answers_of(self, model_folder: Path, samples: int) -> list[Row]:
         """What a model writes: one greedy answer to each example, and some drawn ones."""
-        model, tokenizer = load_causal_lm(str(model_folder))
+        section = self.recipe.infer
+        model, tokenizer = load_causal_lm(str(model_folder), section.dtype)
         fitter = prompt_fitter(self.recipe, ChatScaffold(tokenizer))
         prompts = [fitter.fit(example)[0] for example in self.examples]
-        generator = TransformersGenerator(model, tokenizer, model_folder.parent.parent.name)
+        name = model_folder.parent.parent.name
+        generator = TransformersGenerator(model, tokenizer, name, section.batch_size)
         greedy = Sampling(self.recipe.student.max_completion_tokens, 0.0, self.recipe.seed)
         drawn = replace(greedy, temperature=self.recipe.align.temperature)
         rows: list[Row] = []
@@ -230,7 +232,8 @@ def judged(writer: str, base: RunDirectory, samples: int, users: HeldOut) -> lis
     stages = {s: base.manifest(s).outputs_digest for s in ("construct", "simulate")}
     if writer not in TRIVIAL:
         stages[stage] = directory.manifest(stage).outputs_digest
-    key = digest_value([stages, samples, users.recipe.seed, users.recipe.encoder.model_dump()])
+    settings = [getattr(users.recipe, name).model_dump() for name in ("encoder", "infer")]
+    key = digest_value([stages, samples, users.recipe.seed, settings])
     path = base.root / f"judged-{writer}.json"
     if not path.is_file() or read_json(path)["key"] != key:
         began = time.monotonic()
