@@ -189,7 +189,8 @@ def test_a_server_that_is_gone_ends_the_run(serve):
         return completion("fine") if number <= 4 else Answer(500, "dying")
 
     server, generator = serve(script, concurrency=2, max_retries=0, stop_after_failures=3)
-    with pytest.raises(EngineError, match=r"3 calls in a row failed.*500: dying"):
+    # the call that was in flight when the third failed may be counted too
+    with pytest.raises(EngineError, match=r"[34] calls in a row failed.*500: dying"):
         generator.generate(PROMPTS, 3, SAMPLING)
     assert len(server.requests) <= 8
 
