@@ -59,11 +59,11 @@ class InferSection(Section):
         ("untuned", "sft", "policy"), strict=False, description="judged on the test examples"
     )
     temperature: float = Field(0.0, ge=0, le=2, description="0 = greedy")
-    batch_size: Count = Field(32, description="users at a time")
+    batch_size: Count = Field(32, description="replies at a time")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="of the weights; auto: bfloat16 on a GPU that has it, else float32. A CPU with "
-        "AMX writes about twice as fast in bfloat16, others a hundred times slower",
+        "AMX writes nearly twice as fast in bfloat16, others up to a hundred times slower",
     )
 
 
