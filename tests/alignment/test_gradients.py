@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from taiji.alignment.gradients import cosines, gram, norms
+from taiji.alignment.gradients import GradientSum, cosines, gram, norms
 from taiji.alignment.weights import alignment_scores
 from taiji.errors import DivergenceError
 
@@ -57,3 +57,23 @@ def test_a_gradient_that_is_not_finite_is_named():
 
 def test_norms_by_hand():
     assert norms(np.array([[25.0, 3.0], [3.0, 4.0]])).tolist() == [5, 2]
+
+
+def test_a_sum_of_gradients_changes_none_of_them_even_where_two_weights_share_one():
+    weights = [torch.zeros(2), torch.zeros(2), torch.zeros(3)]
+    total = GradientSum(weights)
+    kept = [torch.tensor([1.0, 2.0]), torch.tensor([10.0, 20.0]), torch.tensor([0.5, 0.25])]
+    for shared in kept:  # an addition hands both its terms the very same tensor
+        for place in (0, 1):
+            total.add(place, shared)
+    assert [part.tolist() for part in total.tensors()] == [[11.5, 22.25], [11.5, 22.25], [0, 0, 0]]
+    assert [part.tolist() for part in kept] == [[1, 2], [10, 20], [0.5, 0.25]]
+
+
+def test_a_sum_of_sums_changes_no_summand():
+    first, second = GradientSum([torch.zeros(1)]), GradientSum([torch.zeros(1)])
+    first.add(0, torch.tensor([1.0]))
+    second.add_all(first.tensors())
+    for _ in range(2):
+        second.add(0, torch.tensor([2.0]))
+    assert (first.tensors()[0].item(), second.tensors()[0].item()) == (1, 5)

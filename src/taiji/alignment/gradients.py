@@ -1,4 +1,4 @@
-"""How the rewards' gradients relate: the Gram matrix, norms, cosines.
+"""Sums of the rewards' gradients, and how they relate: the Gram matrix, norms, cosines.
 
 Shape suffixes: K rewards, C chunks, N numbers. A gradient is a tuple of tensors, one for each
 trainable parameter, so that nothing is ever flattened into one K x (all parameters) matrix.
@@ -16,6 +16,43 @@ Array = NDArray[np.float64]
 Gradient = Sequence[torch.Tensor]
 
 _CHUNK = 1 << 12
+
+
+class GradientSum:
+    """A sum that keeps the first gradient as it is.
+
+    Zeros to add to would be written once and read once for every weight; on a CPU that was a
+    tenth of a step. What a backward pass hands out may be shared between weights, so the second
+    gradient is added out of place, and only what is the sum's own is added to in place.
+
+    Args:
+        parameters: What the gradients are taken for.
+    """
+
+    def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
+        self._parameters = parameters
+        self._parts: list[torch.Tensor | None] = [None] * len(parameters)
+        self._own = [False] * len(parameters)
+
+    def add(self, place: int, part: torch.Tensor) -> None:
+        """Add the gradient of one parameter, named by its place among them."""
+        held = self._parts[place]
+        if held is None:
+            self._parts[place] = part
+        elif self._own[place]:
+            held.add_(part)
+        else:
+            self._parts[place], self._own[place] = held + part, True
+
+    def add_all(self, gradient: Gradient) -> None:
+        """Add the gradients of all parameters."""
+        for place, part in enumerate(gradient):
+            self.add(place, part)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """The sum, zero where nothing was added; not to be written to."""
+        pairs = zip(self._parts, self._parameters, strict=True)
+        return [torch.zeros_like(p) if part is None else part for part, p in pairs]
 
 
 def gram(gradients: Sequence[Gradient]) -> Array:

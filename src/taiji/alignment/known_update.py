@@ -133,8 +133,9 @@ def _fit(
 
 def _combine(parts: Sequence[tuple[Sequence[float], list[Gradient]]]) -> Gradient:
     """The sum of a_k g_k over rewards, and over micro-batches that were kept apart."""
-    total = [torch.zeros_like(parameter) for parameter in parts[0][1][0]]
-    for factors_K, sums in parts:
-        for factor, gradient in zip(factors_K, sums, strict=True):
-            torch._foreach_add_(total, gradient, alpha=factor)
+    pairs = [pair for factors_K, sums in parts for pair in zip(factors_K, sums, strict=True)]
+    factor, gradient = pairs[0]
+    total = list(torch._foreach_mul(gradient, factor))
+    for factor, gradient in pairs[1:]:
+        torch._foreach_add_(total, gradient, alpha=factor)
     return total

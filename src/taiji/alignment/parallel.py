@@ -43,14 +43,15 @@ def reducing(trainer: Any) -> Iterator[None]:
         trainer.model.set_requires_gradient_sync(trainer.accelerator.sync_gradients)
 
 
-def average(gradients: Sequence[Sequence[torch.Tensor]], trainer: Any) -> None:
-    """Average gradients over processes, in place; FSDP2 has done so by itself."""
+def average(gradients: Sequence[list[torch.Tensor]], trainer: Any) -> None:
+    """Put averages over processes in the place of gradients; FSDP2 has done so by itself."""
     if trainer.accelerator.num_processes == 1 or is_sharded(trainer):
         return
     for gradient in gradients:
-        for tensor in gradient:
-            dist.all_reduce(tensor, op=dist.ReduceOp.SUM)
-            tensor.div_(trainer.accelerator.num_processes)
+        for place, tensor in enumerate(gradient):
+            mean = tensor.clone(memory_format=torch.contiguous_format)  # others may hold it too
+            dist.all_reduce(mean, op=dist.ReduceOp.SUM)
+            gradient[place] = mean.div_(trainer.accelerator.num_processes)
 
 
 def local(gradients: Sequence[Sequence[torch.Tensor]]) -> list[list[torch.Tensor]]:

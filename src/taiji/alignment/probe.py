@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from taiji.alignment.gradients import GradientSum
 from taiji.alignment.row_scaling import Head, OutputTape
 
 Forward = Callable[..., tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]]
@@ -55,14 +56,14 @@ class LossProbe:
         self,
         cotangents: Sequence[torch.Tensor],
         parameters: Sequence[torch.nn.Parameter],
-        sums: Sequence[Sequence[torch.Tensor]],
+        sums: Sequence[GradientSum],
     ) -> None:
         """Add each reward's gradient to its sums, and let the graph go.
 
         Args:
             cotangents: One for each reward. One that is zero everywhere costs no backward pass.
             parameters: The parameters that count.
-            sums: For each reward a tensor for each parameter, added to in place.
+            sums: One for each reward.
         """
         assert self._logprobs is not None, "there was no forward"
         live = [k for k, cotangent in enumerate(cotangents) if cotangent.any()]
@@ -74,16 +75,16 @@ class LossProbe:
                 retain_graph=k != live[-1],
                 allow_unused=True,
             )
-            for total, part in zip(sums[k], gradient, strict=True):
+            for place, part in enumerate(gradient):
                 if part is not None:
-                    total.add_(part)
+                    sums[k].add(place, part)
         self.forget()
 
     def accumulate_shares(
         self,
         cotangents: Sequence[torch.Tensor],
         parameters: Sequence[torch.nn.Parameter],
-        sums: Sequence[Sequence[torch.Tensor]],
+        sums: Sequence[GradientSum],
     ) -> None:
         """The same where FSDP2 holds the parameters in shares.
 
@@ -97,9 +98,9 @@ class LossProbe:
                 parameter.grad = None
             last = k == len(cotangents) - 1
             torch.autograd.backward(self._logprobs, cotangent, retain_graph=not last)
-            for total, parameter in zip(sums[k], parameters, strict=True):
+            for place, parameter in enumerate(parameters):
                 if parameter.grad is not None:
-                    total.add_(parameter.grad)
+                    sums[k].add(place, parameter.grad)
         for parameter, gradient in zip(parameters, kept, strict=True):
             parameter.grad = gradient
         self.forget()

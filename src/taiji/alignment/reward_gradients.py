@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from taiji.alignment import gradients, parallel
-from taiji.alignment.gradients import Array
+from taiji.alignment.gradients import Array, GradientSum
 from taiji.alignment.probe import LossProbe
 from taiji.alignment.row_scaling import (
     CannotScaleRowsError,
@@ -78,7 +78,7 @@ class RewardGradients:
 
     Attributes:
         measured: Micro-batches so far.
-        sums: g_k over all of them; once finished, averaged over processes.
+        sums: g_k over all of them, averaged over processes; there once finished.
         apart: Whether each micro-batch keeps its own part as well.
     """
 
@@ -88,7 +88,8 @@ class RewardGradients:
         self._trainer = trainer
         self.parameters = list(parameters)
         self._num_rewards = len(trainer.reward_funcs)
-        self.sums = self._zeros()
+        self.sums: list[list[torch.Tensor]] = []
+        self._totals = self._new_sums()
         self._blocks_KK: Array | None = None
         self._unbiased = unbiased
         self.apart = bool(trainer.args.popo_keep_micro_batches)
@@ -98,19 +99,21 @@ class RewardGradients:
     def add(self, batch: Batch, tape: OutputTape | None) -> None:
         """Run one micro-batch forward and add its part to each g_k."""
         alone = self._unbiased or self.apart
-        sums = self._zeros() if alone else self.sums
+        sums = self._new_sums() if alone else self._totals
         measured = (
             self._by_products(batch, sums) if tape is None else self._by_rows(batch, sums, tape)
         )
-        measured.sums = sums if self.apart else None
         self.measured.append(measured)
         self._num_blocks += 1
+        if not alone:
+            return
+        parts = [part.tensors() for part in sums]
+        measured.sums = parts if self.apart else None
         if self._unbiased:
-            block_KK = parallel.total_gram(gradients.gram(parallel.local(sums)), self._trainer)
+            block_KK = parallel.total_gram(gradients.gram(parallel.local(parts)), self._trainer)
             self._blocks_KK = block_KK + (0 if self._blocks_KK is None else self._blocks_KK)
-        if alone:
-            for total, part in zip(self.sums, sums, strict=True):
-                torch._foreach_add_(total, part)
+        for total, part in zip(self._totals, parts, strict=True):
+            total.add_all(part)
 
     def finish(self, num_windows: float) -> Geometry:
         """Combine micro-batches and processes.
@@ -119,6 +122,7 @@ class RewardGradients:
             num_windows: Updates that the micro-batches fill. Without it the step size of Eq. 5
                 would grow with the square of how many there are.
         """
+        self.sums = [total.tensors() for total in self._totals]
         parallel.average(self.sums, self._trainer)
         gram_KK = parallel.total_gram(gradients.gram(parallel.local(self.sums)), self._trainer)
         gram_KK = gram_KK / num_windows**2
@@ -134,7 +138,7 @@ class RewardGradients:
 
     # -- Ways ----------------------------------------------------------------------------------
 
-    def _by_products(self, batch: Batch, sums: list[list[torch.Tensor]]) -> Measured:
+    def _by_products(self, batch: Batch, sums: list[GradientSum]) -> Measured:
         probe = LossProbe()
         cotangents = self._cotangents(batch, probe)
         if parallel.is_sharded(self._trainer):
@@ -144,7 +148,7 @@ class RewardGradients:
             probe.accumulate(cotangents, self.parameters, sums)
         return Measured(batch, probe, cotangents)
 
-    def _by_rows(self, batch: Batch, sums: list[list[torch.Tensor]], tape: OutputTape) -> Measured:
+    def _by_rows(self, batch: Batch, sums: list[GradientSum], tape: OutputTape) -> Measured:
         with tape.recording(len(batch["completion_ids"])):
             probe = LossProbe(tape)
             cotangents = self._cotangents(batch, probe)
@@ -173,8 +177,8 @@ class RewardGradients:
         loss: torch.Tensor = self._trainer._probed_loss(batch, probe)
         return loss
 
-    def _zeros(self) -> list[list[torch.Tensor]]:
-        return [[torch.zeros_like(p) for p in self.parameters] for _ in range(self._num_rewards)]
+    def _new_sums(self) -> list[GradientSum]:
+        return [GradientSum(self.parameters) for _ in range(self._num_rewards)]
 
 
 def same_geometry(one: Geometry, other: Geometry) -> bool:
@@ -183,10 +187,10 @@ def same_geometry(one: Geometry, other: Geometry) -> bool:
     return bool(abs(one.gram_KK - other.gram_KK).max() <= _AGREE * scale)
 
 
-def _sink(total: list[torch.Tensor], places: Mapping[int, int]) -> Any:
+def _sink(total: GradientSum, places: Mapping[int, int]) -> Any:
     def add(parameter: torch.Tensor, gradient: torch.Tensor) -> None:
         if (place := places.get(id(parameter))) is not None:
-            total[place] += gradient
+            total.add(place, gradient)
 
     return add
 
@@ -195,10 +199,10 @@ def _add_rollouts(
     per_rollout: Mapping[int, torch.Tensor],
     directions: Directions,
     places: Mapping[int, int],
-    sums: list[list[torch.Tensor]],
+    sums: list[GradientSum],
 ) -> None:
     for key, parts in per_rollout.items():
         if (place := places.get(key)) is None:
             continue
         for scale_B, total in zip(directions.scales_KB, sums, strict=True):
-            total[place] += torch.tensordot(scale_B, parts, dims=1)
+            total.add(place, torch.tensordot(scale_B, parts, dims=1))
