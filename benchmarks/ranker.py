@@ -209,13 +209,13 @@ def report(
     scoring: dict[str, list[float]],
     areas: dict[str, tuple[float, float, float]],
 ) -> None:
-    print(f"{'':14}{'samples/CPU-s':>24}{'1,000 candidates, CPU-ms':>28}{'CTCVR AUC':>26}")
+    print(f"{'':14}{'samples/CPU-s':>27}{'1,000 candidates, CPU-ms':>28}{'CTCVR AUC':>26}")
     for name in steps:
         speeds = [BATCH / second for second in steps[name]]
         millis = [1000 * second for second in scoring[name]]
         area, low, high = areas[name]
         print(
-            f"{name:14}{statistics.median(speeds):12,.0f}{spread(speeds, '{:,.0f}'):>12}"
+            f"{name:14}{statistics.median(speeds):12,.0f}{spread(speeds, '{:,.0f}'):>15}"
             f"{statistics.median(millis):16.1f}{spread(millis, '{:.1f}'):>12}"
             f"{area:10.4f} [{low:.4f}, {high:.4f}]"
         )
