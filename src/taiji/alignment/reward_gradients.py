@@ -123,6 +123,7 @@ class RewardGradients:
                 would grow with the square of how many there are.
         """
         self.sums = [total.tensors() for total in self._totals]
+        self._totals.clear()  # or this process's own sums would stay beside the averages
         parallel.average(self.sums, self._trainer)
         gram_KK = parallel.total_gram(gradients.gram(parallel.local(self.sums)), self._trainer)
         gram_KK = gram_KK / num_windows**2
