@@ -1,5 +1,6 @@
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import market
@@ -13,6 +14,7 @@ from taiji.ranking import gradient_boosting
 from taiji.ranking.backbones import build_backbones, checked
 from taiji.ranking.inputs import NO_LANGUAGE, LanguageFeatures
 from taiji.ranking.train import Labels, Predictions
+from taiji.ranking.tree_inputs import categorical_columns
 
 DOCS = Path(__file__).parents[2] / "docs" / "ranking.md"
 NUM_ITEMS = market.NUM_SHELVES * market.NUM_PER_SHELF
@@ -23,7 +25,9 @@ SECTION = RankerSection(
     epochs=4,
     batch_size=256,
     learning_rate=5e-3,
-    boosting=BoostingSection(rounds=40, leaves=7, min_leaf=20, learning_rate=0.15),
+    boosting=BoostingSection(
+        rounds=40, leaves=7, min_leaf=20, learning_rate=0.15, category_rows=10
+    ),
 )
 
 
@@ -102,6 +106,20 @@ def test_gradient_boosting_gains_what_a_block_knows_and_nothing_from_noise(crowd
     assert told == pytest.approx(auc(planted.click[test], knows[test]), abs=0.03)
     assert told > blind + 0.1
     assert misled < blind + 0.03
+
+
+@pytest.mark.parametrize(("least", "splits"), [(10, True), (10**6, False)])
+def test_a_code_of_few_impressions_is_not_split_on(crowd, least, splits):
+    # a code that few users share says who they are, and who clicked then need not click again
+    pairs, labels = crowd
+    blank = features_of(pairs).for_arm("base")
+    codes = np.append(np.arange(len(blank.user_ids)) % 16, -1).astype(np.int32)[:, None]
+    language = replace(blank, codes=codes, num_codes=16)
+    planted = relabel(labels, np.where(codes[language.rows(pairs.user_ids), 0] < 8, 0.4, 0))
+    section = SECTION.boosting.model_copy(update={"category_rows": least})
+    fitted = fit(gradient_boosting.GradientBoosting(section), pairs, planted, language)
+    column = categorical_columns(fitted.vocabularies, language)[-1]
+    assert (fitted.click.booster.feature_importance()[column] > 0) == splits
 
 
 def relabel(labels, chance):

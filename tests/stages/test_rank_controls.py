@@ -25,7 +25,9 @@ RECIPE = market_run.recipe(
         epochs=10,
         batch_size=128,
         learning_rate=1e-2,
-        boosting=BoostingSection(rounds=25, leaves=7, min_leaf=20, learning_rate=0.2),
+        boosting=BoostingSection(
+            rounds=25, leaves=7, min_leaf=20, learning_rate=0.2, category_rows=10
+        ),
     ),
     rank=RankSection(
         backbones=("network", "lightgbm"), controls=("shuffled", "swapped", "reseeded"), seeds=3

@@ -26,6 +26,10 @@ class BoostingSection(Section):
     leaves: int = Field(31, ge=2)
     learning_rate: float = Field(0.05, gt=0)
     min_leaf: Count = Field(50, description="impressions that a leaf holds at least")
+    category_rows: Count = Field(
+        400,
+        description="impressions that an item, a code or another name has before trees split on it",
+    )
 
 
 class RankerSection(Section):
