@@ -7,9 +7,9 @@ kept all, by perplexity (the paper), by gain, or by clipped perplexity. Construc
 and score once for each way of asking, refine and SFT once an arm, on equal budgets of tokens
 (sft.max_tokens). Then the untuned student and each arm answer the test examples greedily; they lie
 in later weeks than all training. Both tracks, intervals and paired differences over users, beside
-what the log alone gives. With `--candidates N` the arms of `--catalogue` also say how likely they
-find N titles an example, for answers that know the catalogue. `--also NAME=MODEL` judges any other
-model. Settings may follow the recipe's path.
+what the log alone gives. `--arms` names some of the arms only. With `--candidates N` the arms of
+`--catalogue` also say how likely they find N titles an example, for answers that know the
+catalogue. `--also NAME=MODEL` judges any other model. Settings may follow the recipe's path.
 
 Nothing is done twice: a killed study goes on with the same command. Results lie in the run's
 folder: answers/, study.json, study.md, reasoning.svg. The last line is JSON too.
@@ -183,7 +183,7 @@ class Exam:
             }
             for of, over in pairs
             for track in TRACKS
-            if of in judged
+            if {of, over} <= judged.keys()
         ]
 
 
@@ -195,7 +195,7 @@ def verdicts(found: Row) -> Row:
     """What a student should reach: form, and more than it knew before, beyond the intervals."""
     writers, verdict = found["writers"], {}
     untuned = writers[UNTUNED]["tracks"]["novel"]
-    for arm in ARMS:
+    for arm in found["arms"]:
         form, novel = (writers[arm]["tracks"][track] for track in ("any", "novel"))
         verdict[arm] = {name: form[name]["value"] >= LEAST_FORM for name in FORM}
         for name in ("category_l3", f"title_hit_rate_at_{found['hit_rate_at'][0]}"):
@@ -279,12 +279,17 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipe", type=Path)
     parser.add_argument("overrides", nargs="*", help="section.key=value, for every arm")
+    parser.add_argument("--arms", nargs="*", choices=ARMS, default=[*ARMS], help="all if not given")
     parser.add_argument("--users", type=int, help="judge on the first so many test users only")
     parser.add_argument("--candidates", type=int, default=0, help="titles whose likelihood counts")
     parser.add_argument("--catalogue", nargs="*", default=["rupr-ppl"], help="by these arms")
     parser.add_argument("--also", nargs="*", default=[], help="NAME=MODEL, folder or Hub name")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.arms = [arm for arm in ARMS if arm in arguments.arms]
+    if "rupr-none" not in arguments.arms and len(arguments.arms) > ("direct" in arguments.arms):
+        parser.error("--arms: rupr-none asks the teacher for the other arms of rupr: name it too")
+    return arguments
 
 
 def main() -> None:
@@ -293,10 +298,10 @@ def main() -> None:
     recipe = load_recipe(arguments.recipe, overrides).recipe
     base = RunDirectory(arguments.runs / recipe.name)
     Runner(recipe, base, Progress("shared")).run("simulate")
-    arms = {arm: train(arguments.recipe, overrides, arm, base) for arm in ARMS}
+    arms = {arm: train(arguments.recipe, overrides, arm, base) for arm in arguments.arms}
     exam = Exam(recipe, base, arguments.users)
     models = {UNTUNED: exam.respondent(UNTUNED, recipe.student.model, recipe.student.model)}
-    for arm in ARMS:
+    for arm in arms:
         manifest, folder = run_of(arm, base).manifest("sft"), run_of(arm, base).verify("sft")
         assert manifest is not None
         models[arm] = exam.respondent(arm, folder / "model", manifest.outputs_digest)
