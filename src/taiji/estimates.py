@@ -97,7 +97,7 @@ def _align(recipe: Recipe) -> float:
 
 
 def _infer(recipe: Recipe) -> float:
-    tokens = _prompt_tokens(recipe) + recipe.student.max_completion_tokens
+    tokens = _prompt_tokens(recipe) + recipe.longest_text()
     return 2 * (_BODY + _HEAD) * _num_texts(recipe) * tokens
 
 

@@ -148,6 +148,20 @@ def test_the_models_write_in_the_precision_of_the_recipe(ctx):
     assert writer._generator._model.dtype == torch.bfloat16
 
 
+def test_a_text_may_be_longer_than_what_was_trained_on(ctx):
+    def texts(**settings):
+        recipe = ctx.recipe.model_copy(update={"infer": InferSection(**settings)})
+        writer = stage._Writer(recipe, {"policy": ctx.inputs["align"] / "model"})
+        return writer(stage.Shard("policy", EXAMPLES[:2]), lambda *_: None)[
+            "completion"
+        ].to_pylist()
+
+    short, longer = texts(), texts(max_completion_tokens=12)  # the student's limit is 6
+    for less, more in zip(short, longer, strict=True):
+        assert more.startswith(less)
+        assert len(more) > len(less)
+
+
 def test_a_text_does_not_depend_on_its_shard(ctx):
     writer = stage._Writer(ctx.recipe, {"policy": ctx.inputs["align"] / "model"})
     tests = [row for row in EXAMPLES if row["split"] == "test"]

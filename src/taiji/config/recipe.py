@@ -60,6 +60,11 @@ class InferSection(Section):
     )
     temperature: float = Field(0.0, ge=0, le=2, description="0 = greedy")
     batch_size: Count = Field(32, description="replies at a time")
+    max_completion_tokens: Count | None = Field(
+        None,
+        description="longest text, where it may be longer than what SFT and alignment saw; else "
+        "student.max_completion_tokens, which cuts off an answer that names a long title",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="of the weights; auto: bfloat16 on a GPU that has it, else float32. A CPU with "
@@ -169,6 +174,10 @@ class Recipe(Section):
     abtest: AbtestSection = AbtestSection()
     evaluate: EvaluateSection = EvaluateSection()
     report: ReportSection = ReportSection()
+
+    def longest_text(self) -> int:
+        """Tokens that a model may write when it is asked, chain and answer."""
+        return self.infer.max_completion_tokens or self.student.max_completion_tokens
 
     @model_validator(mode="after")
     def _normaliser_fits_rule(self) -> "Recipe":

@@ -103,7 +103,7 @@ class _Writer:
             self._load(shard.model)
         fitted = [self._fitter.fit(example) for example in shard.examples]
         sampling = Sampling(
-            max_new_tokens=self._recipe.student.max_completion_tokens,
+            max_new_tokens=self._recipe.longest_text(),
             temperature=self._recipe.infer.temperature,
             seed=self._recipe.seed,
         )

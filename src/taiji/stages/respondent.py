@@ -124,7 +124,7 @@ class Respondent:
 
     def _write(self, examples: Sequence[Row]) -> list[Row]:
         sampling = Sampling(
-            max_new_tokens=self._recipe.student.max_completion_tokens,
+            max_new_tokens=self._recipe.longest_text(),
             temperature=self._recipe.infer.temperature,
             seed=self._recipe.seed,
         )
