@@ -191,7 +191,7 @@ class GradientBoosting:
             "learning_rate": self.section.learning_rate,
             "num_leaves": self.section.leaves,
             "min_data_in_leaf": self.section.min_leaf,
-            "cat_smooth": self.section.category_rows,
+            "cat_smooth": self.section.category_rows,  # a value with fewer rows is passed over
             "bagging_fraction": _SAMPLED,
             "bagging_freq": 1,
             "feature_fraction": _SAMPLED,
