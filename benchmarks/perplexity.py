@@ -7,13 +7,15 @@
 Both give log P of the answer's tokens under k chains and under none. The naive loop takes them
 one by one, computes all logits and a log-softmax everywhere. Ours computes the prompt once, the
 branches behind it in one row, and logits where the answer is. They take turns on the same
-prompts in one process, with a large matrix product between them for the machine's speed.
+prompts in one process, ours between two runs of a large matrix product, for the machine's speed
+at that moment.
 
 `limit` is the ratio of the operations that either way needs: what sharing and leaving out logits
 can save at these lengths. The share of the peak counts the matrix products that ours executes,
-attention under a mask as the dense kernel computes it; `needed_share` leaves out what the mask
-throws away. Seconds are CPU seconds of all threads, which other work on the machine moves less than
-the clock; wall figures stand beside them. The last line is JSON.
+the branches' attention as it is computed under the mask; `needed_share` leaves out what the mask
+throws away; either is the median of the turns. Seconds are CPU seconds of all threads, which other
+work on the machine moves less than the clock; wall figures stand beside them. The last line is
+JSON.
 """
 
 import argparse
@@ -37,7 +39,7 @@ WORDS = ["milk", "bread", "tea", "rice", "soap", "fish", "corn", "salt", "apple"
 CHAINS = 3
 PROMPT, CHAIN, ANSWER = 237, 32, 25  # mean tokens of the demo, tags aside
 TURN = 4  # prompts, of which ours makes one batch
-MATMUL = 1024
+MATMUL, PRODUCTS = 1024, 40
 
 
 @dataclass
@@ -97,14 +99,14 @@ def needed(model: PreTrainedModel, asked: Question) -> tuple[float, float, float
     loop = sum(operations(model, n, n, n * (n + 1) // 2) for n in lengths)
     row, places = scoring._row(asked)
     num, first = len(row.ids), row.prompt_length
-    pairs = first * (first + 1) // 2
-    for start, stop in row.spans:
-        own = stop - start
-        pairs += own * first + own * (own + 1) // 2
+    own = [stop - start for start, stop in row.spans]
+    of_prompt = first * (first + 1) // 2
+    seen = of_prompt + sum(s * first + s * (s + 1) // 2 for s in own)
+    under_mask = of_prompt + sum(own) * num
     return (
         loop,
-        operations(model, num, len(places), pairs),
-        operations(model, num, len(places), num**2),
+        operations(model, num, len(places), seen),
+        operations(model, num, len(places), under_mask),
     )
 
 
@@ -113,32 +115,35 @@ def measure(num_turns: int, prompt: int) -> dict[str, float]:
     scaffold, rng = ChatScaffold(tokenizer), random.Random(17)
     scorer, square = ModelScorer(model), torch.rand(MATMUL, MATMUL)
     clocks = {"naive": Clock(), "ours": Clock(), "matmul": Clock()}
-    worst, done = 0.0, np.zeros(3)
+    worst, done = 0.0, np.zeros((num_turns, 3))
     for turn in range(num_turns + 1):
         asked = [question(scaffold, rng, prompt) for _ in range(TURN)]
         slow = clocks["naive"].time(lambda asked=asked: [naive(model, one) for one in asked])
-        clocks["matmul"].time(lambda: [square @ square for _ in range(20)])
+        clocks["matmul"].time(lambda: [square @ square for _ in range(PRODUCTS // 2)])
         fast = clocks["ours"].time(lambda asked=asked: scorer.score(asked))
+        clocks["matmul"].time(lambda: [square @ square for _ in range(PRODUCTS // 2)])
         if turn == 0:  # caches and first calls
             clocks = {name: Clock() for name in clocks}
             continue
         for one, left, right in zip(asked, slow, fast, strict=True):
             pairs = zip(left, right, strict=True)
             worst = max([worst, *(abs(perplexity(a) / perplexity(b) - 1) for a, b in pairs)])
-            done += needed(model, one)
-    limit = done[0] / done[1]
+            done[turn - 1] += needed(model, one)
+    limit = done[:, 0].sum() / done[:, 1].sum()
     figures: dict[str, float] = {}
     for kind in ("cpu", "wall"):
         seconds = {name: getattr(clock, kind) for name, clock in clocks.items()}
-        peak = 40 * MATMUL**3 / float(np.median(seconds["matmul"]))
+        around = np.reshape(seconds["matmul"], (num_turns, 2)).sum(axis=1)
+        peak = 2 * PRODUCTS * MATMUL**3 / around
+        shares = done / (np.array(seconds["ours"]) * peak)[:, None]
         speedup = sum(seconds["naive"]) / sum(seconds["ours"])
         figures |= {
             f"{kind}_speedup": speedup,
-            f"{kind}_share_of_matmul_peak": done[2] / sum(seconds["ours"]) / peak,
-            f"{kind}_needed_share": done[1] / sum(seconds["ours"]) / peak,
+            f"{kind}_share_of_matmul_peak": float(np.median(shares[:, 2])),
+            f"{kind}_needed_share": float(np.median(shares[:, 1])),
             f"{kind}_share_of_sharing_limit": speedup / limit,
             f"{kind}_chains_per_second": CHAINS * TURN * num_turns / sum(seconds["ours"]),
-            f"{kind}_matmul_gflops": peak / 1e9,
+            f"{kind}_matmul_gflops": float(np.median(peak)) / 1e9,
         }
     return {"limit": limit, "largest_difference": worst, **figures}
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
 from torch.nn.attention.flex_attention import create_mask
+from torch.nn.functional import scaled_dot_product_attention as sdpa
 
-from taiji.language.tree import PADDING, lay_out, pack, tree_mask
+from taiji.language.tree import PADDING, lay_out, pack, prompt_apart, tree_mask
 from taiji.language.tree import PROMPT as SHARED
 
 PROMPT = [5, 6, 7, 8, 9]
@@ -92,3 +93,52 @@ def test_the_block_mask_of_flex_attention_says_the_same(tiny_model):
     tiny_model.config._attn_implementation = "flex_attention"
     block = tree_mask(owners, tiny_model)
     assert torch.equal(create_mask(block.mask_mod, 2, 1, 6, 6, device="cpu"), dense)
+
+
+def decode(model, tree, **known):
+    with torch.inference_mode():
+        return model.get_decoder()(
+            input_ids=tree.input_ids,
+            position_ids=tree.position_ids,
+            attention_mask=tree.attention_mask,
+            use_cache=False,
+            **known,
+        ).last_hidden_state
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("branches", [BRANCHES, [[]]])
+def test_a_prompt_apart_changes_no_token(tiny_model, attention, branches):
+    tiny_model.set_attn_implementation(attention)
+    rows = [lay_out(PROMPT, branches), lay_out(PROMPT[:3], branches)]
+    tree = pack(rows, tiny_model)
+    assert tree.prompt_length == 3
+    with prompt_apart(tiny_model, tree.prompt_length) as known:
+        apart = decode(tiny_model, tree, **known)
+    torch.testing.assert_close(apart, decode(tiny_model, tree), atol=1e-5, rtol=0)
+
+
+def test_a_prompt_apart_is_attended_to_without_a_mask(tiny_model, monkeypatch):
+    tree, seen, plain = pack([lay_out(PROMPT, BRANCHES)], tiny_model), [], sdpa
+
+    def spy(query, *args, attn_mask, is_causal, **rest):
+        seen.append((query.shape[2], attn_mask is None, is_causal))
+        return plain(query, *args, attn_mask=attn_mask, is_causal=is_causal, **rest)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    with prompt_apart(tiny_model, tree.prompt_length) as known:
+        decode(tiny_model, tree, **known)
+    assert set(seen) == {(5, True, True), (9, False, False)}
+
+
+def test_a_model_that_drops_the_length_keeps_its_mask(tiny_model):
+    tree = pack([lay_out(PROMPT, BRANCHES)], tiny_model)
+    with prompt_apart(tiny_model, tree.prompt_length):
+        unaware = decode(tiny_model, tree)
+    torch.testing.assert_close(unaware, decode(tiny_model, tree), atol=1e-6, rtol=0)
+
+
+def test_the_kernel_comes_back_whatever_happens(tiny_model):
+    with pytest.raises(RuntimeError), prompt_apart(tiny_model, 1):
+        raise RuntimeError
+    assert tiny_model.config._attn_implementation == "sdpa"

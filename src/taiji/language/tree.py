@@ -8,14 +8,16 @@ P + k s tokens instead of k (P + s).
 Shape suffixes: R rows, T tokens of the packed row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask
-from transformers import PreTrainedModel
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 PROMPT = -1
 """Owner of a prompt's tokens; branches own theirs by number, from 0."""
@@ -24,6 +26,7 @@ PADDING = -2
 """Owner of tokens that nobody sees."""
 
 _KERNELS = ("sdpa", "eager", "flex_attention")
+_PROMPT_APART = "sdpa_prompt_apart"
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,13 @@ class Tree:
         input_ids: (R, T), padded at the end.
         position_ids: (R, T).
         attention_mask: As `tree_mask` makes it.
+        prompt_length: Tokens with which every row begins that belong to its prompt.
     """
 
     input_ids: Tensor
     position_ids: Tensor
     attention_mask: Any
+    prompt_length: int
 
 
 def pack(rows: Sequence[Layout], model: PreTrainedModel) -> Tree:
@@ -104,6 +109,7 @@ def pack(rows: Sequence[Layout], model: PreTrainedModel) -> Tree:
         input_ids=padded([row.ids for row in rows], 0),
         position_ids=padded([row.positions for row in rows], 0),
         attention_mask=tree_mask(padded([row.owners for row in rows], PADDING), model),
+        prompt_length=min(row.prompt_length for row in rows),
     )
 
 
@@ -145,6 +151,59 @@ def _block_mask(owners_RT: Tensor) -> Any:
     return create_block_mask(
         sees, num_rows, None, num_tokens, num_tokens, device=owners_RT.device.type
     )
+
+
+@contextmanager
+def prompt_apart(model: PreTrainedModel, prompt_length: int) -> Iterator[dict[str, int]]:
+    """Let SDPA attend from the rows' first tokens without the mask, which they do not need.
+
+    A prompt's token sees all tokens before it and no other: SDPA then leaves out the half that
+    a mask would only throw away. Other kernels stay as they are.
+
+    Args:
+        model: Rows under a `tree_mask` are given to it inside.
+        prompt_length: `Tree.prompt_length`.
+
+    Yields:
+        Keyword arguments that the decoder needs for it.
+    """
+    if model.config._attn_implementation != "sdpa":
+        yield {}
+        return
+    model.set_attn_implementation(_PROMPT_APART)
+    try:
+        yield {"prompt_length": prompt_length}
+    finally:
+        model.set_attn_implementation("sdpa")
+
+
+def _attend_prompt_apart(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    prompt_length: int = 0,
+    **rest: Any,
+) -> tuple[Tensor, None]:
+    """In the form of Transformers' attention functions.
+
+    A family of models that does not pass the length on loses the saving, nothing else.
+    """
+    own, branch = slice(prompt_length), slice(prompt_length, None)
+    rest["is_causal"] = True  # heeded where there is no mask
+    branches, _ = sdpa_attention_forward(
+        module, query[:, :, branch], key, value, attention_mask[:, :, branch], **rest
+    )
+    if not prompt_length:
+        return branches, None
+    prompt, _ = sdpa_attention_forward(
+        module, query[:, :, own], key[:, :, own], value[:, :, own], None, **rest
+    )
+    return torch.cat([prompt, branches], dim=1), None
+
+
+AttentionInterface.register(_PROMPT_APART, _attend_prompt_apart)
 
 
 def refuses_tree_mask(model: PreTrainedModel) -> str | None:
