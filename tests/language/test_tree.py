@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn.attention.flex_attention import create_mask
 from torch.nn.functional import scaled_dot_product_attention as sdpa
+from transformers import FalconConfig, FalconForCausalLM
 
 from taiji.language.tree import PADDING, lay_out, pack, prompt_apart, tree_mask
 from taiji.language.tree import PROMPT as SHARED
@@ -142,3 +143,12 @@ def test_the_kernel_comes_back_whatever_happens(tiny_model):
     with pytest.raises(RuntimeError), prompt_apart(tiny_model, 1):
         raise RuntimeError
     assert tiny_model.config._attn_implementation == "sdpa"
+
+
+def test_a_model_with_kernels_of_its_own_keeps_them(caplog):
+    torch.manual_seed(3)
+    sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = FalconForCausalLM(FalconConfig(**sizes, attn_implementation="sdpa")).eval()
+    with prompt_apart(model, 2) as known:
+        assert model.config._attn_implementation == "sdpa"
+    assert (known, caplog.records) == ({}, [])

@@ -158,7 +158,8 @@ def prompt_apart(model: PreTrainedModel, prompt_length: int) -> Iterator[dict[st
     """Let SDPA attend from the rows' first tokens without the mask, which they do not need.
 
     A prompt's token sees all tokens before it and no other: SDPA then leaves out the half that
-    a mask would only throw away. Other kernels stay as they are.
+    a mask would only throw away. Other kernels stay as they are, and so do models whose kernel
+    Transformers cannot exchange.
 
     Args:
         model: Rows under a `tree_mask` are given to it inside.
@@ -167,7 +168,8 @@ def prompt_apart(model: PreTrainedModel, prompt_length: int) -> Iterator[dict[st
     Yields:
         Keyword arguments that the decoder needs for it.
     """
-    if model.config._attn_implementation != "sdpa":
+    exchangeable = model._can_set_attn_implementation()  # else it would warn of every batch
+    if model.config._attn_implementation != "sdpa" or not exchangeable:
         yield {}
         return
     model.set_attn_implementation(_PROMPT_APART)
@@ -190,15 +192,15 @@ def _attend_prompt_apart(
 
     A family of models that does not pass the length on loses the saving, nothing else.
     """
-    own, branch = slice(prompt_length), slice(prompt_length, None)
+    shared, own = slice(prompt_length), slice(prompt_length, None)
     rest["is_causal"] = True  # heeded where there is no mask
     branches, _ = sdpa_attention_forward(
-        module, query[:, :, branch], key, value, attention_mask[:, :, branch], **rest
+        module, query[:, :, own], key, value, attention_mask[:, :, own], **rest
     )
     if not prompt_length:
         return branches, None
     prompt, _ = sdpa_attention_forward(
-        module, query[:, :, own], key[:, :, own], value[:, :, own], None, **rest
+        module, query[:, :, shared], key[:, :, shared], value[:, :, shared], None, **rest
     )
     return torch.cat([prompt, branches], dim=1), None
 
