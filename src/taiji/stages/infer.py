@@ -102,12 +102,8 @@ class _Writer:
         if shard.model != self._name:
             self._load(shard.model)
         fitted = [self._fitter.fit(example) for example in shard.examples]
-        sampling = Sampling(
-            max_new_tokens=self._recipe.longest_text(),
-            temperature=self._recipe.infer.temperature,
-            seed=self._recipe.seed,
-        )
-        replies = self._generator.generate([prompt for prompt, _ in fitted], 1, sampling, note)
+        prompts = [prompt for prompt, _ in fitted]
+        replies = self._generator.generate(prompts, 1, sampling_of(self._recipe), note)
         rows = [
             text_row(example["example_id"], shard.model, reply) | {"lines_dropped": dropped}
             for example, (_, dropped), (reply,) in zip(shard.examples, fitted, replies, strict=True)
@@ -121,6 +117,15 @@ class _Writer:
             model, tokenizer, name, self._recipe.infer.batch_size
         )
         self._name = name
+
+
+def sampling_of(recipe: Recipe) -> Sampling:
+    """How models write when they are asked, wherever a recipe asks them."""
+    return Sampling(
+        max_new_tokens=recipe.longest_text(),
+        temperature=recipe.infer.temperature,
+        seed=recipe.seed,
+    )
 
 
 def text_row(example_id: str, model: str, reply: Reply) -> dict[str, Any]:

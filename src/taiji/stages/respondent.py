@@ -18,13 +18,13 @@ from taiji.artifacts import Shards, read_parquet
 from taiji.config import Recipe
 from taiji.evaluation.catalogue_answers import Opinion
 from taiji.evaluation.likelihood import TitleLikelihood
-from taiji.language.generate import Sampling, TransformersGenerator
+from taiji.language.generate import TransformersGenerator
 from taiji.language.models import load_causal_lm
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.prompts import PromptFitter, prompt_fitter
 from taiji.schema import TEXTS
 from taiji.stages.context import Progress, StageContext
-from taiji.stages.infer import text_row
+from taiji.stages.infer import sampling_of, text_row
 
 _OPINION_ROWS = 8
 
@@ -123,14 +123,10 @@ class Respondent:
         return prompt_fitter(self._recipe, ChatScaffold(self._model[1]))
 
     def _write(self, examples: Sequence[Row]) -> list[Row]:
-        sampling = Sampling(
-            max_new_tokens=self._recipe.longest_text(),
-            temperature=self._recipe.infer.temperature,
-            seed=self._recipe.seed,
-        )
         generator = TransformersGenerator(*self._model, self.name, self._recipe.infer.batch_size)
         fitted = [self._fitter.fit(example) for example in examples]
-        replies = generator.generate([prompt for prompt, _ in fitted], 1, sampling)
+        prompts = [prompt for prompt, _ in fitted]
+        replies = generator.generate(prompts, 1, sampling_of(self._recipe))
         return [
             text_row(example["example_id"], self.name, reply) | {"lines_dropped": dropped}
             for example, (_, dropped), (reply,) in zip(examples, fitted, replies, strict=True)
