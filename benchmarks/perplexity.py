@@ -1,60 +1,67 @@
 """Scoring chains (Eq. 1) as `score` does it, against the naive loop.
 
-    python benchmarks/perplexity.py                 lengths of recipes/demo.yaml, a few minutes
+    python benchmarks/perplexity.py                 lengths of recipes/demo.yaml, ten minutes
     python benchmarks/perplexity.py --prompt 2000   long prompts
+    python benchmarks/perplexity.py --no-compile    where there is no C++ compiler
     python benchmarks/perplexity.py --quick         enough to see that it runs
 
 Both give log P of the answer's tokens under k chains and under none. The naive loop takes them
 one by one, computes all logits and a log-softmax everywhere. Ours computes the prompt once, the
-branches behind it in one row, and logits where the answer is. They take turns on the same
-prompts in one process, ours between two runs of a large matrix product, for the machine's speed
-at that moment.
+branches behind it in one row, and logits where the answer is; `compiled` does so after
+`score.compile`. They take turns on the same prompts in one process, as many as `score` takes at a
+time. Between our batches a large matrix product is timed, since a machine's speed drifts.
 
 `limit` is the ratio of the operations that either way needs: what sharing and leaving out logits
-can save at these lengths. The share of the peak counts the matrix products that ours executes,
-the branches' attention as it is computed under the mask; `needed_share` leaves out what the mask
-throws away; either is the median of the turns. Seconds are CPU seconds of all threads, which other
-work on the machine moves less than the clock; wall figures stand beside them. The last line is
-JSON.
+can save at these lengths. The share of the peak is that of the operations which the products beside
+each batch would have made in its time. It counts what ours executes, attention as it is computed
+chunk by chunk; `needed_share` leaves out what the mask throws away. Seconds are CPU
+seconds of all threads, which other work on the machine moves less than the clock; wall figures
+stand beside them. The last line is JSON; `compiled_` begins the figures of the compiled way.
 """
 
 import argparse
 import json
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from itertools import chain, pairwise
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from taiji.language import tree
+from taiji.language.compiled import compile_between_attention
 from taiji.language.models import SMOLLM2, load_causal_lm
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning import scoring
 from taiji.reasoning.perplexity import perplexity
 from taiji.reasoning.scoring import ModelScorer, Question
 
+Array = np.ndarray
+Scores = list[list[Array]]
+
 WORDS = ["milk", "bread", "tea", "rice", "soap", "fish", "corn", "salt", "apple", "beans"]
 CHAINS = 3
 PROMPT, CHAIN, ANSWER = 237, 32, 25  # mean tokens of the demo, tags aside
-TURN = 4  # prompts, of which ours makes one batch
-MATMUL, PRODUCTS = 1024, 40
+TURN = 32  # prompts, as many as the stage gives to its scorer
+MATMUL, PRODUCTS = 1024, 10
 
 
-@dataclass
+KINDS = ("cpu", "wall")
+
+
 class Clock:
-    """CPU and wall seconds of each turn."""
+    """CPU and wall seconds of each lap, in this order."""
 
-    cpu: list[float] = field(default_factory=list)
-    wall: list[float] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.laps: list[list[float]] = []
 
-    def time(self, work: Callable[[], object]) -> object:
-        cpu, wall = time.process_time(), time.perf_counter()
-        result = work()
-        self.cpu.append(time.process_time() - cpu)
-        self.wall.append(time.perf_counter() - wall)
-        return result
+    def start(self) -> None:
+        self._started = time.process_time(), time.perf_counter()
+
+    def stop(self) -> None:
+        now = time.process_time(), time.perf_counter()
+        self.laps.append([b - a for a, b in zip(self._started, now, strict=True)])
 
 
 def question(scaffold: ChatScaffold, rng: random.Random, prompt: int) -> Question:
@@ -102,64 +109,114 @@ def needed(model: PreTrainedModel, asked: Question) -> tuple[float, float, float
     own = [stop - start for start, stop in row.spans]
     of_prompt = first * (first + 1) // 2
     seen = of_prompt + sum(s * first + s * (s + 1) // 2 for s in own)
-    under_mask = of_prompt + sum(own) * num
+    stops = [*range(tree._CHUNK, num, tree._CHUNK), num]
+    in_chunks = sum((b - a) * b for a, b in pairwise([0, *stops]))
     return (
         loop,
         operations(model, num, len(places), seen),
-        operations(model, num, len(places), under_mask),
+        operations(model, num, len(places), in_chunks),
     )
 
 
-def measure(num_turns: int, prompt: int) -> dict[str, float]:
+class Beside:
+    """Scoring with a matrix product before and after each batch: laps of both, batch by batch."""
+
+    def __init__(self, scorer: ModelScorer) -> None:
+        self._scorer, self._square = scorer, torch.rand(MATMUL, MATMUL)
+        self.work, self.products = Clock(), Clock()
+
+    def score(self, asked: list[Question]) -> Scores:
+        self._multiply()
+        self.work.start()
+        return self._scorer.score(asked, self._after_batch)
+
+    def _after_batch(self, _done: int, _all: int) -> None:
+        self.work.stop()
+        self._multiply()
+        self.work.start()
+
+    def _multiply(self) -> None:
+        self.products.start()
+        for _ in range(PRODUCTS):
+            self._square @ self._square
+        self.products.stop()
+
+
+def measure(num_turns: int, num_prompts: int, length: int, *, compiled: bool) -> dict[str, float]:
     model, tokenizer = load_causal_lm(SMOLLM2)
-    scaffold, rng = ChatScaffold(tokenizer), random.Random(17)
-    scorer, square = ModelScorer(model), torch.rand(MATMUL, MATMUL)
-    clocks = {"naive": Clock(), "ours": Clock(), "matmul": Clock()}
-    worst, done = 0.0, np.zeros((num_turns, 3))
-    for turn in range(num_turns + 1):
-        asked = [question(scaffold, rng, prompt) for _ in range(TURN)]
-        slow = clocks["naive"].time(lambda asked=asked: [naive(model, one) for one in asked])
-        clocks["matmul"].time(lambda: [square @ square for _ in range(PRODUCTS // 2)])
-        fast = clocks["ours"].time(lambda asked=asked: scorer.score(asked))
-        clocks["matmul"].time(lambda: [square @ square for _ in range(PRODUCTS // 2)])
-        if turn == 0:  # caches and first calls
-            clocks = {name: Clock() for name in clocks}
-            continue
-        for one, left, right in zip(asked, slow, fast, strict=True):
-            pairs = zip(left, right, strict=True)
-            worst = max([worst, *(abs(perplexity(a) / perplexity(b) - 1) for a, b in pairs)])
-            done[turn - 1] += needed(model, one)
-    limit = done[:, 0].sum() / done[:, 1].sum()
-    figures: dict[str, float] = {}
-    for kind in ("cpu", "wall"):
-        seconds = {name: getattr(clock, kind) for name, clock in clocks.items()}
-        around = np.reshape(seconds["matmul"], (num_turns, 2)).sum(axis=1)
-        peak = 2 * PRODUCTS * MATMUL**3 / around
-        shares = done / (np.array(seconds["ours"]) * peak)[:, None]
-        speedup = sum(seconds["naive"]) / sum(seconds["ours"])
-        figures |= {
-            f"{kind}_speedup": speedup,
-            f"{kind}_share_of_matmul_peak": float(np.median(shares[:, 2])),
-            f"{kind}_needed_share": float(np.median(shares[:, 1])),
-            f"{kind}_share_of_sharing_limit": speedup / limit,
-            f"{kind}_chains_per_second": CHAINS * TURN * num_turns / sum(seconds["ours"]),
-            f"{kind}_matmul_gflops": float(np.median(peak)) / 1e9,
-        }
-    return {"limit": limit, "largest_difference": worst, **figures}
+    if compiled:
+        compile_between_attention(model)
+    stances = {"ours": "force_eager"} | ({"compiled": "default"} if compiled else {})
+    ways = {way: Beside(ModelScorer(model)) for way in stances}
+    scaffold, rng, loop = ChatScaffold(tokenizer), random.Random(17), Clock()
+    naive(model, question(scaffold, rng, length))  # caches and first calls
+    batches, done, worst = [], np.zeros(3), dict.fromkeys(ways, 0.0)
+    for _ in range(num_turns):
+        asked = [question(scaffold, rng, length) for _ in range(num_prompts)]
+        batches.append(len([*scoring._batches(asked)]))
+        done += np.sum([needed(model, one) for one in asked], axis=0)
+        with torch.compiler.set_stance("force_eager"):
+            loop.start()
+            expected = [naive(model, one) for one in asked]
+            loop.stop()
+        for way, beside in ways.items():
+            with torch.compiler.set_stance(stances[way]):
+                found = beside.score(asked)
+            worst[way] = max(worst[way], difference(expected, found))
+    figures = {"limit": done[0] / done[1]}
+    for way, beside in ways.items():
+        prefix = "" if way == "ours" else f"{way}_"
+        figures[f"{prefix}largest_difference"] = worst[way]
+        chains = CHAINS * num_prompts * num_turns
+        figures |= figures_of(beside, np.sum(loop.laps, axis=0), batches, done, chains, prefix)
+    return figures
+
+
+def difference(expected: Scores, found: Scores) -> float:
+    """The largest relative difference of a perplexity."""
+    pairs = zip(chain.from_iterable(expected), chain.from_iterable(found), strict=True)
+    return max(abs(perplexity(b) / perplexity(a) - 1) for a, b in pairs)
+
+
+def figures_of(
+    beside: Beside, loop: Array, batches: list[int], done: Array, chains: int, prefix: str
+) -> dict[str, float]:
+    """Of one way, by kind of seconds."""
+    work = np.array(beside.work.laps)
+    # Each turn has one product more than it has batches: every batch lies between two of them.
+    turns = np.split(np.array(beside.products.laps), np.cumsum([n + 1 for n in batches])[:-1])
+    around = np.concatenate([(laps[:-1] + laps[1:]) / 2 for laps in turns])
+    peak = 2 * PRODUCTS * MATMUL**3 / around  # operations a second, batch by batch
+    speedup, share = loop / work.sum(axis=0), done[:, None] / (work * peak).sum(axis=0)
+    found = {
+        "speedup": speedup,
+        "share_of_matmul_peak": share[2],
+        "needed_share": share[1],
+        "share_of_sharing_limit": speedup * done[1] / done[0],
+        "chains_per_second": chains / work.sum(axis=0),
+        "matmul_gflops": np.median(peak, axis=0) / 1e9,
+    }
+    return {
+        f"{kind}_{prefix}{name}": float(values[column])
+        for column, kind in enumerate(KINDS)
+        for name, values in found.items()
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompt", type=int, default=PROMPT, help="mean tokens of a prompt")
-    parser.add_argument("--turns", type=int, default=8, help=f"of {TURN} prompts")
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--prompts", type=int, default=TURN, help="in a turn")
+    parser.add_argument("--quick", action="store_true", help="one turn of two prompts")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     arguments = parser.parse_args()
-    figures = measure(1 if arguments.quick else arguments.turns, arguments.prompt)
+    turns, prompts = (1, 2) if arguments.quick else (arguments.turns, arguments.prompts)
+    figures = measure(turns, prompts, arguments.prompt, compiled=arguments.compile)
     lengths = f"prompts of {arguments.prompt} tokens, chains of {CHAIN}, answers of {ANSWER}"
     print(f"{lengths}, k = {CHAINS} and none; {torch.get_num_threads()} threads")
     print(f"sharing the prompt and leaving out logits can save {figures['limit']:.2f} times")
-    print(f"largest relative difference of a perplexity: {figures['largest_difference']:.1e}")
-    for kind in ("cpu", "wall"):
+    for kind in KINDS:
         print(", ".join(f"{n} {v:.3g}" for n, v in figures.items() if n.startswith(kind)))
     short = {name.removeprefix("cpu_"): float(f"{v:.4g}") for name, v in figures.items()}
     print(json.dumps(short))

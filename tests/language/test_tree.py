@@ -3,8 +3,10 @@ import torch
 from torch.nn.attention.flex_attention import create_mask
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 from transformers import FalconConfig, FalconForCausalLM
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from taiji.language.tree import PADDING, lay_out, pack, prompt_apart, tree_mask
+from taiji.language import tree as tree_module
+from taiji.language.tree import PADDING, chunked_attention, lay_out, pack, tree_mask
 from taiji.language.tree import PROMPT as SHARED
 
 PROMPT = [5, 6, 7, 8, 9]
@@ -96,51 +98,56 @@ def test_the_block_mask_of_flex_attention_says_the_same(tiny_model):
     assert torch.equal(create_mask(block.mask_mod, 2, 1, 6, 6, device="cpu"), dense)
 
 
-def decode(model, tree, **known):
+def decode(model, tree):
     with torch.inference_mode():
         return model.get_decoder()(
             input_ids=tree.input_ids,
             position_ids=tree.position_ids,
             attention_mask=tree.attention_mask,
             use_cache=False,
-            **known,
         ).last_hidden_state
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("branches", [BRANCHES, [[]]])
-def test_a_prompt_apart_changes_no_token(tiny_model, attention, branches):
+@pytest.mark.parametrize("size", [1, 4, 7, 14, 96])
+def test_chunks_of_attention_change_no_token(tiny_model, monkeypatch, attention, size):
+    monkeypatch.setattr(tree_module, "_CHUNK", size)
     tiny_model.set_attn_implementation(attention)
-    rows = [lay_out(PROMPT, branches), lay_out(PROMPT[:3], branches)]
-    tree = pack(rows, tiny_model)
-    assert tree.prompt_length == 3
-    with prompt_apart(tiny_model, tree.prompt_length) as known:
-        apart = decode(tiny_model, tree, **known)
-    torch.testing.assert_close(apart, decode(tiny_model, tree), atol=1e-5, rtol=0)
+    tree = pack([lay_out(PROMPT, BRANCHES), lay_out(PROMPT[:3], BRANCHES)], tiny_model)
+    with chunked_attention(tiny_model):
+        chunked = decode(tiny_model, tree)
+    torch.testing.assert_close(chunked, decode(tiny_model, tree), atol=1e-5, rtol=0)
 
 
-def test_a_prompt_apart_is_attended_to_without_a_mask(tiny_model, monkeypatch):
-    tree, seen, plain = pack([lay_out(PROMPT, BRANCHES)], tiny_model), [], sdpa
+def test_a_chunk_meets_no_key_behind_it(tiny_model, monkeypatch):
+    monkeypatch.setattr(tree_module, "_CHUNK", 6)
+    tree, seen = pack([lay_out(PROMPT, BRANCHES)], tiny_model), []
 
-    def spy(query, *args, attn_mask, is_causal, **rest):
-        seen.append((query.shape[2], attn_mask is None, is_causal))
-        return plain(query, *args, attn_mask=attn_mask, is_causal=is_causal, **rest)
+    def spy(query, key, *args, **rest):
+        seen.append((query.shape[2], key.shape[1:3]))
+        return sdpa(query, key, *args, **rest)
 
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
-    with prompt_apart(tiny_model, tree.prompt_length) as known:
-        decode(tiny_model, tree, **known)
-    assert set(seen) == {(5, True, True), (9, False, False)}
+    monkeypatch.setattr(tree_module, "scaled_dot_product_attention", spy)
+    with chunked_attention(tiny_model):
+        decode(tiny_model, tree)
+    keys = tiny_model.config.num_key_value_heads  # not repeated for each head
+    assert seen == [(6, (keys, 6)), (6, (keys, 12)), (2, (keys, 14))] * 2  # blocks
 
 
-def test_a_model_that_drops_the_length_keeps_its_mask(tiny_model):
-    tree = pack([lay_out(PROMPT, BRANCHES)], tiny_model)
-    with prompt_apart(tiny_model, tree.prompt_length):
-        unaware = decode(tiny_model, tree)
-    torch.testing.assert_close(unaware, decode(tiny_model, tree), atol=1e-6, rtol=0)
+def test_scores_with_a_bias_are_left_to_transformers(tiny_model):
+    generator = torch.Generator().manual_seed(5)
+    query, key, bias = (torch.randn(1, 4, 6, 6, generator=generator) for _ in range(3))
+    mask = torch.zeros(1, 1, 6, 6).masked_fill(torch.ones(6, 6).triu(1).bool(), float("-inf"))
+    attention = tiny_model.model.layers[0].self_attn
+    attention.num_key_value_groups = 1
+    attend = ALL_ATTENTION_FUNCTIONS[tree_module._IN_CHUNKS]
+    found, _ = attend(attention, query, key, key, mask, position_bias=bias)
+    expected = sdpa(query, key, key, attn_mask=mask + bias).transpose(1, 2)
+    torch.testing.assert_close(found, expected)
 
 
 def test_the_kernel_comes_back_whatever_happens(tiny_model):
-    with pytest.raises(RuntimeError), prompt_apart(tiny_model, 1):
+    with pytest.raises(RuntimeError), chunked_attention(tiny_model):
         raise RuntimeError
     assert tiny_model.config._attn_implementation == "sdpa"
 
@@ -149,6 +156,6 @@ def test_a_model_with_kernels_of_its_own_keeps_them(caplog):
     torch.manual_seed(3)
     sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = FalconForCausalLM(FalconConfig(**sizes, attn_implementation="sdpa")).eval()
-    with prompt_apart(model, 2) as known:
+    with chunked_attention(model):
         assert model.config._attn_implementation == "sdpa"
-    assert (known, caplog.records) == ({}, [])
+    assert caplog.records == []

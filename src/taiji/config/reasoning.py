@@ -20,6 +20,17 @@ class ScoreSection(Section):
     clip: float = Field(
         5.0, gt=0, description="nats at which the clipped perplexity cuts a token's loss"
     )
+    compile: bool = Field(
+        False,
+        description="fuse norms and feed-forward layers by torch.compile: seconds at the start for "
+        "a twentieth of the time, so for minutes of scoring or more; a CPU needs a C++ compiler",
+    )
+
+    @model_validator(mode="after")
+    def _compiled_where_the_weights_are(self) -> "ScoreSection":
+        if self.compile and self.endpoint is not None:
+            raise ValueError("score.compile: the weights are at score.endpoint: set one of them")
+        return self
 
 
 class RefineSection(Section):

@@ -116,24 +116,35 @@ def freeze_all_but_last(model: PreTrainedModel, num_layers: int | None) -> int:
 
     Raises:
         ConfigError: The model has fewer blocks.
+        EngineError: Its blocks are not found.
     """
     if num_layers is None:
         model.requires_grad_(True)
         return sum(p.numel() for p in model.parameters())
-    decoder = model.get_decoder()  # type: ignore[no-untyped-call]
-    blocks = getattr(decoder, "layers", None)
-    if not isinstance(blocks, nn.ModuleList):
-        raise EngineError(
-            f"{type(model).__name__}: its blocks are not in `layers`: set trainable_layers to null"
-        )
+    blocks = blocks_of(model)
     if not 1 <= num_layers <= len(blocks):
         raise ConfigError(f"trainable_layers: {num_layers}: the model has {len(blocks)} blocks")
     model.requires_grad_(False)
     blocks[-num_layers:].requires_grad_(True)
-    norm = getattr(decoder, "norm", None)
+    norm = getattr(model.get_decoder(), "norm", None)  # type: ignore[no-untyped-call]
     if isinstance(norm, nn.Module):
         norm.requires_grad_(True)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def blocks_of(model: PreTrainedModel) -> nn.ModuleList:
+    """The blocks of a decoder, first to last.
+
+    Raises:
+        EngineError: The model keeps them where they are not looked for.
+    """
+    blocks = getattr(model.get_decoder(), "layers", None)  # type: ignore[no-untyped-call]
+    if not isinstance(blocks, nn.ModuleList):
+        raise EngineError(
+            f"{type(model).__name__}: its blocks are not in `layers`: all of its weights can be "
+            "trained (trainable_layers: null), and none compiled (compile: false)"
+        )
+    return blocks
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from taiji.errors import DivergenceError
 from taiji.language.prompt import CompletionIds
-from taiji.language.tree import Layout, lay_out, pack, prompt_apart, refuses_tree_mask
+from taiji.language.tree import Layout, chunked_attention, lay_out, pack, refuses_tree_mask
 from taiji.reasoning.output_head import has_plain_head
 
 Array = NDArray[np.float64]
@@ -107,13 +107,12 @@ def _packed(model: PreTrainedModel, questions: Sequence[Question]) -> list[list[
     tree = pack(rows, model)
     width = tree.input_ids.shape[1]
     decoder, head = model.get_decoder(), model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    with prompt_apart(model, tree.prompt_length) as known:
+    with chunked_attention(model):
         output = decoder(
             input_ids=tree.input_ids,
             position_ids=tree.position_ids,
             attention_mask=_as_added(tree.attention_mask, model),
             use_cache=False,
-            **known,
         )
     places = [number * width + place for number, row in enumerate(wanted) for place in row]
     hidden_ND = output.last_hidden_state.flatten(0, 1)[torch.tensor(places, device=model.device)]

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from taiji.artifacts import Shards, read_parquet
 from taiji.config import Recipe
+from taiji.language.compiled import compile_between_attention
 from taiji.language.models import load_causal_lm, load_tokenizer
 from taiji.language.prompt import ChatScaffold
 from taiji.language.workers import Note, Worker
@@ -75,6 +76,8 @@ def _scorer(recipe: Recipe) -> tuple[Scorer, PreTrainedTokenizerBase]:
     if server is not None:
         return EndpointScorer(server), load_tokenizer(name)
     model, tokenizer = load_causal_lm(name)
+    if section.compile:
+        compile_between_attention(model)
     return ModelScorer(model), tokenizer
 
 
