@@ -3,9 +3,11 @@ import pyarrow as pa
 import pytest
 from chat_server import ChatServer
 from endpoint_parts import Echo
+from pydantic import ValidationError
 from reasoning_run import context
 
 from taiji.artifacts import read_parquet, write_parquet
+from taiji.config.reasoning import ScoreSection
 from taiji.reasoning import scoring
 from taiji.schema import CANDIDATES, SCORES
 from taiji.stages import score as score_module
@@ -43,8 +45,8 @@ def test_what_a_chain_gains_is_measured_against_none(distilled, student):
     ctx = context(distilled, "score", student, score={"clip": 9.0})
     score(ctx)
     found = scores(ctx)
-    assert [row["gain"] for row in found[3:6]] == pytest.approx([0.0] * 3, abs=1e-5)
-    assert all(abs(row["gain"]) > 1e-5 for row in found[6:])
+    assert [row["gain"] for row in found[3:6]] == pytest.approx([0.0] * 3, abs=1e-6)
+    assert all(abs(row["gain"]) > 1e-6 for row in found[6:])
     assert all(row["clipped"] < row["perplexity"] for row in found[3:])  # random weights
 
 
@@ -69,6 +71,22 @@ def test_a_killed_run_scores_the_rest_and_ends_the_same(distilled, student, monk
     score(killed)
     assert len(calls) == 12 + 20 - 8
     assert scores(killed) == scores(whole)
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_the_scorer_is_compiled_on_demand(distilled, student, monkeypatch, wanted):
+    compiled = []
+    monkeypatch.setattr(score_module, "compile_between_attention", compiled.append)
+    score(context(distilled, "score", student, score={"compile": wanted}))
+    assert [type(model).__name__ for model in compiled] == ["LlamaForCausalLM"] * wanted
+
+
+def test_a_server_is_not_compiled():
+    server = {"base_url": "http://localhost:1/v1", "model": "some"}
+    with pytest.raises(
+        ValidationError, match=r"score\.compile: the weights are at score\.endpoint"
+    ):
+        ScoreSection.model_validate({"compile": True, "endpoint": server})
 
 
 def test_lines_beyond_the_budget_are_counted_once_a_prompt(distilled, student):
