@@ -30,12 +30,11 @@ import torch
 from transformers import PreTrainedModel
 
 from taiji.language import tree
-from taiji.language.compiled import compile_between_attention
 from taiji.language.models import SMOLLM2, load_causal_lm
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning import scoring
 from taiji.reasoning.perplexity import perplexity
-from taiji.reasoning.scoring import ModelScorer, Question
+from taiji.reasoning.scoring import ModelScorer, Question, compiled_scorer
 
 Array = np.ndarray
 Scores = list[list[Array]]
@@ -144,10 +143,9 @@ class Beside:
 
 def measure(num_turns: int, num_prompts: int, length: int, *, compiled: bool) -> dict[str, float]:
     model, tokenizer = load_causal_lm(SMOLLM2)
-    if compiled:
-        compile_between_attention(model)
+    scorer = (compiled_scorer if compiled else ModelScorer)(model)
     stances = {"ours": "force_eager"} | ({"compiled": "default"} if compiled else {})
-    ways = {way: Beside(ModelScorer(model)) for way in stances}
+    ways = {way: Beside(scorer) for way in stances}
     scaffold, rng, loop = ChatScaffold(tokenizer), random.Random(17), Clock()
     naive(model, question(scaffold, rng, length))  # caches and first calls
     batches, done, worst = [], np.zeros(3), dict.fromkeys(ways, 0.0)

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from taiji.language.tree import refuses_tree_mask
 from taiji.reasoning import scoring
 from taiji.reasoning.evidence import write_chains
 from taiji.reasoning.prompts import student_prompt
-from taiji.reasoning.scoring import ModelScorer, Question
+from taiji.reasoning.scoring import ModelScorer, Question, compiled_scorer
 from taiji.templates import ENGLISH
 
 
@@ -42,6 +44,25 @@ def test_packed_scores_equal_the_naive_ones(tiny_model, task):
     scores = score_branches(tiny_model, prompt_ids, branches)
     for score, branch in zip(scores, branches, strict=True):
         np.testing.assert_allclose(score, naive(tiny_model, prompt_ids, branch), atol=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own
+def test_a_compiled_scorer_says_the_same_and_compiles_no_more(tiny_model, task):
+    prompt_ids, branches = task
+    asked = [Question(prompt_ids[:length], branches) for length in (200, 150, 90, 40)]
+    expected = [score for one in asked for score in ModelScorer(tiny_model).score([one])[0]]
+    torch.compiler.reset()
+    scorer = compiled_scorer(tiny_model)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        alone = [score for one in asked for score in scorer.score([one])[0]]
+        together = [score for scores in scorer.score(asked) for score in scores]
+    assert len(expected) == 4 * len(branches)
+    for one, *others in zip(expected, alone, together, strict=True):
+        for other in others:
+            np.testing.assert_allclose(other, one, atol=1e-5)
+    blocks = tiny_model.model.layers
+    assert all(block._compiled_call_impl is not None for block in blocks)
 
 
 def test_chains_of_different_length_give_different_scores(tiny_model, task):

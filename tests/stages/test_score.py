@@ -9,6 +9,7 @@ from reasoning_run import context
 from taiji.artifacts import read_parquet, write_parquet
 from taiji.config.reasoning import ScoreSection
 from taiji.reasoning import scoring
+from taiji.reasoning.scoring import ModelScorer
 from taiji.schema import CANDIDATES, SCORES
 from taiji.stages import score as score_module
 from taiji.stages.score import score
@@ -76,7 +77,8 @@ def test_a_killed_run_scores_the_rest_and_ends_the_same(distilled, student, monk
 @pytest.mark.parametrize("wanted", [False, True])
 def test_the_scorer_is_compiled_on_demand(distilled, student, monkeypatch, wanted):
     compiled = []
-    monkeypatch.setattr(score_module, "compile_between_attention", compiled.append)
+    scorer = lambda model: compiled.append(model) or ModelScorer(model)  # noqa: E731
+    monkeypatch.setattr(score_module, "compiled_scorer", scorer)
     score(context(distilled, "score", student, score={"compile": wanted}))
     assert [type(model).__name__ for model in compiled] == ["LlamaForCausalLM"] * wanted
 

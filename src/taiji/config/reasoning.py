@@ -22,8 +22,8 @@ class ScoreSection(Section):
     )
     compile: bool = Field(
         False,
-        description="fuse norms and feed-forward layers by torch.compile: seconds at the start for "
-        "a twentieth of the time, so for minutes of scoring or more; a CPU needs a C++ compiler",
+        description="fuse the model's blocks by torch.compile: some 20 seconds at the start for a "
+        "tenth of the time, so for minutes of scoring or more; a CPU needs a C++ compiler",
     )
 
     @model_validator(mode="after")

@@ -1,12 +1,8 @@
-"""Norms and feed-forward layers fused by torch.compile, for long work on one model.
-
-Attention stays as it is: its masks and kernels change from call to call, and compiling it too
-gained nothing.
-"""
+"""Blocks of a model fused by torch.compile, for long work on it."""
 
 import logging
+from collections.abc import Callable
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -16,28 +12,22 @@ from taiji.language.models import blocks_of
 logger = logging.getLogger(__name__)
 
 
-def compile_between_attention(model: PreTrainedModel) -> None:
-    """Compile what each block of a model does to its tokens one by one.
-
-    The compiler's work is done here, some 10 to 20 seconds, for passes without gradients over
-    one row and over several, of any length.
+def compile_blocks(model: PreTrainedModel, rehearse: Callable[[], object]) -> None:
+    """Compile a model's blocks, which are alike to the compiler: it works on one of them.
 
     Args:
         model: In evaluation mode; its blocks are changed in place.
+        rehearse: Uses the model in every way in which it will be used. The compiler works during
+            this call, some 20 seconds, and only there if sizes alone differ later.
 
     Raises:
         EngineError: The blocks are not found, or nothing can be compiled on this machine.
     """
-    logger.info("compiling the model's norms and feed-forward layers, once")
+    logger.info("compiling %s, once", type(model).__name__)
     for block in blocks_of(model):
-        for name, part in block.named_children():
-            if not name.endswith(("attn", "attention")):
-                nn.Module.compile(part, dynamic=True)
+        nn.Module.compile(block, dynamic=True)
     try:
-        with torch.inference_mode():
-            for num_rows in (1, 2):  # a single row is a case of its own to the compiler
-                ids = torch.zeros(num_rows, 16, dtype=torch.long, device=model.device)
-                model.get_decoder()(input_ids=ids, use_cache=False)  # type: ignore[no-untyped-call]
+        rehearse()
     except RuntimeError as error:  # of which torch's own errors are kinds
         why = str(error).strip().splitlines()[0]
         raise EngineError(

@@ -177,6 +177,8 @@ def chunked_attention(model: PreTrainedModel) -> Iterator[None]:
         model.set_attn_implementation("sdpa")
 
 
+# Compiled, it would be built anew for every number of chunks.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _attend_in_chunks(
     module: torch.nn.Module,
     query: Tensor,

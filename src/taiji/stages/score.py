@@ -17,14 +17,13 @@ from transformers import PreTrainedTokenizerBase
 
 from taiji.artifacts import Shards, read_parquet
 from taiji.config import Recipe
-from taiji.language.compiled import compile_between_attention
 from taiji.language.models import load_causal_lm, load_tokenizer
 from taiji.language.prompt import ChatScaffold
 from taiji.language.workers import Note, Worker
 from taiji.reasoning.endpoint_scorer import EndpointScorer
 from taiji.reasoning.perplexity import clipped_perplexity, gain, perplexity
 from taiji.reasoning.prompts import PromptFitter, losses, prompt_fitter
-from taiji.reasoning.scoring import ModelScorer, OnProgress, Question, Scorer
+from taiji.reasoning.scoring import ModelScorer, OnProgress, Question, Scorer, compiled_scorer
 from taiji.schema import CANDIDATES, EXAMPLES, SCORES
 from taiji.stages.context import StageContext, Summary
 from taiji.stages.pieces import write_pieces
@@ -76,9 +75,7 @@ def _scorer(recipe: Recipe) -> tuple[Scorer, PreTrainedTokenizerBase]:
     if server is not None:
         return EndpointScorer(server), load_tokenizer(name)
     model, tokenizer = load_causal_lm(name)
-    if section.compile:
-        compile_between_attention(model)
-    return ModelScorer(model), tokenizer
+    return (compiled_scorer if section.compile else ModelScorer)(model), tokenizer
 
 
 def _score_groups(
