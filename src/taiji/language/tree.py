@@ -30,7 +30,7 @@ _KERNELS = ("sdpa", "eager", "flex_attention")
 _IN_CHUNKS = "sdpa_in_chunks"
 
 _CHUNK = 96
-"""Tokens that attend together: the fastest to rows of 1,600 tokens, of what was measured."""
+"""Tokens that attend together; the fastest of what was measured, up to rows of 1,600 tokens."""
 
 
 @dataclass(frozen=True)
