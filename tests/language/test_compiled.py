@@ -20,3 +20,11 @@ def test_blocks_that_are_not_found_are_not_compiled():
     model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=32, n_layer=1, n_head=2))
     with pytest.raises(EngineError, match=r"GPT2LMHeadModel: its blocks.*compile: false"):
         compile_blocks(model, lambda: None)
+
+
+def test_an_error_without_words_is_named_by_its_kind(tiny_model):
+    def rehearse():
+        raise RuntimeError
+
+    with pytest.raises(EngineError, match="cannot be compiled: RuntimeError: install"):
+        compile_blocks(tiny_model, rehearse)

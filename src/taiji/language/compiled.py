@@ -18,7 +18,7 @@ def compile_blocks(model: PreTrainedModel, rehearse: Callable[[], object]) -> No
     Args:
         model: In evaluation mode; its blocks are changed in place.
         rehearse: Uses the model in every way in which it will be used. The compiler works during
-            this call, some 20 seconds, and only there if sizes alone differ later.
+            this call, some 20 seconds, and not again where only lengths differ later.
 
     Raises:
         EngineError: The blocks are not found, or nothing can be compiled on this machine.
@@ -29,7 +29,7 @@ def compile_blocks(model: PreTrainedModel, rehearse: Callable[[], object]) -> No
     try:
         rehearse()
     except RuntimeError as error:  # of which torch's own errors are kinds
-        why = str(error).strip().splitlines()[0]
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EngineError(
             f"{type(model).__name__}: cannot be compiled: {why}: install a C++ compiler such as "
             "g++, or leave compile at false"
