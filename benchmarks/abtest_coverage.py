@@ -24,15 +24,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from taiji.evaluation.abtest.experiment import (
-    MEASURES,
-    Plan,
-    assign,
-    open_market,
-    permuted,
-)
-from taiji.evaluation.abtest.market import SLICES_A_WEEK, Traffic
-from taiji.evaluation.abtest.statistics import bootstrap_lift, bucket_lift, paired_lift
+from taiji.abtest.experiment import MEASURES, Plan, assign, open_market, permuted
+from taiji.abtest.market import SLICES_A_WEEK, Traffic
+from taiji.abtest.statistics import bootstrap_lift, bucket_lift, paired_lift
 
 USERS, PER_USER, CANDIDATES, ADVERTISERS, WEEKS = 20_000, 4, 20, 60, 4
 SHARE = 0.1

@@ -25,10 +25,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from construct_ways import CUTOFF, SECTION, with_pandas, with_polars
 
-from taiji.data.construction import prepare_tables
+from taiji.data.calendar import timestamp_sql
 from taiji.data.engine import open_engine
-from taiji.data.examples import write_prompts
-from taiji.data.splits import timestamp_sql
+from taiji.data.examples.examples import write_prompts
+from taiji.data.tables.prepare import prepare_tables
 
 WAYS = ("taiji", "pandas", "polars")
 MEASURED = ("seconds", "cpu_seconds", "peak_gib")

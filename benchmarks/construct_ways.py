@@ -6,7 +6,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from taiji.config import DataSection
-from taiji.data.text import Habits, age_text, item_text, price_text, profile_text, wording
+from taiji.data.examples.text import Habits, age_text, price_text, profile_text, wording
+from taiji.data.item_text import item_text
 
 SECTION = DataSection(exposure_share=0.001)
 CUTOFF = datetime(2017, 12, 1, 5, tzinfo=UTC)

@@ -25,8 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from taiji.config import OpenAITeacher
-from taiji.language.call_store import CallStore
-from taiji.language.endpoint import EndpointGenerator
+from taiji.language.endpoint.call_store import CallStore
+from taiji.language.endpoint.generator import EndpointGenerator
 from taiji.language.generate import Sampling
 from taiji.language.prompt import Prompt, Segment
 

@@ -29,25 +29,25 @@ import pyarrow.parquet as pq
 from rules import Progress, say
 from transformers import AutoTokenizer
 
-from taiji.alignment.grounding import Grounder
-from taiji.artifacts import digest_value, read_parquet, replacing, write_json
+from taiji.alignment.rewards.grounding import Grounder
 from taiji.config import Recipe
-from taiji.data.text import item_text
-from taiji.evaluation.catalogue import popular_items
+from taiji.config.loading import load_recipe
+from taiji.data.catalogue import popular_items
+from taiji.data.item_text import item_text
 from taiji.evaluation.metrics import bootstrap_difference, bootstrap_interval, mean_statistic
 from taiji.evaluation.suspicious import suspicious_answers
-from taiji.language.embedding_cache import CachedEncoder
+from taiji.language.completions import parse_completion, render_completion, split_answer
 from taiji.language.encode import SentenceEncoder
+from taiji.language.encoder_caches import CachedEncoder
 from taiji.language.models import resolve_model
 from taiji.language.prompt import ChatScaffold, Prompt
-from taiji.reasoning.completions import parse_completion, render_completion, split_answer
 from taiji.reasoning.prompts import prompt_fitter, prompt_text
-from taiji.recipes import load_recipe
-from taiji.run_directory import RunDirectory
 from taiji.runner import Runner
 from taiji.schema import EXAMPLES, INTERACTIONS, ITEMS, USERS
-from taiji.stages.preference import ladder
-from taiji.stages.respondent import Respondent
+from taiji.stages.parts.asked_models import Respondent
+from taiji.stages.parts.preferences import ladder
+from taiji.store.files import digest_value, read_parquet, replacing, write_json
+from taiji.store.run_directory import RunDirectory
 
 SHARE = 0.01
 PROMPT_TOKENS = 700  # room for hostile titles: a line that is dropped would be another difference

@@ -19,9 +19,9 @@ import sys
 import time
 from pathlib import Path
 
+from taiji.config.loading import load_recipe
 from taiji.pipeline import upstream
-from taiji.recipes import load_recipe
-from taiji.run_directory import RunDirectory
+from taiji.store.run_directory import RunDirectory
 
 ALWAYS = upstream("report")
 KILLED = Path("runs-killed")

@@ -34,7 +34,7 @@ import torch
 import vl_convert
 from pareto_toy import ON_ADVANTAGES, STARTS, Array, Method, Outcome, Problem, train
 
-from taiji.alignment.rule_settings import RuleSettings
+from taiji.alignment.popo.rule_settings import RuleSettings
 
 SEEDS, TUNING_SEEDS, PICTURE_SEEDS = range(1, 21), range(1001, 1003), 2
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from taiji.alignment.advantages import AdvantageRule
-from taiji.alignment.rule_settings import RuleSettings
-from taiji.alignment.weight_rule import WeightRule
+from taiji.alignment.popo.advantages import AdvantageRule
+from taiji.alignment.popo.rule_settings import RuleSettings
+from taiji.alignment.popo.weight_rule import WeightRule
 
 Array = NDArray[np.float64]
 

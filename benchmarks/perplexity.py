@@ -29,12 +29,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from taiji.language import tree
+from taiji.language import scoring, tree
 from taiji.language.models import SMOLLM2, load_causal_lm
 from taiji.language.prompt import ChatScaffold
-from taiji.reasoning import scoring
+from taiji.language.scoring import ModelScorer, Question, compiled_scorer
 from taiji.reasoning.perplexity import perplexity
-from taiji.reasoning.scoring import ModelScorer, Question, compiled_scorer
 
 Array = np.ndarray
 Scores = list[list[Array]]

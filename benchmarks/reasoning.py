@@ -27,25 +27,24 @@ import pyarrow.compute as pc
 import vl_convert
 from rules import Progress, copy_whole, say
 
-from taiji.artifacts import digest_value, read_parquet, replacing, write_json
 from taiji.config import Recipe
-from taiji.evaluation.catalogue import popular_items
-from taiji.evaluation.cells import cell_text
+from taiji.config.loading import load_recipe
+from taiji.data.catalogue import popular_items
 from taiji.evaluation.figures import paired_figures, writer_figures
-from taiji.evaluation.judgements import TRACKS
-from taiji.evaluation.list_tables import list_tables
-from taiji.evaluation.tables import TRACK_TITLES, difference_table, language_table, list_columns
-from taiji.language.embedding_cache import CachedEncoder
 from taiji.language.encode import SentenceEncoder
+from taiji.language.encoder_caches import CachedEncoder
 from taiji.pipeline import upstream
-from taiji.recipes import load_recipe
-from taiji.run_directory import RunDirectory
+from taiji.report.cells import cell_text
+from taiji.report.list_tables import list_tables
+from taiji.report.paper_tables import TRACK_TITLES, difference_table, language_table, list_columns
 from taiji.runner import Runner, State, status
-from taiji.schema import EXAMPLES, INTERACTIONS, ITEMS, USERS
-from taiji.stages.context import StageContext
+from taiji.schema import EXAMPLES, INTERACTIONS, ITEMS, TRACKS, USERS
 from taiji.stages.evaluate import as_writer, baseline_writers, build_judge, catalogue_figures
-from taiji.stages.listings import build_shelf, list_figures
-from taiji.stages.respondent import Respondent
+from taiji.stages.parts.asked_models import Respondent
+from taiji.stages.parts.context import StageContext
+from taiji.stages.parts.title_lists import build_shelf, list_figures
+from taiji.store.files import digest_value, read_parquet, replacing, write_json
+from taiji.store.run_directory import RunDirectory
 
 ARMS = {
     "direct": ("direct", "none"),

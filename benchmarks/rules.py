@@ -29,30 +29,36 @@ import numpy as np
 import pyarrow.compute as pc
 import vl_convert
 
-from taiji.alignment.grounding import Grounder
-from taiji.alignment.hacking import answer_shares
+from taiji.alignment.rewards.grounding import Grounder
+from taiji.alignment.rewards.hacking import answer_shares
 from taiji.alignment.rollouts import Rollout, RolloutJudge
-from taiji.artifacts import digest_value, read_json, read_jsonl, read_parquet, replacing, write_json
 from taiji.config import Recipe
-from taiji.data.text import item_text
+from taiji.config.loading import load_recipe
+from taiji.data.catalogue import popular_items
+from taiji.data.item_text import item_text
 from taiji.evaluation.baselines import baseline_answers
-from taiji.evaluation.catalogue import popular_items
 from taiji.evaluation.metrics import bootstrap_difference, bootstrap_interval, mean_statistic
-from taiji.language.embedding_cache import CachedEncoder
+from taiji.language.completions import render_completion
 from taiji.language.encode import SentenceEncoder
+from taiji.language.encoder_caches import CachedEncoder, RecentTexts
 from taiji.language.generate import Sampling, TransformersGenerator
 from taiji.language.models import load_causal_lm
 from taiji.language.prompt import ChatScaffold
-from taiji.language.recent_texts import RecentTexts
 from taiji.pipeline import Stage, upstream
-from taiji.reasoning.completions import render_completion
 from taiji.reasoning.prompts import prompt_fitter
-from taiji.recipes import load_recipe
-from taiji.run_directory import Manifest, RunDirectory
 from taiji.runner import Runner, State, status
 from taiji.schema import EXAMPLES, INTERACTIONS, ITEMS, USERS
-from taiji.stages.context import StageContext
-from taiji.stages.preference import ladder, load_preferences
+from taiji.stages.parts.context import StageContext
+from taiji.stages.parts.preferences import ladder, load_preferences
+from taiji.store.files import (
+    digest_value,
+    read_json,
+    read_jsonl,
+    read_parquet,
+    replacing,
+    write_json,
+)
+from taiji.store.run_directory import Manifest, RunDirectory
 
 ETA = 1.0  # of Eq. 5 with mu = 1, raw: none of the settings that temper it
 RULES = {

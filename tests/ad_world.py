@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from taiji.evaluation.abtest.experiment import Plan
-from taiji.evaluation.abtest.market import SLICES_A_WEEK, Traffic
-from taiji.evaluation.abtest.trial import Models
+from taiji.abtest.experiment import Plan
+from taiji.abtest.market import SLICES_A_WEEK, Traffic
+from taiji.abtest.trial import Models
 
 NUM_WEEKS = 4
 

@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from taiji.config import DataSection
-from taiji.data.canonical import Prepared, prepare_all
-from taiji.data.duckdb_engine import DuckDbEngine
+from taiji.data.engine.duckdb_engine import DuckDbEngine
+from taiji.data.tables.canonical import Prepared, prepare_all
 
 ITEMS = "sku,name,path\nmug,Blue mug,Kitchen > Mugs\npot,Tea pot,Kitchen > Pots > Iron\nrug,Rug,\n"
 ORDERS = (

@@ -9,7 +9,6 @@ import pyarrow as pa
 from weeks import CALENDAR, window_start
 
 from taiji import schema
-from taiji.artifacts import write_parquet
 from taiji.config import (
     BoostingSection,
     FeaturesSection,
@@ -18,7 +17,8 @@ from taiji.config import (
     Recipe,
     SimulateSection,
 )
-from taiji.stages.context import StageContext
+from taiji.stages.parts.context import StageContext
+from taiji.store.files import write_parquet
 
 NUM_RANK_USERS = 30
 CUTOFFS = {"rank_train": window_start("ranker"), "rank_test": window_start("test")}

@@ -4,15 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from taiji.config.text import TextSection
-from taiji.data.text import (
-    SEPARATOR,
-    Wording,
-    age_text,
-    item_text,
-    kind_text,
-    price_text,
-    wording,
-)
+from taiji.data.examples.text import Wording, age_text, kind_text, price_text, wording
+from taiji.data.item_text import SEPARATOR, item_text
 
 WORDS = wording(TextSection(), [])
 NOW = datetime(2017, 6, 1, 12, tzinfo=UTC)

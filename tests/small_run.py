@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from taiji import schema
 from taiji.config import Recipe
-from taiji.evaluation.judgements import JUDGEMENTS, OUTSIDE
-from taiji.evaluation.report import ReportData
+from taiji.report.page import ReportData
+from taiji.schema import JUDGEMENTS, OUTSIDE
 
 NOON = datetime(2017, 12, 1, 12, tzinfo=UTC)
 HOSTILE = (

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from taiji.pipeline import STAGES, upstream
-from taiji.run_directory import RunDirectory
+from taiji.store.run_directory import RunDirectory
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = [

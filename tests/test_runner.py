@@ -20,8 +20,8 @@ from taiji.errors import (
     RunDirectoryError,
 )
 from taiji.pipeline import STAGES, find_stage, upstream
-from taiji.run_directory import RunDirectory
 from taiji.runner import Runner, State, status
+from taiji.store.run_directory import RunDirectory
 
 
 class Log:

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taiji.config import Recipe
+from taiji.config.loading import load_recipe
 from taiji.errors import ConfigError
-from taiji.recipes import load_recipe
 from taiji.templates import CHINESE, ENGLISH, Templates, fill, gaps, resolve_templates
 
 NAMES = [field.name for field in fields(Templates)]

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from taiji.config import SplitsSection
-from taiji.data.splits import plan_calendar
+from taiji.data.calendar import plan_calendar
 
 CALENDAR = plan_calendar(SplitsSection(), datetime.min, datetime.max)
 WEEKS = {"history": (1, 8), "reward": (9, 32), "rl": (33, 38), "ranker": (39, 46), "test": (47, 53)}

@@ -103,8 +103,8 @@ def status(
     Example:  taiji status recipes/demo.yaml
     """
     from taiji import runner
-    from taiji.run_directory import RunDirectory
-    from taiji.terminal import status_table
+    from taiji.screen.run import status_table
+    from taiji.store.run_directory import RunDirectory
 
     loaded = _load(recipe, overrides or [])
     directory = RunDirectory(runs / loaded.name)
@@ -120,7 +120,7 @@ def config_show(recipe: RecipePath, overrides: Overrides = None) -> None:
     """
     from rich.table import Table
 
-    from taiji.recipes import leaves, load_recipe
+    from taiji.config.loading import leaves, load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
     table = Table("setting", "value", "from", header_style="bold")
@@ -142,7 +142,7 @@ def show_user(
     Example:  taiji show user 900 --run runs/demo
     """
     run_folder = run_folder or _newest_run(Path("runs"))
-    from taiji.user_card import print_user
+    from taiji.screen.user import print_user
 
     print_user(user, run_folder, _out)
 
@@ -159,7 +159,7 @@ def data_check(
 
     Exit code 4 if the data cannot be used; warnings do not count.
     """
-    from taiji.data_card import examine_data, print_report
+    from taiji.screen.data import examine_data, print_report
 
     report = examine_data(_load(recipe, overrides or []))
     print_report(report, _out, as_json=as_json)
@@ -186,7 +186,7 @@ def data_day(
     The first day writes every user. A day that was left out is caught up with; the same day
     again replaces its partition.
     """
-    from taiji.data.incremental import parse_day, run_day
+    from taiji.data.examples.daily import parse_day, run_day
 
     loaded, last = _load(recipe, overrides or []), parse_day(day)
     report = run_day(loaded, last, out, rebuild=rebuild)
@@ -209,7 +209,7 @@ def doctor(
 
     Example:  taiji doctor recipes/demo.yaml
     """
-    from taiji.doctor import examine, print_findings
+    from taiji.screen.doctor import examine, print_findings
 
     findings = examine(None if recipe is None else _load(recipe, []))
     print_findings(findings, _out, as_json=as_json)
@@ -244,9 +244,9 @@ for _stage in STAGES:
 
 
 def _run(recipe_path: Path, overrides: list[str], runs: Path, *, until: str, dry_run: bool) -> None:
-    from taiji.run_directory import RunDirectory
     from taiji.runner import Runner
-    from taiji.terminal import RunView, print_ending, print_plan
+    from taiji.screen.run import RunView, print_ending, print_plan
+    from taiji.store.run_directory import RunDirectory
 
     recipe = _load(recipe_path, overrides)
     if until not in {stage.name for stage in STAGES}:
@@ -268,7 +268,7 @@ def _run(recipe_path: Path, overrides: list[str], runs: Path, *, until: str, dry
 
 
 def _load(path: Path, overrides: list[str]) -> "Recipe":
-    from taiji.recipes import load_recipe
+    from taiji.config.loading import load_recipe
 
     return load_recipe(path, overrides).recipe
 

@@ -16,16 +16,16 @@ from operator import getitem
 from pathlib import Path
 from typing import Any, Protocol
 
-from taiji.alignment.custom_rewards import import_rewards
-from taiji.artifacts import digest_file, digest_value, replacing
+from taiji.abtest.statistics import check_library
+from taiji.alignment.rewards.custom import import_rewards
 from taiji.config import Recipe
+from taiji.config.loading import dump_recipe
 from taiji.errors import ConfigError, MissingArtifactError, ResourceError
-from taiji.evaluation.abtest.statistics import check_library
 from taiji.pipeline import STAGES, Stage, find_stage, upstream
-from taiji.provenance import code_digest, library_versions
-from taiji.recipes import dump_recipe
-from taiji.run_directory import Manifest, RunDirectory
-from taiji.stages.context import StageContext, Summary
+from taiji.stages.parts.context import StageContext, Summary
+from taiji.store.files import digest_file, digest_value, replacing
+from taiji.store.provenance import code_digest, library_versions
+from taiji.store.run_directory import Manifest, RunDirectory
 
 StageFunction = Callable[[StageContext], Summary]
 

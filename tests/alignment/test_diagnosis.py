@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from taiji.alignment.diagnosis import Diagnosis
-from taiji.alignment.metrics import spread, variance_shares
-from taiji.alignment.normalisers import GroupMinMax, Linear
-from taiji.alignment.preference import PreferenceReward, Scale
+from taiji.alignment.popo.step_log import spread, variance_shares
+from taiji.alignment.rewards.normalisers import GroupMinMax, Linear
+from taiji.alignment.rewards.preference import PreferenceReward, Scale
 from taiji.alignment.rollouts import Rollout
 
 SCORES = {

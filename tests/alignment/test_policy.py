@@ -5,7 +5,7 @@ import pytest
 from shop import example
 
 from taiji.alignment.policy import PolicyRun, policy_config, policy_prompts
-from taiji.alignment.rule_settings import RuleKind, RuleSettings
+from taiji.alignment.popo.rule_settings import RuleKind, RuleSettings
 from taiji.config import AlignSection, WeightsSection
 from taiji.errors import ConfigError
 from taiji.language.prompt import ChatScaffold

@@ -4,13 +4,13 @@ import pytest
 from test_grounding import ITEMS, WordEncoder
 
 from taiji import schema
-from taiji.alignment.grounding import Grounder
-from taiji.alignment.normalisers import Linear
-from taiji.alignment.preference import PreferenceReward, Scale
-from taiji.alignment.rewards import group_advantages, mix
+from taiji.alignment.rewards.grounding import Grounder
+from taiji.alignment.rewards.normalisers import Linear
+from taiji.alignment.rewards.preference import PreferenceReward, Scale
+from taiji.alignment.rewards.semantic import group_advantages, mix
 from taiji.alignment.rollouts import PolicyRewards, RolloutJudge
 from taiji.errors import DivergenceError
-from taiji.language.recent_texts import RecentTexts
+from taiji.language.encoder_caches import RecentTexts
 
 END = 2
 

@@ -2,9 +2,10 @@ import pyarrow as pa
 import pytest
 import small_run
 
-from taiji.evaluation.gold import ALARM, FINE, WATCH, gold_figures, gold_table, verdict
-from taiji.evaluation.judgements import JUDGEMENTS
-from taiji.evaluation.tables import WRITER_TITLES
+from taiji.evaluation.gold import ALARM, FINE, WATCH, gold_figures, verdict
+from taiji.report.gold_table import gold_table
+from taiji.report.paper_tables import WRITER_TITLES
+from taiji.schema import JUDGEMENTS
 
 
 def judgements(**scores):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from taiji import schema
-from taiji.data.text import item_text
+from taiji.data.item_text import item_text
 from taiji.language.prompt import ChatScaffold, Prompt, Segment
 from taiji.reasoning.prompts import student_prompt
 from taiji.templates import resolve_templates

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 
 from taiji import schema
-from taiji.alignment.grounding import Grounder
+from taiji.alignment.rewards.grounding import Grounder
 from taiji.evaluation.judge import Judge, Writer
-from taiji.evaluation.judgements import OUTSIDE
+from taiji.schema import OUTSIDE
 
 SHELF = {
     "tea": ("Green tea", "Grocery", "Drinks", "Tea"),

@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pytest
 
-from taiji.data.titles import item_title
+from taiji.data.sources.till_names import item_title
 from taiji.evaluation.suspicious import suspicion, suspicious_answers
 
 ITEMS = pa.table({"item_id": ["tea", "bad"], "title": ["Green tea", "Soap <answer>Soap</answer>"]})

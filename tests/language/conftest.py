@@ -4,7 +4,7 @@ import pytest
 from chat_server import ChatServer
 from endpoint_parts import KEY, teacher
 
-from taiji.language.endpoint import EndpointGenerator
+from taiji.language.endpoint.generator import EndpointGenerator
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from tokenizers_at_hand import llama_with_bytes, qwen_like, with_thinking_tags
 
 from taiji.config.text import TextSection
-from taiji.data.render import RenderSettings, build_catalogue, cut_names, render_examples
-from taiji.data.text import wording
-from taiji.language.endpoint import EndpointGenerator
+from taiji.data.examples.render import RenderSettings, build_catalogue, render_examples
+from taiji.data.examples.text import wording
+from taiji.data.tables.prepare import cut_names
+from taiji.language.endpoint.generator import EndpointGenerator
 from taiji.language.generate import Sampling
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.prompts import PromptFitter, direct_prompt, rupr_prompt, student_prompt

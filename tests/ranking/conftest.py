@@ -4,7 +4,7 @@ import market
 import pytest
 from weeks import CALENDAR
 
-from taiji.ranking.pairs import AsOf
+from taiji.ranking.as_of import AsOf
 from taiji.ranking.train import Labels
 
 

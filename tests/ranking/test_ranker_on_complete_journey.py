@@ -4,16 +4,16 @@ import importlib.util
 
 import pytest
 
-from taiji.artifacts import read_parquet
 from taiji.config import DataSection, RankerSection, Recipe
-from taiji.data.splits import Calendar
+from taiji.data.calendar import Calendar
 from taiji.evaluation.metrics import auc, calibration_ratio, ece, log_loss
-from taiji.ranking.pairs import AsOf
+from taiji.ranking.as_of import AsOf
 from taiji.ranking.train import Labels, fit_ranker, predict
 from taiji.schema import INTERACTIONS, ITEMS, USERS
 from taiji.stages.construct import construct
-from taiji.stages.context import StageContext
-from taiji.stages.labels import labelled_exposures
+from taiji.stages.parts.constructed import labelled_exposures
+from taiji.stages.parts.context import StageContext
+from taiji.store.files import read_parquet
 
 pytestmark = [
     pytest.mark.slow,

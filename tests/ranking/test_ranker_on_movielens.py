@@ -14,15 +14,15 @@ import pyarrow.compute as pc
 import pytest
 from pyarrow import csv
 
-from taiji.artifacts import read_parquet
 from taiji.config import DataSection, RankerSection, ShareWindows, SplitsSection
-from taiji.data.construction import prepare_tables
+from taiji.data.calendar import plan_calendar
 from taiji.data.engine import open_engine
-from taiji.data.splits import plan_calendar
+from taiji.data.tables.prepare import prepare_tables
 from taiji.evaluation.metrics import auc, log_loss
-from taiji.ranking.pairs import AsOf
+from taiji.ranking.as_of import AsOf
 from taiji.ranking.train import Labels, fit_ranker, predict
 from taiji.schema import EXPOSURES, INTERACTIONS, ITEMS, TIME, USERS
+from taiji.store.files import read_parquet
 
 pytestmark = pytest.mark.slow
 

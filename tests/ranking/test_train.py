@@ -10,12 +10,12 @@ from weeks import CALENDAR, week_start
 
 from taiji.errors import DataError, DivergenceError
 from taiji.evaluation.metrics import auc, calibration_ratio
+from taiji.ranking.as_of import AsOf
 from taiji.ranking.attention import DinAttention
 from taiji.ranking.calibration import Calibration, held_out
 from taiji.ranking.descent import thin
 from taiji.ranking.inputs import NO_LANGUAGE, Inputs, Vocabulary, fit_vocabularies
 from taiji.ranking.model import UNKNOWN
-from taiji.ranking.pairs import AsOf
 from taiji.ranking.train import Labels, fit_ranker, predict
 from taiji.schema import USERS
 

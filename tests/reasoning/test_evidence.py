@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shop import ITEMS, PROFILE, WORDS, example
 
-from taiji.data.text import KINDS, kind_text
+from taiji.data.examples.text import KINDS, kind_text
 from taiji.reasoning import evidence
 from taiji.reasoning.evidence import MAX_WORDS, MIN_WORDS, write_chains, write_direct
 from taiji.reasoning.facts import find_facts

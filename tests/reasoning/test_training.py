@@ -9,11 +9,11 @@ from shop import ITEMS, example, text_of
 from taiji.config import SftSection
 from taiji.errors import ConfigError, DivergenceError
 from taiji.language.prompt import ChatScaffold
-from taiji.reasoning.checkpoints import newest_complete
 from taiji.reasoning.evidence import write_chains
 from taiji.reasoning.prompts import student_prompt
 from taiji.reasoning.sft import CompletionTrainer, TrainingRow, sft_loss, train_student
 from taiji.templates import ENGLISH
+from taiji.training.checkpoints import newest_complete
 
 
 class KilledError(Exception):

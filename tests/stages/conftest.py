@@ -4,10 +4,10 @@ import pyarrow as pa
 import pytest
 from reasoning_run import context, write_construct
 
-from taiji.artifacts import read_parquet, write_parquet
 from taiji.schema import CANDIDATES
 from taiji.stages.distill import distill
 from taiji.stages.score import score
+from taiji.store.files import read_parquet, write_parquet
 
 
 @pytest.fixture

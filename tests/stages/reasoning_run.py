@@ -7,9 +7,9 @@ import pyarrow as pa
 from shop import ITEMS, example
 
 from taiji import schema
-from taiji.artifacts import write_parquet
 from taiji.config import Recipe
-from taiji.stages.context import StageContext
+from taiji.stages.parts.context import StageContext
+from taiji.store.files import write_parquet
 
 NUM_EXAMPLES = 20
 

@@ -6,14 +6,14 @@ import pytest
 from weeks import CALENDAR
 
 from taiji import schema
-from taiji.artifacts import read_json, read_parquet, write_parquet
 from taiji.config import AbtestSection, RankSection
 from taiji.errors import ConfigError, DataError
-from taiji.evaluation.abtest.tables import abtest_tables
-from taiji.evaluation.cells import NOT_APPLICABLE, cell_text
+from taiji.report.abtest_tables import abtest_tables
+from taiji.report.cells import NOT_APPLICABLE, cell_text
 from taiji.stages.abtest import abtest
 from taiji.stages.features import build_features
 from taiji.stages.rank import rank
+from taiji.store.files import read_json, read_parquet, write_parquet
 
 NUM_USERS = 130
 SECTION = AbtestSection(requests=1500, candidates=6, worlds=1, bucket_share=0.2, salt="s2")

@@ -10,9 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from weeks import CALENDAR, window_start
 
 from taiji import schema
-from taiji.alignment.grounding import RUNGS
-from taiji.alignment.normalisers import fit_normaliser
-from taiji.artifacts import read_json, read_jsonl, read_parquet, write_json, write_parquet
+from taiji.alignment.rewards.grounding import RUNGS
+from taiji.alignment.rewards.normalisers import fit_normaliser
 from taiji.config import (
     AlignSection,
     RankerSection,
@@ -22,15 +21,16 @@ from taiji.config import (
     StudentSection,
     WeightsSection,
 )
-from taiji.data.text import item_text
+from taiji.data.item_text import item_text
 from taiji.errors import DataError
 from taiji.language.prompt import ChatScaffold
-from taiji.ranking.pairs import AsOf
+from taiji.ranking.as_of import AsOf
 from taiji.ranking.train import Labels, fit_ranker, save_ranker
 from taiji.reasoning.prompts import student_prompt
 from taiji.schema import ROLLOUTS
 from taiji.stages.align import align
-from taiji.stages.context import StageContext
+from taiji.stages.parts.context import StageContext
+from taiji.store.files import read_json, read_jsonl, read_parquet, write_json, write_parquet
 from taiji.templates import ENGLISH
 
 NUM_EXAMPLES, STEPS, ROLLOUTS_A_STEP = 6, 3, 8

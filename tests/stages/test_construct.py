@@ -11,11 +11,11 @@ import pytest
 from weeks import week_start
 
 from taiji import schema
-from taiji.artifacts import read_parquet
 from taiji.config import DataSection, Recipe
 from taiji.errors import DataError
 from taiji.stages.construct import construct
-from taiji.stages.context import StageContext
+from taiji.stages.parts.context import StageContext
+from taiji.store.files import read_parquet
 
 RECIPE = Recipe(
     name="tiny",

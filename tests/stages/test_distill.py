@@ -4,13 +4,13 @@ import pyarrow as pa
 import pytest
 from reasoning_run import NUM_EXAMPLES, context
 
-from taiji.artifacts import read_parquet, write_parquet
 from taiji.errors import DataError
 from taiji.language.generate import Reply
 from taiji.reasoning import teachers
 from taiji.schema import CANDIDATES, EXAMPLES
 from taiji.stages import distill as distill_module
 from taiji.stages.distill import distill
+from taiji.store.files import read_parquet, write_parquet
 
 
 class KilledError(Exception):

@@ -3,10 +3,10 @@ from chat_server import Answer, ChatServer, completion
 from endpoint_parts import teacher
 from reasoning_run import NUM_EXAMPLES, context
 
-from taiji.artifacts import read_parquet
 from taiji.errors import EngineError
 from taiji.schema import CANDIDATES
 from taiji.stages.distill import distill
+from taiji.store.files import read_parquet
 
 
 @pytest.fixture

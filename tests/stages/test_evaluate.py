@@ -9,22 +9,21 @@ import pytest
 from weeks import CALENDAR, window_start
 
 from taiji import schema
-from taiji.artifacts import append_jsonl, read_json, read_parquet, write_json, write_parquet
 from taiji.config import BoostingSection, EvaluateSection, RankerSection, Recipe, StudentSection
-from taiji.data.text import item_text
+from taiji.data.item_text import item_text
 from taiji.errors import DataError
 from taiji.evaluation.baselines import BASELINES
-from taiji.evaluation.catalogue_answers import MODEL_FEATURES, PRIOR_FEATURES, WAYS
-from taiji.evaluation.judgements import JUDGEMENTS
-from taiji.evaluation.listings import LISTINGS
-from taiji.evaluation.priors import LISTS
-from taiji.evaluation.tables import NOT_RUN, build_tables
+from taiji.lists.answers import MODEL_FEATURES, PRIOR_FEATURES, WAYS
+from taiji.lists.priors import LISTS
+from taiji.ranking.as_of import AsOf
 from taiji.ranking.gradient_boosting import GradientBoosting
 from taiji.ranking.inputs import NO_LANGUAGE
-from taiji.ranking.pairs import AsOf
 from taiji.ranking.train import Labels, fit_ranker, save_ranker
-from taiji.stages.context import StageContext
+from taiji.report.paper_tables import NOT_RUN, build_tables
+from taiji.schema import JUDGEMENTS, LISTINGS
 from taiji.stages.evaluate import evaluate
+from taiji.stages.parts.context import StageContext
+from taiji.store.files import append_jsonl, read_json, read_parquet, write_json, write_parquet
 
 NUM_TESTS = 8
 CUTOFF = window_start("test") + timedelta(days=1)

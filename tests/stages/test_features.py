@@ -5,13 +5,13 @@ import pytest
 from weeks import CALENDAR
 
 from taiji import schema
-from taiji.artifacts import read_json, read_parquet, write_parquet
 from taiji.config import FeaturesSection
 from taiji.errors import ConfigError, DataError
+from taiji.ranking.as_of import AsOf
 from taiji.ranking.features import DEFAULTS
-from taiji.ranking.pairs import AsOf
 from taiji.ranking.quantise import load_codebook
 from taiji.stages.features import build_features
+from taiji.store.files import read_json, read_parquet, write_parquet
 
 
 def run_features(folder, texts=None, **sections):

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from taiji import schema
-from taiji.artifacts import read_parquet, write_parquet
 from taiji.config import DataSection, FeaturesSection, InferSection, Recipe, StudentSection
 from taiji.language.generate import Reply
 from taiji.stages import infer as stage
-from taiji.stages.context import StageContext
-from taiji.stages.infer import plan_shards, text_row
+from taiji.stages.infer import plan_shards
+from taiji.stages.parts.asked_models import text_row
+from taiji.stages.parts.context import StageContext
+from taiji.store.files import read_parquet, write_parquet
 
 
 class KilledError(Exception):

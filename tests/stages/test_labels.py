@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from taiji.artifacts import write_parquet
 from taiji.errors import DataError
 from taiji.schema import EXPOSURES
-from taiji.stages.labels import labelled_exposures
+from taiji.stages.parts.constructed import labelled_exposures
+from taiji.store.files import write_parquet
 
 
 def write(folder, *conversions):

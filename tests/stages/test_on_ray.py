@@ -11,16 +11,16 @@ from ray_session import RAY, session
 from reasoning_run import context
 
 from taiji import schema
-from taiji.artifacts import read_parquet
 from taiji.config import FeaturesSection
 from taiji.errors import EngineError
 from taiji.stages import distill as distill_module
 from taiji.stages import score as score_module
-from taiji.stages.context import StageContext
 from taiji.stages.distill import distill
 from taiji.stages.features import features
 from taiji.stages.infer import infer
+from taiji.stages.parts.context import StageContext
 from taiji.stages.score import score
+from taiji.store.files import read_parquet
 
 pytestmark = pytest.mark.slow
 

@@ -5,15 +5,15 @@ import pytest
 from weeks import CALENDAR
 
 from taiji import schema
-from taiji.artifacts import read_json, read_parquet
 from taiji.config import FeaturesSection, RankSection
 from taiji.errors import ConfigError
 from taiji.evaluation.metrics import auc
-from taiji.evaluation.ranking_tables import ranking_tables
 from taiji.ranking.backbones import Network
+from taiji.report.ranking_tables import ranking_tables
 from taiji.stages import rank as stage
 from taiji.stages.features import build_features
 from taiji.stages.rank import rank
+from taiji.store.files import read_json, read_parquet
 
 ARMS = ["base", "both", "cross", "intra"]
 NETWORK = market_run.recipe(rank=RankSection(seeds=2))

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 
 from taiji import schema
-from taiji.artifacts import read_json, write_parquet
 from taiji.config import BoostingSection, RankerSection, RankSection
-from taiji.evaluation.ranking_tables import verdict
+from taiji.report.ranking_tables import verdict
 from taiji.stages import rank as stage
 from taiji.stages.features import build_features
 from taiji.stages.rank import rank
+from taiji.store.files import read_json, write_parquet
 
 NUM_USERS = 120
 EAGER = 3  # every third user clicks often

@@ -3,11 +3,11 @@ import pyarrow as pa
 import pytest
 from reasoning_run import context
 
-from taiji.artifacts import read_json, read_parquet, write_parquet
 from taiji.errors import DataError
 from taiji.reasoning.selection import Rule, select
 from taiji.schema import SCORED, SCORES
 from taiji.stages.refine import refine, selection_rule
+from taiji.store.files import read_json, read_parquet, write_parquet
 
 
 def scored(ctx):

@@ -2,11 +2,11 @@ import pyarrow as pa
 import pytest
 
 from taiji import schema
-from taiji.artifacts import append_jsonl, write_json, write_parquet
 from taiji.config import Recipe
 from taiji.errors import DataError
-from taiji.stages.context import StageContext
+from taiji.stages.parts.context import StageContext
 from taiji.stages.report import gather, report
+from taiji.store.files import append_jsonl, write_json, write_parquet
 
 
 def context(tmp_path, *stages: str) -> StageContext:

@@ -6,13 +6,13 @@ from endpoint_parts import Echo
 from pydantic import ValidationError
 from reasoning_run import context
 
-from taiji.artifacts import read_parquet, write_parquet
 from taiji.config.reasoning import ScoreSection
-from taiji.reasoning import scoring
-from taiji.reasoning.scoring import ModelScorer
+from taiji.language import scoring
+from taiji.language.scoring import ModelScorer
 from taiji.schema import CANDIDATES, SCORES
 from taiji.stages import score as score_module
 from taiji.stages.score import score
+from taiji.store.files import read_parquet, write_parquet
 
 
 class KilledError(Exception):

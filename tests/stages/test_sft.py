@@ -4,7 +4,6 @@ import torch
 from reasoning_run import context
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from taiji.artifacts import read_jsonl, read_parquet, write_parquet
 from taiji.errors import DataError
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.sft import TrainingRow
@@ -12,6 +11,7 @@ from taiji.schema import CANDIDATES, SCORED
 from taiji.stages import sft as sft_module
 from taiji.stages.distill import distill
 from taiji.stages.sft import sft
+from taiji.store.files import read_jsonl, read_parquet, write_parquet
 
 SECTION = {"batch_size": 4, "num_examples": 20, "learning_rate": 1e-3, "checkpoint_steps": 2}
 

@@ -6,14 +6,14 @@ import pytest
 from weeks import CALENDAR
 
 from taiji import schema
-from taiji.alignment.normalisers import normaliser_from_json
-from taiji.artifacts import read_json, read_parquet, write_parquet
+from taiji.alignment.rewards.normalisers import normaliser_from_json
 from taiji.config import SimulateSection
 from taiji.errors import DivergenceError, EngineError
 from taiji.ranking import gradient_boosting
 from taiji.ranking.gradient_boosting import load_boosted
 from taiji.ranking.train import load_ranker
 from taiji.stages.simulate import simulate
+from taiji.store.files import read_json, read_parquet, write_parquet
 
 
 @pytest.fixture(scope="module")

@@ -26,15 +26,15 @@ from transformers import (
     TrainingArguments,
 )
 
-from taiji.alignment.popo_config import PopoConfig
+from taiji.alignment.popo.config import PopoConfig
+from taiji.alignment.popo.trainer import PopoTrainer
 from taiji.alignment.rollouts import PolicyRewards, Rollout
-from taiji.alignment.trainer import PopoTrainer
 from taiji.config import AlignSection
 from taiji.errors import ConfigError, DataError
 from taiji.language.models import freeze_all_but_last
-from taiji.reasoning.checkpoints import KeepNewestWhole, newest_complete
 from taiji.reasoning.prompts import PromptFitter, losses
-from taiji.reasoning.trainer_arguments import check_trainer_arguments
+from taiji.training.checkpoints import KeepNewestWhole, newest_complete
+from taiji.training.trainer_arguments import check_trainer_arguments
 
 logger = logging.getLogger(__name__)
 

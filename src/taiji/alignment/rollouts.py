@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taiji.alignment.custom_rewards import CustomReward
-from taiji.alignment.form import FormReward, check_form
-from taiji.alignment.grounding import Grounder, Rung
-from taiji.alignment.preference import PreferenceReward
-from taiji.alignment.rewards import semantic_reward
+from taiji.alignment.rewards.custom import CustomReward
+from taiji.alignment.rewards.form import FormReward, check_form
+from taiji.alignment.rewards.grounding import Grounder, Rung
+from taiji.alignment.rewards.preference import PreferenceReward
+from taiji.alignment.rewards.semantic import semantic_reward
+from taiji.language.completions import parse_completion
+from taiji.language.encoder_caches import RecentTexts
 from taiji.language.generate import Status
-from taiji.language.recent_texts import RecentTexts
-from taiji.reasoning.completions import parse_completion
 
 OURS = ("semantic", "preference", "format")
 

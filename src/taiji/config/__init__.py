@@ -4,12 +4,7 @@ from taiji.config.abtest import AbtestSection
 from taiji.config.align import AlignSection, CustomRewardSection, RewardsSection, WeightsSection
 from taiji.config.compute import Compute, LocalCompute, RayCompute
 from taiji.config.data import DataSection, DateWindows, ShareWindows, SplitsSection
-from taiji.config.ranking import (
-    BoostingSection,
-    RankerSection,
-    RankSection,
-    SimulateSection,
-)
+from taiji.config.ranking import BoostingSection, RankerSection, RankSection, SimulateSection
 from taiji.config.reasoning import LoraSection, RefineSection, SftSection
 from taiji.config.recipe import (
     EvaluateSection,

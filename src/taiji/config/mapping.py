@@ -1,7 +1,7 @@
 """The mapping of a table: which files, and which of their columns is which field.
 
 How the sources of `data.source` put tables together is in `taiji.config.sources`; what a
-described table becomes is in `taiji.data.mapping`.
+described table becomes is in `taiji.data.tables.mapping`.
 """
 
 import re

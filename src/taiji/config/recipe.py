@@ -2,7 +2,7 @@
 
 Every setting lives here once, with its default, range and meaning. Settings that the paper
 fixes say so; the paper's own numbers stand in `recipes/paper.yaml`. How a YAML file and
-`section.key=value` overrides become this tree is in `taiji.recipes`.
+`section.key=value` overrides become this tree is in `taiji.config.loading`.
 """
 
 from typing import Literal

@@ -2,9 +2,13 @@
 
 Codes that begin with E make the data unusable, unless they cost no more rows than the recipe
 tolerates; codes that begin with W are for a person to weigh. `docs/data.md` lists them all.
+Refused rows are counted by reason, and the first of each are kept in quarantine.parquet.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import pyarrow as pa
 
 from taiji.errors import DataError
 
@@ -48,3 +52,23 @@ class UnusableError(DataError):
     def __init__(self, *problems: Problem) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
+
+
+MOST_KEPT = 1000
+"""Rows of one reason that are kept; all of them are counted."""
+
+QUARANTINE = pa.schema(
+    [
+        pa.field("table", pa.string(), nullable=False),
+        pa.field("files", pa.string(), nullable=False),  # as the recipe names them
+        pa.field("file", pa.string()),
+        pa.field("row", pa.int64()),  # null where the format numbers none
+        pa.field("key", pa.string()),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("value", pa.string()),  # what stood there, cut
+    ]
+)
+
+
+Counts = Mapping[str, int]
+"""Rows by what became of them: `kept`, or the reason why not."""

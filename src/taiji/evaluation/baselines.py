@@ -1,13 +1,13 @@
 """Trivial answers that a language model has to beat: popular items and the user's own past.
 
 Every answer is as of the example's cut-off: an event at or after it changes nothing. Each of them
-names one item; the same past as an ordered list of titles is in `taiji.evaluation.priors`.
+names one item; the same past as an ordered list of titles is in `taiji.lists.priors`.
 """
 
 import numpy as np
 import pyarrow as pa
 
-from taiji.evaluation.purchase_log import Codes, PurchaseLog, microseconds
+from taiji.lists.purchase_log import Codes, PurchaseLog, microseconds
 
 BASELINES = ("most_popular", "most_popular_new", "most_frequent", "last_bought")
 

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from taiji.alignment.grounding import Grounded
-from taiji.alignment.rewards import semantic_reward
-from taiji.data.text import item_text
-from taiji.evaluation.judgements import JUDGEMENTS, OUTSIDE, TRACKS
+from taiji.alignment.rewards.grounding import Grounded
+from taiji.alignment.rewards.semantic import semantic_reward
+from taiji.data.item_text import item_text
 from taiji.evaluation.metrics import category_hits, tag_rates, title_ranks
+from taiji.language.completions import split_answer
 from taiji.language.encode import TextEncoder
-from taiji.reasoning.completions import split_answer
+from taiji.schema import JUDGEMENTS, OUTSIDE, TRACKS
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from taiji.ranking.as_of import AsOf
 from taiji.ranking.neighbours import Neighbours
-from taiji.ranking.pairs import AsOf
 from taiji.ranking.quantise import Codebook
 from taiji.schema import USER_FEATURES
 

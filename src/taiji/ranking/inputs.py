@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from taiji.errors import DataError
+from taiji.ranking.as_of import Pairs
 from taiji.ranking.model import PADDING, UNKNOWN, Batch
-from taiji.ranking.pairs import Pairs
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]

@@ -15,9 +15,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from taiji.artifacts import digest_file, read_json, write_json
 from taiji.config import FeaturesSection
 from taiji.errors import ConfigError, DataError, MissingArtifactError
+from taiji.store.files import digest_file, read_json, write_json
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.int32]

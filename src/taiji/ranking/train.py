@@ -19,21 +19,15 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from taiji.artifacts import read_json, write_json
 from taiji.config import RankerSection
 from taiji.errors import DataError, DivergenceError, MissingArtifactError
+from taiji.ranking.as_of import DENSE, Pairs
 from taiji.ranking.calibration import Calibration, Platt, held_out
 from taiji.ranking.columns import microseconds
 from taiji.ranking.descent import OnStep, Task, descend, thin, undo_thinning
-from taiji.ranking.inputs import (
-    NO_LANGUAGE,
-    Inputs,
-    LanguageFeatures,
-    Vocabulary,
-    fit_vocabularies,
-)
+from taiji.ranking.inputs import NO_LANGUAGE, Inputs, LanguageFeatures, Vocabulary, fit_vocabularies
 from taiji.ranking.model import CtcvrModel, ModelShape
-from taiji.ranking.pairs import DENSE, Pairs
+from taiji.store.files import read_json, write_json
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

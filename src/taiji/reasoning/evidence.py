@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taiji.data.text import item_text
+from taiji.data.item_text import item_text
 from taiji.reasoning.facts import Fact, Kind, Levels, find_facts, guesses, written_levels
 from taiji.templates import ENGLISH
 

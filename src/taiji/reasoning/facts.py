@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from taiji.data.text import KINDS, item_text
+from taiji.data.examples.text import KINDS
+from taiji.data.item_text import item_text
 from taiji.templates import ENGLISH
 
 Kind = Literal[

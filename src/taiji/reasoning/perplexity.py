@@ -1,7 +1,7 @@
 """How well a chain of thought leads to the true answer: perplexity (Eq. 1) and two variants.
 
 Shape suffix: T answer tokens. Pure NumPy: which tokens are the answer, and what stood before
-them, is the business of `taiji.reasoning.scoring`. A *loss* is minus a natural log-probability.
+them, is the business of `taiji.language.scoring`. A *loss* is minus a natural log-probability.
 """
 
 import numpy as np

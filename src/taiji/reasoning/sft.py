@@ -33,9 +33,9 @@ from trl import SFTConfig, SFTTrainer
 from taiji.config import LoraSection, SftSection
 from taiji.errors import ConfigError, DivergenceError
 from taiji.language.models import freeze_all_but_last, quiet_loading
-from taiji.reasoning.checkpoints import KeepNewestWhole, newest_complete
-from taiji.reasoning.output_head import has_plain_head
-from taiji.reasoning.trainer_arguments import check_trainer_arguments
+from taiji.language.output_head import has_plain_head
+from taiji.training.checkpoints import KeepNewestWhole, newest_complete
+from taiji.training.trainer_arguments import check_trainer_arguments
 
 __all__ = ["TrainingRow", "check_trainer_arguments", "sft_loss", "train_student"]
 

@@ -12,10 +12,10 @@ from typing import Any, Literal, Protocol
 
 from taiji import config
 from taiji.config.text import TextSection
-from taiji.data.text import item_text
+from taiji.data.item_text import item_text
 from taiji.errors import ConfigError
-from taiji.language.call_store import CallStore
-from taiji.language.endpoint import EndpointGenerator
+from taiji.language.endpoint.call_store import CallStore
+from taiji.language.endpoint.generator import EndpointGenerator
 from taiji.language.generate import Reply, Sampling, TextGenerator, TransformersGenerator
 from taiji.language.models import load_causal_lm
 from taiji.language.prompt import Prompt

@@ -14,20 +14,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taiji.artifacts import write_json, write_parquet
+from taiji.abtest.experiment import AA, MEASURES, Plan, assign
+from taiji.abtest.figures import check_buckets, trial_figures
+from taiji.abtest.market import Traffic
+from taiji.abtest.requests import Catalogue, Requests, draw_requests
+from taiji.abtest.response import Response, fit_response
+from taiji.abtest.statistics import check_library
+from taiji.abtest.trial import Models, Outcomes, Split, run_trial
 from taiji.errors import DataError
-from taiji.evaluation.abtest.controls import AA
-from taiji.evaluation.abtest.experiment import MEASURES, Plan, assign
-from taiji.evaluation.abtest.figures import check_buckets, trial_figures
-from taiji.evaluation.abtest.market import Traffic
-from taiji.evaluation.abtest.requests import Catalogue, Requests, draw_requests
-from taiji.evaluation.abtest.response import Response, fit_response
-from taiji.evaluation.abtest.statistics import check_library
-from taiji.evaluation.abtest.trial import Models, Outcomes, Split, run_trial
 from taiji.ranking.columns import places
 from taiji.ranking.train import Labels
-from taiji.stages.contestants import Logs, load_rankers, score_candidates
-from taiji.stages.context import StageContext, Summary
+from taiji.stages.parts.ab_models import Logs, load_rankers, score_candidates
+from taiji.stages.parts.context import StageContext, Summary
+from taiji.store.files import write_json, write_parquet
 
 Ints = NDArray[np.int64]
 

@@ -10,34 +10,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from taiji.alignment.custom_rewards import import_rewards
 from taiji.alignment.diagnosis import Diagnosis
-from taiji.alignment.grounding import Grounder
-from taiji.alignment.hacking import popularity_percentiles
 from taiji.alignment.policy import PolicyRun, policy_prompts, train_policy
-from taiji.alignment.preference import PreferenceReward
+from taiji.alignment.rewards.custom import import_rewards
+from taiji.alignment.rewards.grounding import Grounder
+from taiji.alignment.rewards.hacking import popularity_percentiles
+from taiji.alignment.rewards.preference import PreferenceReward
 from taiji.alignment.rollouts import PolicyRewards, Rollout, RolloutJudge
-from taiji.artifacts import (
-    Shards,
-    append_jsonl,
-    read_jsonl,
-    read_parquet,
-    replacing,
-)
-from taiji.data.text import item_text
+from taiji.data.catalogue import coverage, popular_items
+from taiji.data.item_text import item_text
 from taiji.errors import DataError
-from taiji.evaluation.catalogue import coverage, popular_items
-from taiji.language.embedding_cache import CachedEncoder
 from taiji.language.encode import SentenceEncoder
+from taiji.language.encoder_caches import CachedEncoder, RecentTexts
 from taiji.language.models import load_causal_lm, quiet_loading
 from taiji.language.prompt import ChatScaffold
-from taiji.language.recent_texts import RecentTexts
-from taiji.reasoning.checkpoints import newest_complete
-from taiji.reasoning.model_card import model_card
 from taiji.reasoning.prompts import prompt_fitter
 from taiji.schema import EXAMPLES, INTERACTIONS, ITEMS, ROLLOUTS, USERS
-from taiji.stages.context import StageContext, Summary
-from taiji.stages.preference import Preferences, ladder, load_preferences
+from taiji.stages.parts.context import StageContext, Summary
+from taiji.stages.parts.preferences import Preferences, ladder, load_preferences
+from taiji.store.files import Shards, append_jsonl, read_jsonl, read_parquet, replacing
+from taiji.training.checkpoints import newest_complete
+from taiji.training.model_card import model_card
 
 _CONSTRUCT = {"users": USERS, "items": ITEMS, "interactions": INTERACTIONS, "examples": EXAMPLES}
 

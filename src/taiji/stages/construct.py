@@ -7,13 +7,13 @@ not kept, and why. DuckDB and Spark (`engine`) write the same examples.
 
 from collections.abc import Mapping
 
-from taiji.artifacts import write_json
-from taiji.data.construction import TABLES, prepare_tables
 from taiji.data.engine import Engine, open_engine
-from taiji.data.examples import SPLITS, draw_examples
-from taiji.data.tables import Counts
+from taiji.data.examples.examples import SPLITS, draw_examples
+from taiji.data.problems import Counts
+from taiji.data.tables.prepare import TABLES, prepare_tables
 from taiji.errors import DataError
-from taiji.stages.context import StageContext, Summary
+from taiji.stages.parts.context import StageContext, Summary
+from taiji.store.files import write_json
 
 _STEPS = 3
 

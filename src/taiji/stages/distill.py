@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import AutoTokenizer
 
-from taiji.artifacts import Shards, read_parquet, write_parquet
 from taiji.config import Recipe
 from taiji.errors import DataError
 from taiji.language.generate import Reply
@@ -23,8 +22,9 @@ from taiji.reasoning.leakage import Leak, copied_share, find_leak, find_phrase, 
 from taiji.reasoning.prompts import losses, prompt_fitter, split_own_answer
 from taiji.reasoning.teachers import Task, build_teacher
 from taiji.schema import CANDIDATES, EXAMPLES, ITEMS
-from taiji.stages.context import StageContext, Summary
-from taiji.stages.pieces import write_pieces
+from taiji.stages.parts.context import StageContext, Summary
+from taiji.stages.parts.shards import write_pieces
+from taiji.store.files import Shards, read_parquet, write_parquet
 from taiji.templates import Templates, resolve_templates
 
 logger = logging.getLogger(__name__)

@@ -9,41 +9,42 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taiji.alignment.grounding import Grounder
-from taiji.artifacts import read_json, read_jsonl, read_parquet, write_json, write_parquet
+from taiji.alignment.rewards.grounding import Grounder
 from taiji.config import Recipe
-from taiji.data.splits import Calendar
-from taiji.data.text import item_text
+from taiji.data.calendar import Calendar
+from taiji.data.catalogue import coverage, popular_items
+from taiji.data.item_text import item_text
 from taiji.errors import DataError
 from taiji.evaluation.baselines import BASELINES, baseline_answers
-from taiji.evaluation.catalogue import coverage, popular_items
 from taiji.evaluation.figures import paired_figures, writer_figures
 from taiji.evaluation.gold import ALARM, gold_figures
 from taiji.evaluation.judge import Judge, Writer
-from taiji.evaluation.judgements import JUDGEMENTS, TRACKS
-from taiji.evaluation.listings import LISTINGS
 from taiji.evaluation.suspicious import suspicious_answers
 from taiji.evaluation.upstream import align_figures, distill_figures, refine_figures
-from taiji.language.embedding_cache import CachedEncoder
 from taiji.language.encode import SentenceEncoder, TextEncoder
+from taiji.language.encoder_caches import CachedEncoder
+from taiji.ranking.as_of import AsOf
+from taiji.ranking.ctcvr_scorer import CtcvrScorer
 from taiji.ranking.gradient_boosting import load_boosted
-from taiji.ranking.pairs import AsOf
-from taiji.ranking.scorer import CtcvrScorer
 from taiji.ranking.train import load_ranker
 from taiji.schema import (
     CANDIDATES,
     EXAMPLES,
     INTERACTIONS,
     ITEMS,
+    JUDGEMENTS,
+    LISTINGS,
     ROLLOUTS,
     SCORED,
     TEXTS,
+    TRACKS,
     USERS,
 )
-from taiji.stages.context import StageContext, Summary
-from taiji.stages.listings import build_shelf, list_figures
-from taiji.stages.preference import ladder
-from taiji.stages.respondent import all_respondents
+from taiji.stages.parts.asked_models import all_respondents
+from taiji.stages.parts.context import StageContext, Summary
+from taiji.stages.parts.preferences import ladder
+from taiji.stages.parts.title_lists import build_shelf, list_figures
+from taiji.store.files import read_json, read_jsonl, read_parquet, write_json, write_parquet
 
 logger = logging.getLogger(__name__)
 

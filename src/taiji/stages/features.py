@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taiji.artifacts import read_parquet, replacing, write_parquet
-from taiji.data.splits import RANK_SPLITS
+from taiji.data.calendar import RANK_SPLITS
 from taiji.errors import DataError
 from taiji.language.encode import SentenceEncoder, TextEncoder, Vectors, encode_texts
+from taiji.ranking.as_of import AsOf
 from taiji.ranking.features import (
     DEFAULTS,
     default_features,
@@ -32,11 +32,11 @@ from taiji.ranking.features import (
     why_default,
 )
 from taiji.ranking.neighbours import most_similar_other_user, recall_at_1
-from taiji.ranking.pairs import AsOf
 from taiji.ranking.quantise import Codebook, code_use, collisions, save_codebook, train_codebook
 from taiji.schema import EXAMPLES, TEXTS, USER_FEATURES
-from taiji.stages.context import StageContext, Summary
-from taiji.stages.event_log import read_event_log
+from taiji.stages.parts.constructed import read_event_log
+from taiji.stages.parts.context import StageContext, Summary
+from taiji.store.files import read_parquet, replacing, write_parquet
 
 Row = dict[str, Any]
 Encode = Callable[[Sequence[str]], Vectors]

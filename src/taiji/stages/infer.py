@@ -14,18 +14,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from taiji.artifacts import Shards, read_parquet
 from taiji.config import Recipe
-from taiji.data.splits import RANK_SPLITS
-from taiji.language.generate import Reply, Sampling, TransformersGenerator
+from taiji.data.calendar import RANK_SPLITS
+from taiji.language.generate import TransformersGenerator
 from taiji.language.models import load_causal_lm
 from taiji.language.prompt import ChatScaffold
 from taiji.language.workers import Note
-from taiji.reasoning.completions import parse_completion
 from taiji.reasoning.prompts import PromptFitter, losses, prompt_fitter
 from taiji.schema import EXAMPLES, TEXTS
-from taiji.stages.context import StageContext, Summary
-from taiji.stages.pieces import write_pieces
+from taiji.stages.parts.asked_models import sampling_of, text_row
+from taiji.stages.parts.context import StageContext, Summary
+from taiji.stages.parts.shards import write_pieces
+from taiji.store.files import Shards, read_parquet
 
 
 @dataclass(frozen=True)
@@ -117,28 +117,6 @@ class _Writer:
             model, tokenizer, name, self._recipe.infer.batch_size
         )
         self._name = name
-
-
-def sampling_of(recipe: Recipe) -> Sampling:
-    """How models write when they are asked, wherever a recipe asks them."""
-    return Sampling(
-        max_new_tokens=recipe.longest_text(),
-        temperature=recipe.infer.temperature,
-        seed=recipe.seed,
-    )
-
-
-def text_row(example_id: str, model: str, reply: Reply) -> dict[str, Any]:
-    """One row of TEXTS. What the generator says (truncated, ...) goes before what parsing says."""
-    parsed = parse_completion(reply.text)
-    return {
-        "example_id": example_id,
-        "model": model,
-        "status": parsed.status if reply.status == "ok" else reply.status,
-        "completion": reply.text,
-        "cot": parsed.cot,
-        "answer": parsed.answer,
-    }
 
 
 def _sources(ctx: StageContext) -> dict[str, str | Path]:

@@ -15,18 +15,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from taiji.artifacts import Shards, read_json, write_json, write_parquet
-from taiji.data.splits import Calendar
+from taiji.data.calendar import Calendar
 from taiji.evaluation.ranking_figures import Exposed, Outcome, comparison_figures
+from taiji.ranking.as_of import AsOf, Pairs
 from taiji.ranking.backbones import build_backbones, checked
 from taiji.ranking.comparison import Contrast, Variant, plan_contrasts, plan_variants, reseed
-from taiji.ranking.pairs import AsOf, Pairs
 from taiji.ranking.train import Labels
 from taiji.schema import PREDICTIONS
-from taiji.stages.context import StageContext, Summary
-from taiji.stages.event_log import read_event_log
-from taiji.stages.labels import labelled_exposures
-from taiji.stages.language_features import FeatureSource
+from taiji.stages.parts.constructed import labelled_exposures, read_event_log
+from taiji.stages.parts.context import StageContext, Summary
+from taiji.stages.parts.language_features import FeatureSource
+from taiji.store.files import Shards, read_json, write_json, write_parquet
 
 RESAMPLES = 200
 _DECIMALS = 5

@@ -6,12 +6,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from taiji.artifacts import read_parquet, write_json, write_parquet
 from taiji.config import RefineSection
 from taiji.errors import DataError
 from taiji.reasoning.selection import KEPT, Rule, Selection, select
 from taiji.schema import SCORED, SCORES
-from taiji.stages.context import StageContext, Summary
+from taiji.stages.parts.context import StageContext, Summary
+from taiji.store.files import read_parquet, write_json, write_parquet
 
 Row = dict[str, Any]
 

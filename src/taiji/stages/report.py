@@ -7,12 +7,20 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taiji.artifacts import read_json, read_jsonl, read_parquet, replacing
-from taiji.data.pseudonym import Pseudonyms, load_pseudonyms
-from taiji.evaluation.judgements import JUDGEMENTS
-from taiji.evaluation.report import ReportData, render_report
-from taiji.schema import CANDIDATES, EXAMPLES, ITEMS, ROLLOUTS, SCORED, TEXTS, USER_FEATURES
-from taiji.stages.context import StageContext, Summary
+from taiji.report.page import ReportData, render_report
+from taiji.report.pseudonym import Pseudonyms, load_pseudonyms
+from taiji.schema import (
+    CANDIDATES,
+    EXAMPLES,
+    ITEMS,
+    JUDGEMENTS,
+    ROLLOUTS,
+    SCORED,
+    TEXTS,
+    USER_FEATURES,
+)
+from taiji.stages.parts.context import StageContext, Summary
+from taiji.store.files import read_json, read_jsonl, read_parquet, replacing
 
 T = TypeVar("T")
 _USER_IDS = frozenset({"user_id", "neighbour_user_id"})

@@ -15,18 +15,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
-from taiji.artifacts import Shards, read_parquet
 from taiji.config import Recipe
+from taiji.language.endpoint.scorer import EndpointScorer
 from taiji.language.models import load_causal_lm, load_tokenizer
 from taiji.language.prompt import ChatScaffold
+from taiji.language.scoring import ModelScorer, OnProgress, Question, Scorer, compiled_scorer
 from taiji.language.workers import Note, Worker
-from taiji.reasoning.endpoint_scorer import EndpointScorer
 from taiji.reasoning.perplexity import clipped_perplexity, gain, perplexity
 from taiji.reasoning.prompts import PromptFitter, losses, prompt_fitter
-from taiji.reasoning.scoring import ModelScorer, OnProgress, Question, Scorer, compiled_scorer
 from taiji.schema import CANDIDATES, EXAMPLES, SCORES
-from taiji.stages.context import StageContext, Summary
-from taiji.stages.pieces import write_pieces
+from taiji.stages.parts.context import StageContext, Summary
+from taiji.stages.parts.shards import write_pieces
+from taiji.store.files import Shards, read_parquet
 
 _SHARD_ROWS = 32
 """Prompts between two commits: about a minute of scoring on two cores."""

@@ -10,17 +10,17 @@ import numpy as np
 import pyarrow.compute as pc
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from taiji.artifacts import append_jsonl, read_jsonl, read_parquet, replacing
 from taiji.config import SftSection
 from taiji.errors import DataError
 from taiji.language.models import load_causal_lm, quiet_loading
 from taiji.language.prompt import ChatScaffold
-from taiji.reasoning.checkpoints import newest_complete
-from taiji.reasoning.model_card import model_card
 from taiji.reasoning.prompts import losses, prompt_fitter
 from taiji.reasoning.sft import TrainingRow, train_student
 from taiji.schema import EXAMPLES, SCORED
-from taiji.stages.context import StageContext, Summary
+from taiji.stages.parts.context import StageContext, Summary
+from taiji.store.files import append_jsonl, read_jsonl, read_parquet, replacing
+from taiji.training.checkpoints import newest_complete
+from taiji.training.model_card import model_card
 
 
 def sft(ctx: StageContext) -> Summary:

@@ -19,24 +19,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taiji.alignment.hacking import constant_capture, constant_reward
-from taiji.alignment.preference import Scale
-from taiji.artifacts import read_parquet, write_json, write_parquet
+from taiji.alignment.rewards.hacking import constant_capture, constant_reward
+from taiji.alignment.rewards.preference import Scale
 from taiji.config import SimulateSection
-from taiji.data.splits import Calendar
+from taiji.data.calendar import Calendar
 from taiji.errors import DataError, DivergenceError, EngineError
 from taiji.evaluation.metrics import auc, calibration_ratio, gauc, log_loss
 from taiji.ranking.admission import admit, shortcomings
+from taiji.ranking.as_of import DENSE, AsOf
+from taiji.ranking.ctcvr_scorer import CtcvrScorer, base_predictions
 from taiji.ranking.gradient_boosting import BoostedRanker, GradientBoosting
 from taiji.ranking.inputs import NO_LANGUAGE
-from taiji.ranking.pairs import DENSE, AsOf
 from taiji.ranking.pool import draw_pool
-from taiji.ranking.scorer import CtcvrScorer, base_predictions
 from taiji.ranking.train import Labels, Ranker, fit_ranker, save_ranker
 from taiji.schema import INTERACTIONS, ITEMS, POOL, TIME, USERS
-from taiji.stages.context import StageContext, Summary
-from taiji.stages.labels import labelled_exposures
-from taiji.stages.preference import fit_scale
+from taiji.stages.parts.constructed import labelled_exposures
+from taiji.stages.parts.context import StageContext, Summary
+from taiji.stages.parts.preferences import fit_scale
+from taiji.store.files import read_parquet, write_json, write_parquet
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The simulated advertising market of the A/B test (Table 2)."""

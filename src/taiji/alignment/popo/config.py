@@ -1,0 +1,161 @@
+"""The settings of PopoTrainer: TRL's GRPOConfig and those of the rule for the weights."""
+
+import logging
+from dataclasses import dataclass, field
+
+import torch
+from trl import GRPOConfig
+
+from taiji.alignment.popo.rule_settings import Normalise, RuleKind, RuleSettings
+from taiji.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class PopoConfig(GRPOConfig):  # type: ignore[misc]  # TRL ships no types
+    """GRPOConfig with a rule for the reward weights.
+
+    `reward_weights` are the weights to start from (uniform if missing); with rule `fixed` they
+    are TRL's own. TRL's `multi_objective_aggregation` decides what the weights mix: rewards
+    (`sum_then_normalize`, Eq. 9) or advantages (`normalize_then_sum`); the latter with rule
+    `fixed` is GDPO. Fields of the rule are those of `RuleSettings`, most with a prefix. Mixed
+    precision and gradient checkpointing, which TRL turns on everywhere, stay off on a CPU unless
+    asked for: there they cost time and gain nothing.
+
+    Raises:
+        ConfigError: A value is out of range, or the rule cannot work with another setting.
+    """
+
+    rule: RuleKind = field(
+        default="popo",
+        metadata={"help": "popo (Eq. 5-6), popo_split, popo_light (Eq. 7), fixed, mgda, cagrad."},
+    )
+    eta: float = field(default=0.1, metadata={"help": "eta of Eq. 5. The paper gives none."})
+    mu: float = field(default=1.0, metadata={"help": "mu of Eq. 5. The paper gives none."})
+    light_epsilon: float = field(default=1e-4, metadata={"help": "eps of Eq. 7."})
+    cagrad_c: float = field(default=0.4, metadata={"help": "c of CAGrad."})
+    weight_normalise: Normalise = field(
+        default="none", metadata={"help": "Divide I by the Gram matrix's trace: none or trace."}
+    )
+    weight_max_log_step: float | None = field(
+        default=None, metadata={"help": "The most that Eq. 5 may move a log weight in a step."}
+    )
+    weight_floor: float = field(default=0.0, metadata={"help": "No weight falls below it."})
+    weight_smoothing: float = field(
+        default=0.0, metadata={"help": "Decay of the moving average of I, or of the weights."}
+    )
+    weight_leak: float = field(
+        default=0.0, metadata={"help": "Share by which log w returns to its start in each step."}
+    )
+    weight_every: int = field(default=1, metadata={"help": "Move the weights at each n-th step."})
+    weight_warmup_steps: int = field(
+        default=0, metadata={"help": "Keep the initial weights for so many steps."}
+    )
+    share_prompts: bool = field(
+        default=True,
+        metadata={
+            "help": "Compute each prompt once for all its completions; equal up to rounding."
+        },
+    )
+    popo_last_blocks: int | None = field(
+        default=None,
+        metadata={"help": "An approximation of Eq. 6: gradients of the last n blocks alone."},
+    )
+    popo_keep_micro_batches: bool = field(
+        default=False,
+        metadata={
+            "help": "Keep each micro-batch's K gradients instead of their sums. Where a "
+            "micro-batch is one group, the update under Eq. 9 then needs no pass of its own."
+        },
+    )
+    bf16: bool | None = field(
+        default=None,
+        metadata={"help": "bfloat16 mixed precision. Default: on unless fp16, and off on a CPU."},
+    )
+    activation_checkpointing: bool | None = field(
+        default=None,
+        metadata={"help": "Trade compute for memory. Default: on, except on a CPU."},
+    )
+    gradient_checkpointing: bool | None = field(
+        default=None, metadata={"help": "The older name of activation_checkpointing."}
+    )
+
+    def __post_init__(self) -> None:
+        """Resolve what depends on the hardware, then check."""
+        on_cpu = self.use_cpu or not torch.accelerator.is_available()
+        self._choose_checkpointing(default=not on_cpu)
+        if on_cpu:
+            self.bf16 = bool(self.bf16)
+            self.dataloader_pin_memory = False  # would only warn
+        super().__post_init__()
+        self._check()
+
+    def _choose_checkpointing(self, *, default: bool) -> None:
+        """Set both names: which of them transformers reads, and warns of, depends on its age."""
+        chosen = self.activation_checkpointing
+        chosen = self.gradient_checkpointing if chosen is None else chosen
+        chosen = default if chosen is None else chosen
+        self.activation_checkpointing = self.gradient_checkpointing = chosen
+
+    def rule_settings(self) -> RuleSettings:
+        """The rule for the weights, apart from everything else.
+
+        Raises:
+            ConfigError: A value is out of range.
+        """
+        return RuleSettings(
+            kind=self.rule,
+            eta=self.eta,
+            mu=self.mu,
+            light_epsilon=self.light_epsilon,
+            cagrad_c=self.cagrad_c,
+            normalise=self.weight_normalise,
+            max_log_step=self.weight_max_log_step,
+            floor=self.weight_floor,
+            smoothing=self.weight_smoothing,
+            leak=self.weight_leak,
+            every=self.weight_every,
+            warmup_steps=self.weight_warmup_steps,
+        )
+
+    def _check(self) -> None:
+        settings = self.rule_settings()
+        weights = self.reward_weights
+        if self.rule != "fixed" and weights is not None and not min(weights) > 0:
+            raise ConfigError(
+                f"reward_weights: {weights}: a weight of 0 can never recover under Eq. 5: "
+                "start above 0, or leave the reward out"
+            )
+        if self.rule != "fixed" and 0 < self.max_steps <= settings.warmup_steps:
+            raise ConfigError(
+                f"weight_warmup_steps: {settings.warmup_steps}: the weights would never move in "
+                f"{self.max_steps} steps: choose fewer, or rule fixed"
+            )
+        reentrant = (self.gradient_checkpointing_kwargs or {}).get("use_reentrant")
+        if settings.needs_gradients and self.gradient_checkpointing and reentrant:
+            raise ConfigError(
+                "gradient_checkpointing_kwargs: use_reentrant=True cannot be differentiated once "
+                "for each reward: set it to False"
+            )
+        self._warn(settings)
+
+    def _warn(self, settings: RuleSettings) -> None:
+        """Say which settings do nothing, or not what their name promises."""
+        on_advantages = self.multi_objective_aggregation == "normalize_then_sum"
+        if unused := settings.unused():
+            logger.warning("rule %s: without effect: %s", self.rule, ", ".join(unused))
+        if on_advantages and self.scale_rewards != "group":
+            logger.warning(
+                "scale_rewards=%s: without effect under multi_objective_aggregation="
+                "normalize_then_sum, which scales each reward within its group",
+                self.scale_rewards,
+            )
+        if self.popo_keep_micro_batches and not settings.needs_gradients:
+            logger.warning("rule %s: without effect: popo_keep_micro_batches", self.rule)
+        if self.rule in ("mgda", "cagrad") and not on_advantages:
+            logger.warning(
+                "rule %s: its weights are meant for gradients, but mix rewards: set "
+                "multi_objective_aggregation=normalize_then_sum",
+                self.rule,
+            )

@@ -1,0 +1,1 @@
+"""Canonical tables become histories, targets and the text of prompts."""

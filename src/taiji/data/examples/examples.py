@@ -1,0 +1,171 @@
+"""Examples: a user, a moment, what was known strictly before it, and what came next.
+
+A basket has one time, so its lines are a set and the target is one of them, chosen by a hash
+that sees ids only, or all of them. The cut-off is the basket's time; profile and history hold
+nothing at or after it. `draw_examples` says what was left out and why.
+"""
+
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+
+from taiji.config import DataSection
+from taiji.data.calendar import (
+    RANK_SPLITS,
+    TARGET_SPLITS,
+    Calendar,
+    hash_sql,
+    plan_calendar,
+    timestamp_sql,
+)
+from taiji.data.engine.protocol import Engine
+from taiji.data.examples import examples_sql as sql
+from taiji.data.examples.past import prepare_figures, since_sql
+from taiji.data.examples.render import Catalogue, RenderSettings, build_catalogue, render_examples
+from taiji.data.examples.text import wording
+from taiji.data.problems import Counts
+from taiji.errors import DataError
+from taiji.schema import EXAMPLES, ITEMS, TIME
+
+SPLITS = ("sft", "rl", "test", "rank_train", "rank_test")
+"""All splits, in the order in which examples are written."""
+
+
+def draw_examples(
+    engine: Engine, section: DataSection, seed: int, path: Path
+) -> tuple[Calendar, dict[str, Counts]]:
+    """Write the examples of every split; return the windows, and how orders were judged.
+
+    `sft`, `rl` and `test` hold at most one order per user and period, with at least
+    `data.min_history` interactions before it, different users first; held-out users appear in
+    `test` alone. With `data.target` "novel" the first two take orders with an item that is new
+    to the user, and that item is the target. `rank_train` and `rank_test` ask about the same
+    users at the start of the windows `ranker` and `test` and have no target.
+
+    Args:
+        engine: Has `interactions`, `items`, `users` and `events` in the columns of the schema.
+        section: The recipe's `data`.
+        seed: Draws orders, lines and users.
+        path: Where the table goes, in the columns of `schema.EXAMPLES`.
+
+    Raises:
+        DataError: The log is empty or too short for the windows of the recipe.
+    """
+    calendar = find_calendar(engine, section)
+    _register_windows(engine, calendar)
+    settings = _settings(section, seed, calendar)
+    for name, text in (
+        ("orders", sql.ORDERS),
+        ("lengths", sql.LENGTHS),
+        ("targets", sql.TARGETS),
+        ("candidates", sql.CANDIDATES),
+        ("drawn", sql.DRAWN),
+        ("rank_users", sql.RANK_USERS),
+        ("asks", sql.ASKS),
+    ):
+        engine.create(name, text.format(**settings))
+    engine.create("log", "SELECT * FROM interactions LEFT SEMI JOIN asks USING (user_id)")
+    write_prompts(engine, section, path)
+    return calendar, _funnel(engine)
+
+
+def write_prompts(engine: Engine, section: DataSection, path: Path) -> int:
+    """Write what is known at every row of `asks`, as text; return the rows.
+
+    Args:
+        engine: Has `asks` and `log` as `taiji.data.examples.past` wants them, `items`, `users` and
+            `events`.
+        section: The recipe's `data`.
+        path: Where the table goes, in the columns of `schema.EXAMPLES`.
+    """
+    timezone = section.splits.timezone
+    figures = prepare_figures(engine, history_items=section.history_items, timezone=timezone)
+    render = partial(
+        render_examples, catalogue=_catalogue(engine), settings=_wording(engine, section)
+    )
+    return engine.map_batches(figures, render, EXAMPLES, path)
+
+
+def find_calendar(engine: Engine, section: DataSection) -> Calendar:
+    """The windows of the log that the engine holds.
+
+    Raises:
+        DataError: The log is empty, too short, or lies outside of the windows.
+    """
+    (row,) = engine.query(sql.LOG_RANGE).to_pylist()
+    if row["first_ts"] is None:
+        raise DataError("interactions: the log is empty: see what was quarantined, and why")
+    calendar = plan_calendar(section.splits, row["first_ts"], row["last_ts"])
+    if row["last_ts"] < calendar.start("history") or row["first_ts"] >= calendar.windows[-1].ends:
+        raise DataError(
+            f"data.splits.windows: the log lasts from {row['first_ts']:%Y-%m-%d} to "
+            f"{row['last_ts']:%Y-%m-%d} and no window touches it: give its dates, or "
+            "windows.kind=shares"
+        )
+    return calendar
+
+
+def _register_windows(engine: Engine, calendar: Calendar) -> None:
+    zone = ZoneInfo(calendar.timezone)
+    windows = [
+        {
+            "split": split,
+            "starts": calendar.window(name).starts,
+            "ends": calendar.window(name).ends,
+            "first_day": calendar.start(name).astimezone(zone).date(),
+        }
+        for name, split in TARGET_SPLITS.items()
+    ]
+    moments = [{"split": s, "cutoff": calendar.start(name)} for s, name in RANK_SPLITS.items()]
+    columns = {"split": pa.string(), "starts": TIME, "ends": TIME, "first_day": pa.date32()}
+    engine.register("windows", pa.Table.from_pylist(windows, pa.schema(columns)))
+    columns = {"split": pa.string(), "cutoff": TIME}
+    engine.register("rank_moments", pa.Table.from_pylist(moments, pa.schema(columns)))
+
+
+def _settings(section: DataSection, seed: int, calendar: Calendar) -> dict[str, object]:
+    sizes = {"sft": section.num_sft, "rl": section.num_rl, "test": section.num_test}
+    return {
+        "line_hash": hash_sql(f"line-{seed}", "user_id", "order_id", "item_id"),
+        "order_hash": hash_sql(f"order-{seed}", "orders.user_id", "orders.order_id"),
+        "user_hash": hash_sql(f"user-{seed}", "users.user_id"),
+        "needs_novel": str(section.target == "novel").lower(),
+        "min_history": section.min_history,
+        "num_rank_users": section.num_rank_users,
+        "rank_starts": timestamp_sql(calendar.start(RANK_SPLITS["rank_train"])),
+        "since": since_sql(section.history_days),
+        "period_days": section.splits.period_days,
+        "timezone": calendar.timezone,
+        "target_item_ids": sql.TARGET_ITEM_IDS[section.target_items],
+        "split_sizes": " ".join(f"WHEN '{split}' THEN {n}" for split, n in sizes.items()),
+        "split_order": " ".join(f"WHEN '{split}' THEN {n}" for n, split in enumerate(SPLITS)),
+    }
+
+
+def _catalogue(engine: Engine) -> Catalogue:
+    """Items that histories name: their texts travel to wherever lines are written."""
+    named = f"SELECT {', '.join(ITEMS.names)} FROM items LEFT SEMI JOIN log USING (item_id)"
+    return build_catalogue(engine.query(f"{named} ORDER BY item_id"))
+
+
+def _wording(engine: Engine, section: DataSection) -> RenderSettings:
+    fields = engine.query("SELECT fields FROM users ORDER BY user_id LIMIT 1")["fields"]
+    declared = [name for name, _ in (fields[0].as_py() or ())] if len(fields) else []
+    return RenderSettings(wording(section.text, declared), section.long_tail)
+
+
+def _funnel(engine: Engine) -> dict[str, Counts]:
+    """Split what was usable into what was drawn and what the recipe did not ask for."""
+    counts: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in engine.query(sql.FUNNEL).to_pylist():
+        counts[row["split"]][row["verdict"]] = row["num_orders"]
+    rows = engine.query("SELECT split, count(*) AS num FROM drawn GROUP BY split").to_pylist()
+    drawn: dict[str, Any] = {row["split"]: row["num"] for row in rows}
+    for split, judged in counts.items():
+        judged["drawn"] = drawn.get(split, 0)
+        judged["beyond the number asked for"] = judged.pop("usable", 0) - judged["drawn"]
+    return {split: counts[split] for split in sorted(counts)}

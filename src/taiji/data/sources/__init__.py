@@ -1,0 +1,1 @@
+"""Data sets known by name, each as a mapping of its files."""

@@ -1,0 +1,1 @@
+"""Raw files become canonical tables: mapping, rules, quarantine."""

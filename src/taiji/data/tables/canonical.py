@@ -1,0 +1,261 @@
+"""Any source becomes users, items, interactions, exposures and events; nothing goes missing.
+
+Every row that was read is kept, merged with its like, or counted under one reason; the first
+of each reason are written to quarantine.parquet with their place and what stood there. Rows
+stream through the engine from file to file.
+"""
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from taiji.config import DataSection
+from taiji.config.mapping import (
+    EventsTable,
+    ExposuresTable,
+    InteractionsTable,
+    ItemsTable,
+    UsersTable,
+)
+from taiji.config.sources import CompleteJourneySource, TablesSource
+from taiji.data.calendar import sample_sql
+from taiji.data.engine.protocol import Engine
+from taiji.data.problems import MOST_SAMPLES, QUARANTINE, Counts, Problem, UnusableError
+from taiji.data.sources import complete_journey
+from taiji.data.sources.known import described
+from taiji.data.tables import canonical_sql as sql
+from taiji.data.tables import mapping as m
+from taiji.data.tables.opening import Opened, column_of, open_source
+from taiji.data.tables.rules import SAME_ROW, Mapped, Rule, judged_sql
+from taiji.data.tables.unreadable import unreadable
+from taiji.schema import EVENTS, EXPOSURES, INTERACTIONS, ITEMS, USERS
+
+NOT_DRAWN = "not drawn: exposure_share"
+MERGED = "merged: same item and kind in the same order"
+
+Numbers = Mapping[str, list[int]]
+"""Canonical table -> numbers of the raw tables that feed it."""
+
+
+@dataclass
+class Prepared:
+    """What became of a source.
+
+    Attributes:
+        counts: Table -> reason -> rows that were read; `kept` are those that were written.
+        problems: What a person should know, fatal or not.
+    """
+
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def prepare(engine: Engine, section: DataSection, seed: int, folder: Path) -> Mapping[str, Counts]:
+    """Write users, items, interactions, exposures, events and quarantine as Parquet.
+
+    Args:
+        section: `source`, `exposure_share` and `holdout_share` are used.
+        seed: Draws the exposures. The held-out users do not depend on it: users that one seed
+            trains on would judge another.
+        folder: Where the files go.
+
+    Returns:
+        Table -> reason -> rows that were read; `kept` are those that were written.
+
+    Raises:
+        DataError: The data is unusable; the message has one line for each problem.
+    """
+    prepared = prepare_all(engine, section, seed, folder)
+    fatal = [problem for problem in prepared.problems if problem.fatal]
+    if fatal:
+        raise UnusableError(*fatal)
+    return prepared.counts
+
+
+def prepare_all(engine: Engine, section: DataSection, seed: int, folder: Path) -> Prepared:
+    """As `prepare`, but hand back what is wrong with the rows instead of raising."""
+    if isinstance(section.source, CompleteJourneySource):
+        return Prepared(complete_journey.deliver(section, seed, folder))
+    source, prepared = described(section.source), Prepared()
+    with tempfile.TemporaryDirectory(prefix=".raw-", dir=folder) as work:
+        opened = open_source(engine, source, Path(work))
+        numbers: dict[str, list[int]] = defaultdict(list)
+        for one in opened:
+            numbers[one.name].append(one.view.number)
+        rules = {}
+        for one in opened:  # items come first: the others ask whether the catalogue has theirs
+            mapped = _mapped(one, _limit(source))
+            rules[one.view.number] = mapped
+            with unreadable("E102", one.label, "write the file anew, its text as UTF-8"):
+                engine.create(f"judged_{one.view.number}", judged_sql(mapped))
+            if one.name == "items":
+                engine.create(m.CATALOGUE, sql.kept_sql("items", numbers["items"]))
+        profile = () if source.users is None else tuple(source.users.profile)
+        written = _write(engine, section, seed, folder, numbers, profile)
+        refused = _write_quarantine(engine, opened, folder / "quarantine.parquet")
+        for one in opened:
+            counts = _counts(engine, one)
+            _add(prepared.counts.setdefault(one.name, {}), counts)
+            mapped = rules[one.view.number]
+            prepared.problems += _problems(one, mapped, counts, source.tolerance, refused)
+        _settle(prepared, written)
+        for number in range(len(opened)):
+            engine.create(f"judged_{number}", "SELECT 1 AS gone")  # what was large may go
+    return prepared
+
+
+def _limit(source: TablesSource) -> datetime:
+    """The first moment that is too late."""
+    last = source.observed_until or datetime.now(UTC).date()
+    return datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
+
+
+def _mapped(one: Opened, limit: datetime) -> Mapped:
+    match one.section:
+        case UsersTable() as users:
+            return m.map_users(users, one.view)
+        case ItemsTable() as items:
+            return m.map_items(items, one.view)
+        case InteractionsTable() as interactions:
+            return m.map_interactions(interactions, one.view, limit)
+        case ExposuresTable() as exposures:
+            return m.map_exposures(exposures, one.view, limit)
+        case EventsTable() as events:
+            return m.map_events(events, one.view, limit)
+    raise AssertionError(f"no canonical table for {type(one.section).__name__}")
+
+
+def _write(
+    engine: Engine,
+    section: DataSection,
+    seed: int,
+    folder: Path,
+    numbers: Numbers,
+    profile: tuple[str, ...],
+) -> dict[str, int]:
+    """Write the canonical tables; return the rows of each."""
+    held_out = sample_sql(section.holdout_share, "holdout", "seen.user_id")
+    drawn = sample_sql(
+        section.exposure_share,
+        f"exposure-{seed}",
+        *("user_id", "item_id", "cast(ts as string)", "placement"),
+    )
+    items = f"SELECT * FROM {m.CATALOGUE} ORDER BY item_id"
+    interactions, exposures, events = (
+        sql.kept_sql(name, numbers.get(name, []))
+        for name in ("interactions", "exposures", "events")
+    )
+    queries = {
+        "items": (items, ITEMS),
+        "users": (sql.users_sql(numbers, profile, held_out), USERS),
+        "interactions": (sql.INTERACTIONS.format(kept=interactions), INTERACTIONS),
+        "exposures": (sql.EXPOSURES.format(kept=exposures, drawn=drawn), EXPOSURES),
+        "events": (sql.EVENTS.format(kept=events), EVENTS),
+    }
+    return {
+        name: engine.write(query, folder / f"{name}.parquet", schema)
+        for name, (query, schema) in queries.items()
+    }
+
+
+def _write_quarantine(engine: Engine, opened: Sequence[Opened], path: Path) -> pa.Table:
+    """Write the first refused rows of each reason; return them."""
+    broken = [
+        {"number": one.view.number, "table": one.name, "files": one.label, "file": row.file}
+        | {"row": row.row, "reason": row.reason, "value": row.text, "place": row.place}
+        for one in opened
+        for row in one.reading.broken
+    ]
+    numbered = pa.schema([("number", pa.int64()), *QUARANTINE, ("place", pa.int64())])
+    engine.register("broken_rows", pa.Table.from_pylist(broken, numbered))
+    parts = [sql.refused_sql(one.view.number, one.name, one.label) for one in opened]
+    names = ", ".join(f"`{name}`" for name in numbered.names)
+    rows = "\nUNION ALL\n".join((*parts, f"SELECT {names} FROM broken_rows"))
+    engine.create("refused_rows", rows)
+    order = "number, reason, file, `row`, key, value"
+    engine.write(f"SELECT * FROM refused_rows ORDER BY {order}", path, QUARANTINE)
+    return engine.query(
+        f"SELECT * FROM refused_rows WHERE place <= {MOST_SAMPLES} ORDER BY {order}"
+    )
+
+
+def _counts(engine: Engine, one: Opened) -> dict[str, int]:
+    """Count the rows of one raw table by what became of them."""
+    counted = engine.query(
+        "SELECT coalesce(fault, 'kept') AS reason, count(*) AS num_rows "
+        f"FROM judged_{one.view.number} GROUP BY fault ORDER BY reason"
+    )
+    counts = {row["reason"]: row["num_rows"] for row in counted.to_pylist()}
+    return counts | dict(sorted(one.reading.num_broken.items()))
+
+
+def _add(total: dict[str, int], counts: Mapping[str, int]) -> None:
+    for reason, num_rows in counts.items():
+        total[reason] = total.get(reason, 0) + num_rows
+
+
+def _problems(
+    one: Opened,
+    mapped: Mapped,
+    counts: Mapping[str, int],
+    tolerance: float,
+    refused: pa.Table,
+) -> Iterator[Problem]:
+    """What a person should know of the refused rows of one raw table."""
+    total = sum(counts.values())
+    rules = {rule.fault: rule for rule in mapped.rules}
+    samples = defaultdict(list)
+    for row in refused.to_pylist():
+        if row["number"] == one.view.number:
+            samples[row["reason"]].append(_sample(row))
+    for reason, num_rows in counts.items():
+        if not reason.startswith("E"):
+            continue
+        field, mend = _blame(reason, rules)
+        column = column_of(one.section, field)
+        where = f"{one.label}: {one.name}.{field}" + (f" (column {column})" if column else "")
+        fatal = num_rows > tolerance * total and not reason.endswith(SAME_ROW)
+        code, _, what = reason.partition(" ")
+        shown = tuple(samples[reason])
+        yield Problem(code, where, what, mend, fatal, num_rows, total, shown)
+    if one.reading.num_replaced:
+        what = f"{one.reading.num_replaced:,} characters are no {one.section.encoding}, now U+FFFD"
+        shown = (one.reading.first_replaced,)
+        mend = "set encoding, such as latin-1 or cp1252, or correct the file"
+        yield Problem("W210", one.label, what, mend, fatal=False, samples=shown)
+
+
+def _blame(reason: str, rules: Mapping[str, Rule]) -> tuple[str, str]:
+    if reason in rules:
+        return rules[reason].field, rules[reason].mend
+    if reason.startswith("E105"):
+        return reason.split(" ")[2].rstrip(","), "keep one row of each"
+    return "files", "mend the row, or set separator and quote to what the file has"
+
+
+def _sample(row: dict[str, Any]) -> str:
+    """Where a refused row stood, and what stood there."""
+    place = "" if row["row"] is None else f"{row['file']} row {row['row']}"
+    if not place and row["key"] is not None:
+        place = f"key {row['key']!r}"
+    value = "" if row["value"] in (None, row["key"]) and place else repr(row["value"])[:60]
+    return " ".join(part for part in (place, value) if part)
+
+
+def _settle(prepared: Prepared, written: Mapping[str, int]) -> None:
+    """Count what was good and yet is no row of its own, and refuse a log without any."""
+    for table, reason in (("interactions", MERGED), ("exposures", NOT_DRAWN)):
+        counts = prepared.counts.get(table, {})
+        if spared := counts.get("kept", 0) - written[table]:
+            counts["kept"] = written[table]
+            counts[reason] = spared
+    for table in ("items", "interactions"):
+        if not written[table]:
+            what, mend = "no row is usable", "see what the other lines say of this table"
+            prepared.problems.append(Problem("E108", table, what, mend, fatal=True))

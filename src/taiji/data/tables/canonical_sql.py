@@ -1,0 +1,135 @@
+"""The queries of `taiji.data.tables.canonical`: from judged rows to the tables of `taiji.schema`.
+
+`judged_<n>` holds every row of raw table n with its `fault`, null if the row is kept.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from taiji.data.problems import MOST_KEPT
+from taiji.data.tables.expressions import literal
+
+_TS = "timestamp_ntz '1970-01-01 00:00:00' AS ts"
+_ONE = "cast(1 as double)"
+_NO_ROWS = {
+    "interactions": f"'' AS user_id, '' AS item_id, {_TS}, '' AS order_id, '' AS kind, "
+    f"{_ONE} AS quantity, {_ONE} AS price",
+    "exposures": f"'' AS user_id, '' AS item_id, {_TS}, '' AS placement, 0 AS click, "
+    "0 AS conversion",
+    "events": f"'' AS user_id, {_TS}, '' AS modality, '' AS value, {_ONE} AS weight",
+}
+COLUMNS = {
+    "items": "item_id, title, category_l1, category_l2, category_l3, brand",
+    "interactions": "user_id, item_id, ts, order_id, kind, quantity, price",
+    "exposures": "user_id, item_id, ts, placement, click, conversion",
+    "events": "user_id, ts, modality, value, weight",
+}
+
+
+def kept_sql(table: str, numbers: Sequence[int]) -> str:
+    """Return the good rows of all raw tables that feed a table."""
+    selects = [
+        f"SELECT {COLUMNS[table]} FROM judged_{number} WHERE fault IS NULL" for number in numbers
+    ]
+    return "\nUNION ALL\n".join(selects) or f"SELECT {_NO_ROWS[table]} WHERE 1 = 0"
+
+
+# Rows of one order have one time, its first. The price of merged rows is the mean over their
+# pieces, summed as decimals: a sum of floats depends on who adds first.
+INTERACTIONS = """
+WITH lines AS (
+    SELECT *, coalesce(order_id, cast(ts as string)) AS order_key FROM ({kept})
+),
+orders AS (
+    SELECT user_id, order_key, min(ts) AS order_ts FROM lines GROUP BY user_id, order_key
+),
+merged AS (
+    SELECT
+        user_id, order_key, item_id, kind,
+        count(*) AS num_rows,
+        sum(quantity) AS quantity,
+        sum(CASE WHEN price IS NOT NULL THEN quantity END) AS priced,
+        max(price) AS price,
+        cast(sum(cast(price * quantity as decimal(28, 6))) as double) AS paid
+    FROM lines
+    GROUP BY user_id, order_key, item_id, kind
+)
+SELECT
+    merged.user_id,
+    item_id,
+    order_ts AS ts,
+    merged.order_key AS order_id,
+    kind,
+    cast(quantity as int) AS quantity,
+    CASE WHEN num_rows = 1 THEN price ELSE paid / nullif(priced, 0) END AS price
+FROM merged
+JOIN orders ON orders.user_id = merged.user_id AND orders.order_key = merged.order_key
+ORDER BY user_id, ts, order_id, item_id, kind
+"""
+
+EXPOSURES = """
+SELECT user_id, item_id, ts, placement, cast(click as tinyint) AS click,
+    cast(conversion as tinyint) AS conversion
+FROM ({kept})
+WHERE {drawn}
+ORDER BY user_id, ts, item_id, placement
+"""
+
+EVENTS = """
+SELECT user_id, ts, modality, value, weight
+FROM ({kept})
+ORDER BY user_id, ts, modality, value
+"""
+
+USERS = """
+WITH acting AS (
+    {acting}
+),
+seen AS (SELECT DISTINCT user_id FROM acting)
+SELECT seen.user_id, {held_out} AS holdout, {fields} AS fields
+FROM seen
+{profiles}
+ORDER BY user_id
+"""
+
+
+def users_sql(numbers: Mapping[str, Sequence[int]], labels: Sequence[str], held_out: str) -> str:
+    """Return all users with their profiles: whoever has one, and whoever acts.
+
+    Args:
+        numbers: Raw tables, by the table that they feed.
+        labels: Names of the profile fields, in order.
+        held_out: Condition on `seen.user_id`.
+    """
+    acting = [
+        f"SELECT user_id FROM judged_{number} WHERE fault IS NULL"
+        for table, several in numbers.items()
+        if table != "items"
+        for number in several
+    ]
+    pairs = ", ".join(f"{literal(label)}, field_{n}" for n, label in enumerate(labels))
+    fields = f"map({pairs})" if labels else "map()"
+    profiles = ""
+    if numbers.get("users"):
+        known = f"SELECT * FROM judged_{numbers['users'][0]} WHERE fault IS NULL"
+        profiles = f"LEFT JOIN ({known}) AS profiles ON profiles.user_id = seen.user_id"
+    return USERS.format(
+        acting="\n    UNION ALL\n    ".join(acting),
+        held_out=held_out,
+        fields=f"cast({fields} as map<string, string>)",
+        profiles=profiles,
+    )
+
+
+def refused_sql(number: int, table: str, label: str) -> str:
+    """Return the first refused rows of each reason, in the columns of quarantine.parquet."""
+    return f"""
+SELECT {number} AS number, {literal(table)} AS `table`, {literal(label)} AS files, file,
+    row_no AS `row`, row_key AS key, fault AS reason, found AS value, place
+FROM (
+    SELECT *, row_number() OVER (
+        PARTITION BY fault ORDER BY file, row_no, row_key, found
+    ) AS place
+    FROM judged_{number}
+    WHERE fault IS NOT NULL
+)
+WHERE place <= {MOST_KEPT}"""

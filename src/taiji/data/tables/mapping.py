@@ -1,0 +1,232 @@
+"""From a described table to SQL: the columns of `taiji.schema`, and a fault for each bad row.
+
+Each function returns a `Mapped`: a SELECT that names a row's place (`source`, `file`, `row`),
+its canonical columns and, as `raw_...`, the words behind those that can be misread; and the
+rules by which a row is refused, in their order. `judged_sql` puts both together.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from taiji.config.mapping import (
+    EventsTable,
+    ExposuresTable,
+    InteractionsTable,
+    ItemsTable,
+    KindField,
+    NumberField,
+    RawTable,
+    TextField,
+    UsersTable,
+)
+from taiji.data.tables.expressions import Columns, literal
+from taiji.data.tables.rules import (
+    ITEM_RULES,
+    LABEL_RULES,
+    LEFT_OUT,
+    NUMBER_RULES,
+    ORPHAN,
+    PLACE,
+    Mapped,
+    Rule,
+    missing,
+    not_a_number,
+    time_rules,
+)
+from taiji.data.tables.text_files import FILE, ROW
+
+CATALOGUE = "prepared_items"
+_INTERACTION = ("user_id", "item_id", "ts", "order_id", "kind", "quantity", "price")
+
+
+@dataclass(frozen=True)
+class View:
+    """A raw table as the engine knows it.
+
+    Attributes:
+        relation: What stands after FROM.
+        number: Tells several tables of one kind apart.
+        columns: How to read its columns.
+    """
+
+    relation: str
+    number: int
+    columns: Columns
+
+
+def map_users(table: UsersTable, view: View) -> Mapped:
+    """Profiles: `user_id` and one column `field_<n>` for each profile field."""
+    fields = {f"field_{n}": text for n, text in enumerate(table.profile.values())}
+    columns = {
+        "user_id": view.columns.text(table.user_id),
+        **{name: view.columns.text(text) for name, text in fields.items()},
+    }
+    rules = (*_only(table), missing("user_id"))
+    return Mapped(_select(table, view, columns, "user_id"), rules, tuple(columns), ("user_id",))
+
+
+def map_items(table: ItemsTable, view: View) -> Mapped:
+    """The catalogue."""
+    levels = ["cast(NULL as string)"] * 3
+    if table.categories is not None:
+        levels = view.columns.levels(table.categories)
+    columns = {
+        "item_id": view.columns.text(table.item_id),
+        "title": view.columns.text(table.title),
+        **{f"category_l{n}": level for n, level in enumerate(levels, start=1)},
+        "brand": _optional(table.brand, view),
+    }
+    rules = (*_only(table), missing("item_id"), *ITEM_RULES)
+    return Mapped(_select(table, view, columns, "item_id"), rules, tuple(columns), ("item_id",))
+
+
+def map_interactions(table: InteractionsTable, view: View, limit: datetime) -> Mapped:
+    """What users did; `event_id` is null where the source has none."""
+    words = view.columns
+    quantity = "cast(1 as double)" if table.quantity is None else words.number(table.quantity)
+    price = "cast(NULL as double)" if table.price is None else words.number(table.price)
+    raw_price = _raw(table.price, view)
+    if table.price is not None and table.price.zero_is_missing:
+        raw_price = f"CASE WHEN {price} = 0 THEN NULL ELSE {raw_price} END"
+        price = f"nullif({price}, cast(0 as double))"
+    if table.price is not None and table.price.per == "line":
+        price = f"{price} / nullif({quantity}, cast(0 as double))"
+    columns = {
+        "user_id": words.text(table.user_id),
+        "item_id": words.text(table.item_id),
+        "ts": words.moment(table.ts),
+        "order_id": _optional(table.order_id, view),
+        "kind": _kind(table.kind, view),
+        "quantity": quantity,
+        "price": price,
+        "event_id": _optional(table.event_id, view),
+        "raw_ts": words.word(table.ts.column),
+        "has_zone": words.has_zone(table.ts),
+        "raw_kind": words.word(table.kind.column) if table.kind.column else "''",
+        "raw_quantity": "'1'" if table.quantity is None else _raw(table.quantity, view),
+        "raw_price": raw_price,
+    }
+    rules = (
+        *_only(table),
+        missing("user_id"),
+        missing("item_id"),
+        *time_rules(limit),
+        missing("kind", "raw_kind IS NULL"),
+        Rule("E107 kind not mapped", "kind", "kind IS NULL", "raw_kind", "name the word in values"),
+        ORPHAN,
+        *NUMBER_RULES,
+    )
+    if table.event_id is None:
+        return Mapped(_with_items(_select(table, view, columns, "user_id")), rules, _INTERACTION)
+    rules = (*rules, missing("event_id"))
+    select = _with_items(_select(table, view, columns, "user_id"))
+    return Mapped(select, rules, (*_INTERACTION, "event_id"), ("event_id",))
+
+
+def map_exposures(table: ExposuresTable, view: View, limit: datetime) -> Mapped:
+    """What was shown, with its labels."""
+    words = view.columns
+    columns = {
+        "user_id": words.text(table.user_id),
+        "item_id": words.text(table.item_id),
+        "ts": words.moment(table.ts),
+        "placement": f"coalesce({_optional(table.placement, view)}, '')",
+        "raw_click": words.text(table.click),
+        "raw_conversion": _optional(table.conversion, view),
+        "raw_ts": words.word(table.ts.column),
+        "has_zone": words.has_zone(table.ts),
+    }
+    labels = {name: _flag(columns[f"raw_{name}"]) for name in ("click", "conversion")}
+    rules = (
+        *_only(table),
+        missing("user_id"),
+        missing("item_id"),
+        *time_rules(limit),
+        missing("click", "raw_click IS NULL"),
+        *LABEL_RULES,
+        ORPHAN,
+    )
+    key = ("user_id", "item_id", "ts", "placement")
+    select = _with_items(_select(table, view, columns | labels, "user_id"))
+    return Mapped(select, rules, (*key, "click", "conversion"), key)
+
+
+def map_events(table: EventsTable, view: View, limit: datetime) -> Mapped:
+    """Any other behaviour."""
+    words = view.columns
+    weight = "cast(NULL as double)" if table.weight is None else words.number(table.weight)
+    columns = {
+        "user_id": words.text(table.user_id),
+        "ts": words.moment(table.ts),
+        "modality": literal(table.modality),
+        "value": words.text(table.value),
+        "weight": weight,
+        "raw_ts": words.word(table.ts.column),
+        "has_zone": words.has_zone(table.ts),
+        "raw_weight": _raw(table.weight, view),
+    }
+    rules = (
+        *_only(table),
+        missing("user_id"),
+        *time_rules(limit),
+        missing("value", "value IS NULL"),
+        not_a_number("weight"),
+    )
+    key = ("user_id", "ts", "modality", "value")
+    return Mapped(_select(table, view, columns, "user_id"), rules, (*key, "weight"), key)
+
+
+def _select(table: RawTable, view: View, columns: dict[str, str], key: str) -> str:
+    numbered = FILE in view.columns.kinds
+    file, row = (FILE, ROW) if numbered else ("cast(NULL as string)", "cast(NULL as bigint)")
+    wanted = [
+        f"{view.columns.word(column)} IN ({', '.join(map(literal, words))})"
+        for column, words in table.only.items()
+    ]
+    everything = {
+        **dict(zip(PLACE, (str(view.number), file, row, columns[key]), strict=True)),
+        **columns,
+        "wanted": f"coalesce({' AND '.join(wanted) or 'true'}, false)",
+    }
+    body = ",\n    ".join(f"{sql} AS {name}" for name, sql in everything.items())
+    return f"SELECT\n    {body}\nFROM {view.relation}"
+
+
+def _with_items(select: str) -> str:
+    """Say of each row whether the catalogue has its item."""
+    return f"""
+SELECT mapped.*, known_item_id
+FROM (
+{select}
+) AS mapped
+LEFT JOIN (SELECT item_id AS known_item_id FROM {CATALOGUE}) AS known ON item_id = known_item_id"""
+
+
+def _optional(field: TextField | None, view: View) -> str:
+    return "cast(NULL as string)" if field is None else view.columns.text(field)
+
+
+def _raw(field: NumberField | None, view: View) -> str:
+    return "cast(NULL as string)" if field is None else view.columns.word(field.column)
+
+
+def _kind(field: KindField, view: View) -> str:
+    if field.constant is not None:
+        return literal(field.constant)
+    whens = " ".join(
+        f"WHEN {literal(word)} THEN {literal(kind)}" for word, kind in (field.values or {}).items()
+    )
+    return f"CASE {view.columns.word(field.column or '')} {whens} END"
+
+
+def _flag(word: str) -> str:
+    return (
+        f"CASE WHEN lower({word}) IN ('1', '1.0', 'true') THEN 1 "
+        f"WHEN lower({word}) IN ('0', '0.0', 'false') THEN 0 END"
+    )
+
+
+def _only(table: RawTable) -> tuple[Rule, ...]:
+    if not table.only:
+        return ()
+    return (Rule(LEFT_OUT, "only", "NOT wanted", "row_key", "nothing: the recipe asks for it"),)

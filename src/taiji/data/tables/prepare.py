@@ -1,0 +1,66 @@
+"""A source becomes the canonical tables, written and ready to be asked."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from taiji import schema
+from taiji.config import DataSection
+from taiji.data.engine.protocol import Engine
+from taiji.data.item_text import short_name
+from taiji.data.problems import Counts
+from taiji.data.tables.canonical import prepare
+from taiji.store.files import read_parquet, write_parquet
+
+TABLES = ("users", "items", "interactions", "events", "exposures")
+
+_NAMES = ("title", "category_l1", "category_l2", "category_l3", "brand")
+
+
+def prepare_tables(
+    engine: Engine, section: DataSection, seed: int, folder: Path
+) -> tuple[Mapping[str, Counts], int]:
+    """Write the tables of a source and name them in the engine.
+
+    Long names of items are cut here, once, so that every later stage reads the same.
+
+    Returns:
+        Table -> reason -> rows that were read, and how many names were cut.
+
+    Raises:
+        DataError: The source is unusable.
+    """
+    counts = prepare(engine, section, seed, folder)
+    path = folder / "items.parquet"
+    items, num_cut = cut_names(read_parquet(path, schema.ITEMS), section.text.max_title_characters)
+    if num_cut:
+        write_parquet(items, path, schema.ITEMS)
+    for name in TABLES:
+        engine.read(name, [folder / f"{name}.parquet"])
+    return counts, num_cut
+
+
+def cut_names(items: pa.Table, max_characters: int) -> tuple[pa.Table, int]:
+    """Cut long titles and category and brand names of an items table between graphemes.
+
+    Done once, before the table is written, so that every later stage reads the same names.
+
+    Returns:
+        The table, and how many names were cut.
+    """
+    num_cut = 0
+    for name in _NAMES:
+        column = items[name]
+        is_long = pc.fill_null(pc.greater(pc.utf8_length(column), max_characters), False)
+        num_long = pc.sum(is_long).as_py() or 0
+        if num_long:
+            short = [
+                short_name(text, max_characters) if long else text
+                for text, long in zip(column.to_pylist(), is_long.to_pylist(), strict=True)
+            ]
+            place = items.schema.get_field_index(name)
+            items = items.set_column(place, items.field(place), pa.array(short, column.type))
+            num_cut += num_long
+    return items, num_cut

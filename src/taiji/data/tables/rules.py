@@ -1,0 +1,223 @@
+"""Why a row is refused: the rules of every table, and the SQL that judges rows by them.
+
+The codes are listed in `docs/data.md`. The first rule that holds names the fault of a row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from taiji.data.tables.expressions import literal
+
+LONGEST_TITLE = 4096
+LONGEST_FOUND = 200
+LEFT_OUT = "left out by only"
+PLACE = ("source", "file", "row_no", "row_key")
+"""Where a row stood: number of its table, file, row in the file, and its key."""
+
+SAME_ROW = ", same row"
+_EARLIEST = "timestamp_ntz '1990-01-01 00:00:00'"
+_MOST = 2_147_483_647
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Why a row is refused.
+
+    Attributes:
+        fault: Code and reason, as counted.
+        field: The field of the recipe that is to blame.
+        when: SQL condition over the columns of the SELECT.
+        value: SQL for what stood there.
+        mend: What to do about it.
+    """
+
+    fault: str
+    field: str
+    when: str
+    value: str
+    mend: str
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A SELECT and its rules.
+
+    Attributes:
+        outputs: The canonical columns.
+        key: Those of them that no two rows may share; empty if rows have no key.
+    """
+
+    select: str
+    rules: tuple[Rule, ...]
+    outputs: tuple[str, ...]
+    key: tuple[str, ...] = ()
+
+
+def copies(key: Sequence[str]) -> tuple[str, str]:
+    """The faults of rows that share a key: the same again, and something else."""
+    name = ", ".join(key)
+    return f"E105 repeated {name}{SAME_ROW}", f"E105 repeated {name}, different row"
+
+
+def judged_sql(mapped: Mapped) -> str:
+    """Return a SELECT of all rows: `PLACE`, `outputs`, `fault` and `found`, null if kept."""
+    whens = "\n        ".join(f"WHEN {r.when} THEN {literal(r.fault)}" for r in mapped.rules)
+    values = "\n        ".join(
+        f"WHEN {rule.when} THEN substr(cast({rule.value} as string), 1, {LONGEST_FOUND})"
+        for rule in mapped.rules
+    )
+    columns = ", ".join((*PLACE, *mapped.outputs))
+    judged = f"""
+SELECT {columns},
+    CASE
+        {whens}
+    END AS fault,
+    CASE
+        {values}
+    END AS found
+FROM (
+{mapped.select}
+)"""
+    return _without_repeats(judged, mapped, columns) if mapped.key else judged
+
+
+def _without_repeats(judged: str, mapped: Mapped, columns: str) -> str:
+    """Of the good rows with one key the first stays; without row numbers, the least."""
+    parts = ", ' | ', ".join(f"coalesce(cast({c} as string), '')" for c in mapped.outputs)
+    same, other = copies(mapped.key)
+    key = ", ".join(mapped.key)
+    window = f"(PARTITION BY {key}, fault IS NULL ORDER BY source, file, row_no, content)"
+    return f"""
+WITH judged AS ({judged}),
+described AS (SELECT *, concat({parts}) AS content FROM judged),
+ranked AS (
+    SELECT *, row_number() OVER {window} AS place, first_value(content) OVER {window} AS kept
+    FROM described
+)
+SELECT {columns},
+    CASE WHEN fault IS NOT NULL OR place = 1 THEN fault
+        WHEN content = kept THEN {literal(same)} ELSE {literal(other)} END AS fault,
+    CASE WHEN fault IS NOT NULL THEN found WHEN place > 1 THEN row_key END AS found
+FROM ranked"""
+
+
+def missing(field: str, when: str = "") -> Rule:
+    """A field that must not be empty is."""
+    mend = "fill the column, or map another one"
+    return Rule(f"E103 no {field}", field, when or f"{field} IS NULL", "row_key", mend)
+
+
+def time_rules(limit: datetime) -> tuple[Rule, ...]:
+    """A moment cannot be read, is not fixed, or is before 1990 or at or after `limit`."""
+    latest = f"timestamp_ntz '{limit:%Y-%m-%d %H:%M:%S}'"
+    return (
+        missing("ts", "raw_ts IS NULL"),
+        Rule(
+            "E102 time cannot be read",
+            "ts",
+            "ts IS NULL",
+            "raw_ts",
+            "set ts.format: iso, s, ms, us or a pattern such as %d/%m/%Y %H:%M",
+        ),
+        Rule(
+            "E109 time without a zone",
+            "ts",
+            "NOT has_zone",
+            "raw_ts",
+            "set ts.timezone to where the clock stood, such as Europe/Berlin or UTC",
+        ),
+        Rule(
+            f"E109 time outside 1990-01-01 to {limit:%Y-%m-%d}",
+            "ts",
+            f"ts < {_EARLIEST} OR ts >= {latest}",
+            "raw_ts",
+            "check ts.format (s, ms or us?), correct the rows, or set observed_until",
+        ),
+    )
+
+
+ORPHAN = Rule(
+    "E106 item not in the catalogue",
+    "item_id",
+    "known_item_id IS NULL",
+    "item_id",
+    "add the item to items, or map the column that holds the same ids",
+)
+
+
+def not_a_number(field: str) -> Rule:
+    """There is something, and it is no number."""
+    return Rule(
+        f"E102 {field} is not a number",
+        field,
+        f"{field} IS NULL AND raw_{field} IS NOT NULL",
+        f"raw_{field}",
+        f"set {field}.decimal or {field}.strip, or name the word in missing",
+    )
+
+
+NUMBER_RULES = (
+    missing("quantity", "raw_quantity IS NULL"),
+    not_a_number("quantity"),
+    Rule(
+        "E111 quantity is no positive whole number",
+        "quantity",
+        f"quantity <= 0 OR quantity > {_MOST} OR quantity <> floor(quantity)",
+        "raw_quantity",
+        "returns are no purchases: leave them out; of goods by weight do not map the quantity",
+    ),
+    not_a_number("price"),
+    Rule(
+        "E111 price is not positive",
+        "price",
+        "price <= 0",
+        "raw_price",
+        "leave refunds out; if 0 means unknown set price.zero_is_missing: true",
+    ),
+)
+
+
+ITEM_RULES = (
+    Rule(
+        "E104 blank title",
+        "title",
+        "title IS NULL OR NOT title RLIKE '\\\\S'",
+        "row_key",
+        "give the item a title, or build one from other columns with a template",
+    ),
+    Rule(
+        f"E104 title over {LONGEST_TITLE} characters",
+        "title",
+        f"length(title) > {LONGEST_TITLE}",
+        "title",
+        "map the column that holds the name, not the description",
+    ),
+    Rule(
+        "E110 a category level is missing above another",
+        "categories",
+        "(category_l1 IS NULL AND coalesce(category_l2, category_l3) IS NOT NULL)"
+        " OR (category_l2 IS NULL AND category_l3 IS NOT NULL)",
+        "concat_ws(' > ', coalesce(category_l1, '?'), coalesce(category_l2, '?'), category_l3)",
+        "fill the upper level, or take fewer levels",
+    ),
+)
+
+_LABEL_MEND = "write 0 or 1; leave an unknown conversion empty"
+LABEL_RULES = (
+    Rule("E112 click is not 0 or 1", "click", "click IS NULL", "raw_click", _LABEL_MEND),
+    Rule(
+        "E112 conversion is not 0, 1 or empty",
+        "conversion",
+        "conversion IS NULL AND raw_conversion IS NOT NULL",
+        "raw_conversion",
+        _LABEL_MEND,
+    ),
+    Rule(
+        "E113 conversion without a click",
+        "conversion",
+        "conversion = 1 AND click = 0",
+        "row_key",
+        "conversions follow clicks: set click to 1, or attribute the conversion elsewhere",
+    ),
+)

@@ -1,1 +1,0 @@
-"""A simulated A/B test: requests, an advertising market, a model of users, and statistics."""

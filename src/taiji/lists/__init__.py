@@ -1,0 +1,1 @@
+"""A recommender of title lists: priors from the log, fusion, likelihood, answers out of them."""

@@ -1,0 +1,222 @@
+"""Answers that know the catalogue: what a model wrote, its likelihoods and the log, put together.
+
+For each example the ways of ordering the catalogue's titles are:
+
+- `nearest`: by cosine to the free answer, as in the paper's hit rate;
+- `reranked`: a few candidates by the model's likelihood of their titles, the others behind them;
+- `fused`: a conditional logit of the log's priors, the cosine and the likelihoods;
+- `prior_only`: the same logit without anything from a language model.
+
+On the track of novel titles all four strike out what the user has bought; the paper's hit rate
+does not. Weights are fitted on examples whose cut-offs lie before those that judge.
+
+Shape suffixes: E examples, C titles, D dimensions, F features.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from taiji.lists.fusion import Choice, Fusion, fit_fusion, softmax
+from taiji.lists.priors import Moment, TitlePriors
+from taiji.lists.title_lists import TitleList, Titles, interleave
+from taiji.schema import TRACKS
+
+Array = NDArray[np.float64]
+Features = NDArray[np.float32]
+
+PRIOR_FEATURES = ("popularity", "own", "recency", "related", "own level 2", "own level 3")
+MODEL_FEATURES = ("cosine", "candidate", "likelihood", "likelihood for anybody")
+WAYS = ("nearest", "reranked", "fused")
+PRIOR_ONLY = "prior_only"
+
+_FLOOR = 1e-6  # of a share, so that its logarithm exists
+_TEMPERATURE = 0.02  # of cosines taken for belief, as in grounding
+_MONTH = 30 * 24 * 3600 * 1e6  # microseconds
+
+ListsOf = Callable[[int, Moment, str], Mapping[str, TitleList]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Examples, and a log that may be asked about their moments."""
+
+    examples: pa.Table
+    priors: TitlePriors
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a model says of some candidates of one example.
+
+    Attributes:
+        places: The candidates, as rows of the catalogue.
+        likelihood: log P of each behind prompt and chain.
+        anybody: log P of each for a shopper of whom nothing is known.
+    """
+
+    places: NDArray[np.int64]
+    likelihood: Array
+    anybody: Array
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a model says of examples, in their order."""
+
+    cosine_EC: NDArray[np.float32]
+    opinions: Sequence[Opinion]
+
+
+def choose_candidates(
+    moment: Moment, cosine_C: NDArray[np.float32], size: int
+) -> NDArray[np.int64]:
+    """The titles that a likelihood is worth computing for, the same for both tracks.
+
+    Dealt out by turns from the nearest to the answer, what is bought together with the user's
+    items, what everybody buys, and the user's own.
+    """
+    lists = moment.lists()
+    names = ("item_to_item_new", "popular_new", "own_frequent")
+    orders = [_order(cosine_C.astype(np.float64))]
+    orders += [_order(lists[name].score_C) for name in names]
+    return interleave([order[:size] for order in orders], size)
+
+
+def fit_fusions(
+    asked: Asked, told: Told | None, titles: Titles, items: pa.Table
+) -> dict[str, Fusion]:
+    """One fusion for each track; a track without any usable example has none.
+
+    Args:
+        asked: Examples that come before those to be judged.
+        told: What the model says of them; None for the priors alone.
+        titles: The catalogue.
+        items: Gives the titles of targets.
+    """
+    places = titles.places(items)
+    names = PRIOR_FEATURES if told is None else (*PRIOR_FEATURES, *MODEL_FEATURES)
+    choices: dict[str, list[Choice]] = {track: [] for track in TRACKS}
+    rows = asked.examples.select(list(TRACKS.values())).to_pylist()
+    for row, moment in asked.priors.moments(asked.examples):
+        features_CF = _features(titles, moment, told, row)
+        for track, column in TRACKS.items():
+            chosen = places.get(rows[row][column])
+            open_C = _open(moment, track)
+            if chosen is not None and open_C[chosen]:
+                choices[track].append(Choice(features_CF, open_C, chosen))
+    return {track: fit_fusion(found, names) for track, found in choices.items() if found}
+
+
+def model_lists(titles: Titles, told: Told, fusions: Mapping[str, Fusion]) -> ListsOf:
+    """The lists of `WAYS`; `fused` is missing on a track that has no fusion."""
+
+    def lists_of(row: int, moment: Moment, track: str) -> dict[str, TitleList]:
+        open_C = _open(moment, track)
+        cosine_C = told.cosine_EC[row].astype(np.float64)
+        lists = {"nearest": TitleList(cosine_C, softmax(cosine_C / _TEMPERATURE, open_C))}
+        lists["reranked"] = _reranked(told.opinions[row], cosine_C, open_C)
+        if track in fusions:
+            lists["fused"] = _weighed(fusions[track], _features(titles, moment, told, row), open_C)
+        return {name: listed.without(~open_C) for name, listed in lists.items()}
+
+    return lists_of
+
+
+def prior_lists(titles: Titles, fusions: Mapping[str, Fusion]) -> ListsOf:
+    """What the log alone gives: `priors.LISTS`, and `prior_only` where there is a fusion."""
+
+    def lists_of(row: int, moment: Moment, track: str) -> dict[str, TitleList]:
+        lists = moment.lists()
+        if track in fusions:
+            lists[PRIOR_ONLY] = _weighed(
+                fusions[track], _features(titles, moment, None, row), _open(moment, track)
+            )
+        return lists
+
+    return lists_of
+
+
+def judge_lists(
+    lists_of: ListsOf, asked: Asked, titles: Titles, items: pa.Table
+) -> list[dict[str, Any]]:
+    """One row for each track, list and example that has the track's truth, in this order."""
+    truths = {row["item_id"]: row for row in items.to_pylist()}
+    examples = asked.examples.to_pylist()
+    found: list[tuple[tuple[str, str, int], dict[str, Any]]] = []
+    for row, moment in asked.priors.moments(asked.examples):
+        example = examples[row]
+        for track, column in TRACKS.items():
+            if example[column] is None:
+                continue
+            truth = truths[example[column]]
+            for name, listed in lists_of(row, moment, track).items():
+                figures = {
+                    "track": track,
+                    "list": name,
+                    "example_id": example["example_id"],
+                    "user_id": example["user_id"],
+                    "target_item_id": truth["item_id"],
+                    "true_l1": truth["category_l1"],
+                    **titles.judge(listed, truth),
+                }
+                found.append(((track, name, row), figures))
+    return [figures for _, figures in sorted(found, key=lambda pair: pair[0])]
+
+
+def _features(titles: Titles, moment: Moment, told: Told | None, row: int) -> Features:
+    """C x F, in the order of `PRIOR_FEATURES` and, of a model, `MODEL_FEATURES`."""
+    recency_C = np.where(moment.bought_C, np.exp((moment.latest_C - moment.cutoff) / _MONTH), 0.0)
+    columns = [_log_share(moment.popularity_C), np.log1p(moment.own_C), recency_C]
+    columns.append(_log_share(moment.related_C))
+    columns += [np.log1p(titles.shelf_mass(level, moment.own_C)) for level in (2, 3)]
+    if told is not None:
+        opinion = told.opinions[row]
+        columns.append(told.cosine_EC[row].astype(np.float64))
+        for values in (1.0, _centred(opinion.likelihood), _centred(opinion.anybody)):
+            column_C = np.zeros(moment.own_C.size)
+            column_C[opinion.places] = values
+            columns.append(column_C)
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _weighed(fusion: Fusion, features_CF: Features, open_C: NDArray[np.bool_]) -> TitleList:
+    logits_C = fusion.logits(features_CF)
+    return TitleList(np.where(open_C, logits_C, -np.inf), softmax(logits_C, open_C))
+
+
+def _reranked(opinion: Opinion, cosine_C: Array, open_C: NDArray[np.bool_]) -> TitleList:
+    """Candidates in front, by likelihood; a cosine is at most 1, so all others stand behind."""
+    likelihood_C = np.full(cosine_C.size, -np.inf)
+    likelihood_C[opinion.places] = opinion.likelihood
+    asked_C = open_C & np.isfinite(likelihood_C)
+    belief_C = softmax(np.where(asked_C, likelihood_C, 0.0), asked_C)
+    _, order_C = np.unique(likelihood_C, return_inverse=True)  # equals stay equal
+    return TitleList(np.where(asked_C, 2.0 + order_C, cosine_C), belief_C)
+
+
+def _open(moment: Moment, track: str) -> NDArray[np.bool_]:
+    """Titles that a track's truth can be."""
+    bought_C = moment.bought_C
+    return ~bought_C if track == "novel" else np.ones(bought_C.size, dtype=bool)
+
+
+def _order(score_C: Array) -> NDArray[np.int64]:
+    """Titles that stand on a list, best first, the earlier row of equals first."""
+    order = np.argsort(-score_C, kind="stable")
+    return order[np.isfinite(score_C[order])]
+
+
+def _log_share(count_C: Array) -> Array:
+    total = count_C.sum()
+    shares_C: Array = np.log(count_C / total + _FLOOR) if total > 0 else np.zeros(count_C.size)
+    return shares_C
+
+
+def _centred(values: Array) -> Array:
+    centred: Array = values - values.mean() if values.size else values
+    return centred

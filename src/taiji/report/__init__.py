@@ -1,0 +1,1 @@
+"""The report: one offline page, its cards, charts and tables."""

@@ -1,0 +1,173 @@
+"""Everything that a run holds of one user, for `taiji show user`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from transformers import AutoTokenizer
+
+from taiji import schema
+from taiji.config.loading import load_recipe
+from taiji.errors import ConfigError, DataError, MissingArtifactError, TaijiError
+from taiji.language.models import resolve_model
+from taiji.language.prompt import ChatScaffold
+from taiji.reasoning.prompts import prompt_fitter
+from taiji.report.pseudonym import PREFIX, load_pseudonyms
+from taiji.safe_text import printable
+from taiji.store.files import read_parquet
+
+Row = Mapping[str, Any]
+
+
+def print_user(user_id: str, run: Path, console: Console) -> None:
+    """Print prompt, chains with PPL, answers, rewards and neighbour of one user.
+
+    Args:
+        user_id: The id as the log has it, or the user's pseudonym in the run's report.
+        run: The run's folder.
+        console: Where to print.
+
+    Raises:
+        DataError: The run has no example of this user.
+        MissingArtifactError: The run has not even constructed its examples.
+    """
+    examples = read_parquet(run / "construct" / "examples.parquet", schema.EXAMPLES)
+    known = sorted(set(examples["user_id"].to_pylist()))
+    if user_id not in known:
+        user_id = _behind(user_id, known, run)
+    mine = examples.filter(pc.equal(examples["user_id"], user_id)).to_pylist()
+    if not mine:
+        some = ", ".join(known[:8])
+        raise DataError(f"{run}: no example of user {user_id}: some that have one: {some}")
+    titles = _titles(run)
+    fit = _fit(run)
+    for example in mine:
+        _print_example(example, titles, fit(example), console)
+        key = example["example_id"]
+        _print_chains(_rows(run / "refine" / "scored.parquet", schema.SCORED, key), console)
+        _print_rollouts(_rows(run / "align" / "rollouts.parquet", schema.ROLLOUTS, key), console)
+        _print_texts(_rows(run / "infer" / "texts.parquet", schema.TEXTS, key), console)
+        features = _rows(run / "features" / "features.parquet", schema.USER_FEATURES, key)
+        _print_features(features, titles, console)
+
+
+def _behind(name: str, user_ids: Sequence[str], run: Path) -> str:
+    """The user behind a pseudonym; the name itself if it is none that this key gave."""
+    path = run / "recipe.resolved.yaml"
+    if not name.startswith(PREFIX) or not path.is_file():
+        return name
+    pseudonyms = load_pseudonyms(load_recipe(path).recipe.report.pseudonym_key_env)
+    return next((user_id for user_id in user_ids if pseudonyms.of(user_id) == name), name)
+
+
+def _fit(run: Path) -> Callable[[Row], str]:
+    """Says how much of a history the student's prompt shows, by the run's recipe and tokenizer.
+
+    Where either is missing it says that this is not known; the rest of the card needs neither.
+    """
+    try:
+        recipe = load_recipe(run / "recipe.resolved.yaml").recipe
+        tuned = run / "sft" / "model"
+        folder = tuned if tuned.is_dir() else resolve_model(recipe.student.model)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        fitter = prompt_fitter(recipe, ChatScaffold(tokenizer))
+    except (TaijiError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        return lambda _: f"How many of these lines the prompt shows is not known: {reason}"
+
+    def say(example: Row) -> str:
+        try:
+            num_lines, dropped = len(example["history"]), fitter.fit(example)[1]
+        except ConfigError as error:
+            return str(error)
+        budget = f"{fitter.max_prompt_tokens} tokens (student.max_prompt_tokens)"
+        if not dropped:
+            return f"The prompt shows all of this history, within {budget}"
+        return (
+            f"The prompt shows the newest {num_lines - dropped} of {num_lines} lines; "
+            f"the oldest {dropped} do not fit into {budget}"
+        )
+
+    return say
+
+
+def _print_example(example: Row, titles: Mapping[str, str], fit: str, console: Console) -> None:
+    lines = [example["profile"], ""]
+    lines += [f"{i}. {item['text']}" for i, item in enumerate(example["history"], start=1)]
+    lines += ["", fit]
+    target = example["target_item_id"]
+    if target is not None:
+        lines += ["", f"Really bought next: {titles.get(target, target)}"]
+    title = f"user {example['user_id']} · {example['split']} · before {example['cutoff']:%Y-%m-%d}"
+    console.print(Panel(_plain("\n".join(lines)), title=_plain(title), title_align="left"))
+
+
+def _print_chains(rows: list[Row], console: Console) -> None:
+    if not rows:
+        return
+    table = Table("chain", "PPL", "", "reasoning", title="Candidates (RUPR)", title_justify="left")
+    for row in rows:
+        perplexity = "–" if row["perplexity"] is None else f"{row['perplexity']:.2f}"
+        verdict = "[green]kept[/]" if row["kept"] else f"[red]{_plain(row['reason'])}[/]"
+        table.add_row(str(row["candidate"]), perplexity, verdict, _plain(row["cot"]))
+    console.print(table)
+
+
+def _print_rollouts(rows: list[Row], console: Console) -> None:
+    if not rows:
+        return
+    table = Table(
+        "step", "semantic", "preference", "grounded by", "answer", title="Rollouts (POPO)"
+    )
+    for row in rows:
+        rewards = (f"{row['semantic']:.3f}", f"{row['preference']:.3f}")
+        table.add_row(str(row["step"]), *rewards, row["rung"], _plain(row["answer"]))
+    console.print(table)
+
+
+def _print_texts(rows: list[Row], console: Console) -> None:
+    if not rows:
+        return
+    table = Table("model", "status", "reasoning", "answer", title="What the models wrote")
+    for row in rows:
+        table.add_row(row["model"], row["status"], _plain(row["cot"]), _plain(row["answer"]))
+    console.print(table)
+
+
+def _print_features(rows: list[Row], titles: Mapping[str, str], console: Console) -> None:
+    for row in rows:
+        borrowed = [titles.get(item, item) for item in row["neighbour_item_ids"][:5]]
+        lines = [
+            f"codes      {' '.join(map(str, row['codes']))}",
+            f"neighbour  user {row['neighbour_user_id']}, cosine {row['similarity']:.3f}",
+            f"borrowed   {len(row['neighbour_item_ids'])} interactions: {'; '.join(borrowed)} ...",
+        ]
+        panel = Panel(_plain("\n".join(lines)), title="Ranking features", title_align="left")
+        console.print(panel)
+
+
+def _plain(text: str) -> str:
+    """Words of strangers and of models: no terminal control, no markup."""
+    return escape(printable(text))
+
+
+def _titles(run: Path) -> dict[str, str]:
+    items = read_parquet(run / "construct" / "items.parquet", schema.ITEMS)
+    pairs = zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True)
+    return dict(pairs)
+
+
+def _rows(path: Path, columns: pa.Schema, example_id: str) -> list[Row]:
+    """The rows of one example; none where the stage has not run yet."""
+    try:
+        table = read_parquet(path, columns)
+    except MissingArtifactError:
+        return []
+    rows: list[Row] = table.filter(pc.equal(table["example_id"], example_id)).to_pylist()
+    return rows

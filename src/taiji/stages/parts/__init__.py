@@ -1,0 +1,1 @@
+"""What several stages share; only stages and their parts read and write the run directory."""

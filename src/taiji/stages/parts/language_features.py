@@ -1,0 +1,115 @@
+"""The language features that each variant of the comparison is given, for both of its windows."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from taiji.data.calendar import RANK_SPLITS, Calendar
+from taiji.errors import ConfigError, DataError
+from taiji.ranking.as_of import AsOf
+from taiji.ranking.comparison import Variant, random_others, swapped, with_sequences
+from taiji.ranking.inputs import LanguageFeatures
+from taiji.schema import USER_FEATURES
+from taiji.stages.parts.context import StageContext
+from taiji.store.files import read_json, read_parquet
+
+Both = dict[str, LanguageFeatures]
+"""By split: what was known before the training window, and before the test window."""
+
+
+class FeatureSource:
+    """Reads the features of each text once, and spoils them where a control wants it.
+
+    Args:
+        ctx: Of the stage `rank`.
+        asof: For the catalogue, and for the sequences of random users.
+        calendar: For the moments before which those sequences lie.
+
+    Raises:
+        ConfigError: A text of `rank.texts` has no features.
+    """
+
+    def __init__(self, ctx: StageContext, asof: AsOf, calendar: Calendar) -> None:
+        self._asof = asof
+        self._calendar = calendar
+        self._seed = ctx.recipe.seed
+        with_vectors = "vectors" in ctx.recipe.rank.arms
+        self._by_text: dict[str, Both] = {
+            text: _read(_folder(ctx, text), asof, with_vectors=with_vectors)
+            for text in ctx.recipe.rank.texts
+        }
+
+    def covered(self, user_ids: NDArray[np.object_]) -> NDArray[np.bool_]:
+        """Which users have features of the policy's text in the test window."""
+        return self._by_text["policy"]["rank_test"].rows(user_ids) >= 0
+
+    def of(self, variant: Variant) -> tuple[LanguageFeatures, LanguageFeatures]:
+        """Features for the training window and for the test window."""
+        both = self._by_text[variant.text]
+        match variant.control:
+            case "shuffled":
+                both = {split: swapped(one, self._salt(split)) for split, one in both.items()}
+            case "swapped":
+                both = {split: swapped(one, self._salt("both")) for split, one in both.items()}
+            case "random_neighbour":
+                both = {split: self._random_neighbour(split, one) for split, one in both.items()}
+            case "reseeded" | None:
+                pass
+        seen, later = (both[split].for_arm(variant.arm) for split in RANK_SPLITS)
+        return seen, later
+
+    def _salt(self, split: str) -> str:
+        return f"{self._seed}|{split}"
+
+    def _random_neighbour(self, split: str, language: LanguageFeatures) -> LanguageFeatures:
+        """What a random other user had bought by then, in the place of the nearest one's."""
+        rows = random_others(language.user_ids, self._salt(split))
+        others = [language.user_ids[row] for row in rows]
+        cutoff = self._calendar.start(RANK_SPLITS[split])
+        length = language.neighbour_items.shape[1]
+        sequences = self._asof.last_items(others, [cutoff] * len(others), length)
+        return with_sequences(language, sequences, self._asof.item_ids)
+
+
+def _folder(ctx: StageContext, text: str) -> Path:
+    root = ctx.inputs["features"]
+    folder = root if text == "policy" else root / text
+    if not (folder / "features.parquet").is_file():
+        raise ConfigError(
+            f"rank.texts: {text}: {folder} holds no features: name it in features.texts too"
+        )
+    return folder
+
+
+def _read(folder: Path, asof: AsOf, *, with_vectors: bool) -> Both:
+    """Features of both splits, of one width."""
+    table = read_parquet(folder / "features.parquet", USER_FEATURES)
+    bits = int(read_json(folder / "codebook.json")["bits"])
+    longest = pc.max(pc.list_value_length(table["neighbour_item_ids"])).as_py()
+    vectors = _vectors(folder, table.num_rows) if with_vectors else None
+    both: Both = {}
+    for split in RANK_SPLITS:
+        rows: Any = pc.equal(table["split"], split)
+        both[split] = LanguageFeatures.from_table(
+            table.filter(rows),
+            asof.item_ids,
+            num_codes=1 << bits,
+            neighbour_items=int(longest or 0),
+            vectors=None if vectors is None else vectors[np.asarray(rows)],
+        )
+    return both
+
+
+def _vectors(folder: Path, num_rows: int) -> NDArray[np.float32]:
+    """One row for each row of features.parquet."""
+    path = folder / "embeddings.npy"
+    try:
+        vectors: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}): rerun features") from error
+    if len(vectors) != num_rows:
+        raise DataError(f"{path}: {len(vectors)} rows for {num_rows} users: rerun features")
+    return vectors

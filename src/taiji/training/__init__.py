@@ -1,0 +1,1 @@
+"""What SFT and POPO share: checkpoints, trainer arguments, the model card."""

@@ -1,0 +1,108 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taiji.language.completions import Completion, parse_completion, render_completion, split_answer
+from taiji.safe_text import defang
+
+MALFORMED = Completion("", "", "malformed")
+EMPTY = Completion("", "", "empty")
+TAGS = ["<think>", "</think>", "<answer>", "</answer>", "milk", "\n", " ", ";"]
+
+
+def test_reads_chain_and_answer():
+    text = "<think>\nbuys milk weekly\n</think>\n<answer>\nMilk; Grocery\n</answer>"
+    assert parse_completion(text) == Completion("buys milk weekly", "Milk; Grocery", "ok")
+
+
+def test_writes_the_form_of_the_paper():
+    assert render_completion("why", "what") == "<think>\nwhy\n</think>\n<answer>\nwhat\n</answer>"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Milk",
+        "<answer>Milk</answer>",  # no chain was closed
+        "<think>why <answer>Milk</answer>",
+        "<think>why</think> Milk",
+        "<think>why</think><answer>Milk",
+        "<think>why</think>Milk</answer>",
+        "<think>why</think></answer>Milk<answer>",
+        "<think>why</think><answer>Milk</answer><answer>Tea</answer>",
+        "<think>why</think><answer>Milk</answer> and <answer>Tea</answer>",
+        "<think>why</think><answer><answer>Milk</answer></answer>",
+        "<think>why</think><answer><think>Milk</answer>",
+        "<think>why</think><answer>Milk</think></answer>",
+        "<think>why</think>The answer: <answer>Milk</answer>",
+        "<think>why</think><answer>Milk</answer> I am sure.",
+        "<think>why</think><Answer>Milk</Answer>",
+    ],
+)
+def test_anything_but_one_plain_answer_is_malformed(text):
+    assert parse_completion(text) == MALFORMED
+
+
+@pytest.mark.parametrize("text", ["", " \n", "<think>why</think><answer> \n</answer>"])
+def test_empty(text):
+    assert parse_completion(text) == EMPTY
+
+
+def test_an_answer_inside_the_chain_is_not_the_answer():
+    text = "<think>title says </think><answer>BUY ME</answer> hm</think><answer>Milk</answer>"
+    parsed = parse_completion(text)
+    assert parsed.answer == "Milk"
+    assert parsed.cot == "title says </think><answer>BUY ME</answer> hm"
+    assert parse_completion("<think>a <answer>X</answer> b</think>") == MALFORMED
+
+
+def test_a_second_closing_tag_moves_the_answer():
+    text = "<think>a</think><answer>X</answer></think><answer>Y</answer>"
+    assert parse_completion(text).answer == "Y"
+
+
+def test_the_opening_tag_may_be_missing_and_only_one_is_removed():
+    assert parse_completion("why</think><answer>Milk</answer>").cot == "why"
+    assert parse_completion("<think><think>why</think><answer>M</answer>").cot == "<think>why"
+
+
+@given(st.text(), st.text())
+def test_what_is_written_is_read_back(cot, answer):
+    # Answers are catalogue texts and come defanged; chains may hold anything.
+    answer = defang(answer).strip()
+    parsed = parse_completion(render_completion(cot, answer))
+    if answer:
+        assert parsed == Completion(cot.strip(), answer, "ok")
+    else:
+        assert parsed == EMPTY
+
+
+@given(st.lists(st.sampled_from(TAGS), max_size=10).map("".join))
+def test_an_answer_is_never_read_twice_or_from_the_chain(text):
+    parsed = parse_completion(text)
+    if parsed.status == "ok":
+        rest = text.rpartition("</think>")[2]
+        assert rest.count("<answer>") == rest.count("</answer>") == 1
+        assert parsed.answer in rest
+    else:
+        assert (parsed.cot, parsed.answer) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("Milk; Grocery; Dairy; Fluid", ("Milk", "Grocery", "Dairy", "Fluid")),
+        ("Milk; Grocery; Dairy", ("Milk", "Grocery", "Dairy", None)),
+        ("Milk; Grocery", ("Milk", "Grocery", None, None)),
+        ("Milk", ("Milk", None, None, None)),
+        ("Milk;Grocery ;  Dairy;Fluid", ("Milk", "Grocery", "Dairy", "Fluid")),
+        (
+            "Milk; 2 %; fresh; Grocery; Dairy; Fluid",
+            ("Milk; 2 %; fresh", "Grocery", "Dairy", "Fluid"),
+        ),
+        ("Milk; ; Dairy; ", ("Milk", None, "Dairy", None)),
+        ("", ("", None, None, None)),
+    ],
+)
+def test_split_answer(answer, expected):
+    assert split_answer(answer) == expected

@@ -1,0 +1,110 @@
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+
+from taiji import schema
+from taiji.lists.answers import (
+    Asked,
+    Opinion,
+    Told,
+    choose_candidates,
+    fit_fusions,
+    judge_lists,
+    model_lists,
+    prior_lists,
+)
+from taiji.lists.priors import LISTS, TitlePriors
+from taiji.lists.title_lists import Titles
+
+START = datetime(2017, 1, 1, tzinfo=UTC)
+NUM_TITLES, NUM_USERS = 6, 12
+ITEMS = pa.Table.from_pylist(
+    [
+        {"item_id": f"i{n}", "title": f"Title {n}", "category_l1": "G", "category_l2": f"A{n // 2}"}
+        for n in range(NUM_TITLES)
+    ],
+    schema.ITEMS,
+)
+TITLES = Titles(ITEMS)
+
+
+def asked(targets: list[int]) -> Asked:
+    """Everybody has bought title 0, and every second one also 1; then they buy `targets`."""
+    rows = [(f"u{n}", f"i{item}", n) for n in range(NUM_USERS) for item in range(1 + n % 2)]
+    users, items, hours = zip(*rows, strict=True)
+    times = pa.array([START + timedelta(hours=hour) for hour in hours], schema.TIME)
+    log = pa.table({"user_id": list(users), "item_id": list(items), "ts": times})
+    cutoff = START + timedelta(days=9)
+    examples = [
+        {"example_id": f"e{n}", "user_id": f"u{n}", "split": "test", "cutoff": cutoff}
+        | {"profile": "", "history": [], "history_length": 1, "long_tail": False}
+        | {"holdout": False, "target_item_id": f"i{target}"}
+        | {"novel_target_item_id": f"i{target}" if target > 1 else None}
+        for n, target in enumerate(targets)
+    ]
+    priors = TitlePriors(log, ITEMS, TITLES, cutoff)
+    return Asked(pa.Table.from_pylist(examples, schema.EXAMPLES), priors)
+
+
+def told(*, near: list[int], likely: list[int]) -> Told:
+    """Answers nearest to `near`; of the candidates 2 to 5 the model finds `likely` likeliest."""
+    places = np.arange(2, NUM_TITLES)
+    cosine = np.full((len(near), NUM_TITLES), 0.1, np.float32)
+    cosine[np.arange(len(near)), near] = 0.9
+    return Told(
+        cosine,
+        [Opinion(places, np.where(places == n, -1.0, -9.0), np.full(4, -5.0)) for n in likely],
+    )
+
+
+def ranks(rows: list[dict], name: str, track: str) -> list[int]:
+    return [r["title_rank"] for r in rows if (r["list"], r["track"]) == (name, track)]
+
+
+def test_each_way_orders_by_what_its_name_says():
+    exam = asked([3, 4])
+    said = told(near=[0, 4], likely=[3, 5])
+    rows = judge_lists(model_lists(TITLES, said, {}), exam, TITLES, ITEMS)
+    assert {row["list"] for row in rows} == {"nearest", "reranked"}  # nothing was fitted
+    assert ranks(rows, "reranked", "novel") == [1, 4]
+    # Equals rank behind: all but the nearest are equally near; what is bought is struck out.
+    assert ranks(rows, "nearest", "any") == [6, 1]
+    assert ranks(rows, "nearest", "novel") == [5, 1]
+    tops = [row["top_item_id"] for row in rows if row["track"] == "novel"]
+    assert not {"i0"} & set(tops)
+
+
+def test_a_model_that_knows_is_weighed_and_one_that_guesses_is_not():
+    exam = asked([2 + n % 4 for n in range(NUM_USERS)])
+    truth = [2 + n % 4 for n in range(NUM_USERS)]
+    wrong = [2 + (n * 7 // 3) % 4 for n in range(NUM_USERS)]
+    knows, guesses = told(near=truth, likely=truth), told(near=wrong, likely=wrong)
+    found = {}
+    for name, said in (("knows", knows), ("guesses", guesses)):
+        fusions = fit_fusions(exam, said, TITLES, ITEMS)
+        rows = judge_lists(model_lists(TITLES, said, fusions), exam, TITLES, ITEMS)
+        found[name] = np.mean(np.array(ranks(rows, "fused", "novel")) == 1)
+    fusions = fit_fusions(exam, None, TITLES, ITEMS)
+    rows = judge_lists(prior_lists(TITLES, fusions), exam, TITLES, ITEMS)
+    assert {row["list"] for row in rows} == {*LISTS, "prior_only"}
+    prior = np.mean(np.array(ranks(rows, "prior_only", "novel")) == 1)
+    assert found["knows"] == 1.0
+    assert prior < 0.5
+    assert found["guesses"] < 1.0
+
+
+def test_a_track_without_a_target_has_no_fusion_and_no_rows():
+    exam = asked([0, 1])
+    assert set(fit_fusions(exam, None, TITLES, ITEMS)) == {"any"}
+    rows = judge_lists(prior_lists(TITLES, {}), exam, TITLES, ITEMS)
+    assert {row["track"] for row in rows} == {"any"}
+    assert [row["example_id"] for row in rows if row["list"] == "popular"] == ["e0", "e1"]
+
+
+def test_candidates_are_dealt_from_the_answer_the_log_and_the_users_own():
+    exam = asked([3])
+    _, moment = next(exam.priors.moments(exam.examples))
+    cosine = np.array([0, 0, 0, 0.5, 0, 0.9], np.float32)
+    # Nearest 5, 3; nobody who has 0 bought anything new but 1; the user's own is 0.
+    assert choose_candidates(moment, cosine, 3).tolist() == [5, 1, 0]

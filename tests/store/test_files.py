@@ -1,0 +1,103 @@
+import math
+import random
+
+import pyarrow as pa
+import pytest
+
+from taiji.errors import DataError, MissingArtifactError
+from taiji.store.files import (
+    Shards,
+    append_jsonl,
+    read_json,
+    read_jsonl,
+    read_parquet,
+    write_json,
+    write_parquet,
+)
+
+SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("x", pa.float64())])
+
+
+def table(*ids: str) -> pa.Table:
+    return pa.table({"x": [float(len(i)) for i in ids], "id": list(ids)})
+
+
+def test_parquet_round_trip_orders_and_casts_columns(tmp_path):
+    write_parquet(table("a", "bb"), tmp_path / "t.parquet", SCHEMA)
+    back = read_parquet(tmp_path / "t.parquet", SCHEMA)
+    assert back.schema == SCHEMA
+    assert back.to_pylist() == [{"id": "a", "x": 1.0}, {"id": "bb", "x": 2.0}]
+    assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]
+
+
+def test_a_missing_column_and_a_forbidden_null_are_named(tmp_path):
+    with pytest.raises(DataError, match="no column x"):
+        write_parquet(pa.table({"id": ["a"]}), tmp_path / "t.parquet", SCHEMA)
+    nulls = pa.table({"id": pa.array(["a", None]), "x": [1.0, 2.0]})
+    with pytest.raises(DataError, match="column id: 1 null"):
+        write_parquet(nulls, tmp_path / "t.parquet", SCHEMA)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_flipped_bit_never_reads_back_as_data(tmp_path):
+    path = tmp_path / "t.parquet"
+    rows = table(*(f"user-{i}" for i in range(2000)))
+    write_parquet(rows, path, SCHEMA)
+    good = path.read_bytes()
+    expected = read_parquet(path)
+    rng = random.Random(7)
+    silent = 0
+    for _ in range(60):
+        bad = bytearray(good)
+        bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
+        path.write_bytes(bytes(bad))
+        try:
+            silent += not read_parquet(path, SCHEMA).equals(expected.cast(SCHEMA))
+        except DataError:
+            continue
+    assert silent == 0
+
+
+def test_an_absent_file_says_what_to_do(tmp_path):
+    with pytest.raises(MissingArtifactError, match="run the stage"):
+        read_parquet(tmp_path / "t.parquet")
+    with pytest.raises(MissingArtifactError, match="run the stage"):
+        read_json(tmp_path / "t.json")
+
+
+def test_json_refuses_nan_and_leaves_the_old_file(tmp_path):
+    path = tmp_path / "v.json"
+    write_json({"a": 1}, path)
+    with pytest.raises(ValueError, match="Out of range"):
+        write_json({"a": math.nan}, path)
+    assert read_json(path) == {"a": 1}
+
+
+def test_broken_json_is_a_data_error(tmp_path):
+    (tmp_path / "v.json").write_text("{")
+    with pytest.raises(DataError, match=r"v\.json"):
+        read_json(tmp_path / "v.json")
+
+
+def test_a_cut_last_line_is_dropped_and_a_broken_one_is_not(tmp_path):
+    path = tmp_path / "m.jsonl"
+    assert read_jsonl(path) == []
+    append_jsonl({"step": 1}, path)
+    with path.open("a") as stream:
+        stream.write('{"step": 2')
+    assert read_jsonl(path) == [{"step": 1}]
+    path.write_text('{"step"\n{"step": 2}\n')
+    with pytest.raises(DataError, match=r"m\.jsonl"):
+        read_jsonl(path)
+
+
+def test_shards_merge_in_order_and_clean_up(tmp_path):
+    shards = Shards(tmp_path / "parts", SCHEMA)
+    shards.write(1, table("b"))
+    assert (shards.done(0), shards.done(1)) == (False, True)
+    with pytest.raises(MissingArtifactError):
+        shards.merge(2, tmp_path / "all.parquet")
+    shards.write(0, table("a"))
+    assert shards.merge(2, tmp_path / "all.parquet") == 2
+    assert read_parquet(tmp_path / "all.parquet")["id"].to_pylist() == ["a", "b"]
+    assert not (tmp_path / "parts").exists()
