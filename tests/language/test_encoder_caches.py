@@ -117,7 +117,7 @@ def test_the_cache_lies_in_the_users_cache_folder(model, tmp_path, monkeypatch):
     assert list((tmp_path / "xdg" / "taiji" / "embeddings").rglob("*.parquet"))
 
 
-class CountingEncoder:
+class LengthEncoder:
     name, dimension = "counting", 1
 
     def __init__(self):
@@ -129,7 +129,7 @@ class CountingEncoder:
 
 
 def test_a_text_is_computed_once_and_rows_keep_their_order():
-    inner = CountingEncoder()
+    inner = LengthEncoder()
     recent = RecentTexts(inner)
     assert recent.encode(["bb", "a", "bb"]).tolist() == [[2], [1], [2]]
     assert recent.encode(["a", "ccc"]).tolist() == [[1], [3]]
@@ -138,7 +138,7 @@ def test_a_text_is_computed_once_and_rows_keep_their_order():
 
 
 def test_the_text_not_asked_for_longest_goes_first():
-    inner = CountingEncoder()
+    inner = LengthEncoder()
     recent = RecentTexts(inner, max_texts=2)
     recent.encode(["a", "bb"])
     recent.encode(["a"])
@@ -148,12 +148,12 @@ def test_the_text_not_asked_for_longest_goes_first():
 
 
 def test_more_texts_at_once_than_are_kept_are_all_answered():
-    recent = RecentTexts(CountingEncoder(), max_texts=1)
+    recent = RecentTexts(LengthEncoder(), max_texts=1)
     assert recent.encode(["a", "bb", "ccc"]).tolist() == [[1], [2], [3]]
 
 
 def test_what_is_forgotten_is_computed_again():
-    inner = CountingEncoder()
+    inner = LengthEncoder()
     recent = RecentTexts(inner)
     recent.encode(["a"])
     recent.forget()
