@@ -47,7 +47,7 @@ def test_help_teaches_with_an_example(command):
     ("module", "heavy"),
     [
         ("cli", "{'torch', 'transformers', 'pyarrow'}"),  # for --help
-        ("terminal", "{'torch', 'transformers', 'faiss', 'trl'}"),  # for status
+        ("screen.run", "{'torch', 'transformers', 'faiss', 'trl'}"),  # for status
     ],
 )
 def test_what_answers_at_once_imports_no_heavy_library(module, heavy):
