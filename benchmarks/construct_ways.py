@@ -51,7 +51,7 @@ def with_pandas(folder: Path, out: Path) -> None:
     newest = log.groupby("user_id").tail(SECTION.history_items).iloc[::-1]
 
     def line(row) -> str:
-        parts = [item_text(row["title"], *(row[f"category_l{n}"] for n in (1, 2, 3)))]
+        parts = [item_text(row)]
         if not np.isnan(row["price"]):
             parts.append(price_text(row["price"], words))
         return "; ".join([*parts, age_text((CUTOFF - row["ts"]) // pd.Timedelta("1h"), words)])
@@ -99,7 +99,7 @@ def with_polars(folder: Path, out: Path) -> None:
     people = pq.read_table(folder / "users.parquet").select([user, "fields"]).to_pylist()
     words = words_of(people[0]["fields"])
     names = ("title", "category_l1", "category_l2", "category_l3")
-    texts = [item_text(*row) for row in items.select(names).iter_rows()]
+    texts = [item_text(row) for row in items.select(names).iter_rows(named=True)]
     said = items.select("item_id", pl.Series("item", texts))
     newest = (
         log.sort(user, "ts", "order_id", "item_id", descending=[False, True, True, True])

@@ -106,8 +106,7 @@ def skeleton(prompt: Prompt, scaffold: ChatScaffold) -> tuple[list[int], list[st
 
 def label_form(row: Mapping[str, Any]) -> tuple[str, int, tuple[str | None, ...]]:
     """What of a label is structure: that it is read back, in how many parts, and its levels."""
-    levels = (row["category_l1"], row["category_l2"], row["category_l3"])
-    answer = item_text(row["title"], *levels)
+    answer = item_text(row)
     read = parse_completion(render_completion("why", answer))
     assert (read.cot, read.answer) == ("why", answer), f"{answer!r} is read as {read}"
     return read.status, len(answer.split(";")), split_answer(read.answer)[1:]

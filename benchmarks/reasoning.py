@@ -29,7 +29,6 @@ from rules import Progress, copy_whole, say
 
 from taiji.config import Recipe
 from taiji.config.loading import load_recipe
-from taiji.data.catalogue import popular_items
 from taiji.evaluation.figures import paired_figures, writer_figures
 from taiji.language.encode import SentenceEncoder
 from taiji.language.encoder_caches import CachedEncoder
@@ -38,12 +37,13 @@ from taiji.report.cells import cell_text
 from taiji.report.list_tables import list_tables
 from taiji.report.paper_tables import TRACK_TITLES, difference_table, language_table, list_columns
 from taiji.runner import Runner, State, status
-from taiji.schema import EXAMPLES, INTERACTIONS, ITEMS, TRACKS, USERS
+from taiji.schema import TRACKS
 from taiji.stages.evaluate import as_writer, baseline_writers, build_judge, catalogue_figures
 from taiji.stages.parts.asked_models import Respondent
+from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext
 from taiji.stages.parts.title_lists import build_shelf, list_figures
-from taiji.store.files import digest_value, read_parquet, replacing, write_json
+from taiji.store.files import digest_value, replacing, write_json
 from taiji.store.run_directory import RunDirectory
 
 ARMS = {
@@ -57,7 +57,6 @@ UNTUNED = "untuned"
 FORM = ("think_tag_presence", "think_non_empty", "answer_non_empty")
 LEAST_FORM = 0.97  # what a tuned student should reach in each of them
 HARDEST = ("most_popular_new", "most_frequent")
-SCHEMAS = {"users": USERS, "items": ITEMS, "interactions": INTERACTIONS, "examples": EXAMPLES}
 
 Row = dict[str, Any]
 
@@ -107,16 +106,9 @@ class Exam:
         self.recipe, self.base = recipe, base
         inputs = {stage: base.verify(stage) for stage in ("construct", "simulate")}
         self.ctx = StageContext(recipe, base.root, inputs, Progress("answers").progress)
-        self.logs = {
-            name: read_parquet(inputs["construct"] / f"{name}.parquet", schema)
-            for name, schema in SCHEMAS.items()
-        }
-        examples = self.logs["examples"]
-        tests = examples.filter(pc.equal(examples["split"], "test"))
-        self.tests = tests.filter(pc.is_valid(tests["target_item_id"])).slice(0, num_users)
-        before = pc.min(self.tests["cutoff"]).as_py()
-        size = recipe.encoder.catalogue_titles
-        self.catalogue = popular_items(self.logs["items"], self.logs["interactions"], before, size)
+        self.logs = Constructed(inputs["construct"])
+        self.tests = self.logs.targeted_examples("test").slice(0, num_users)
+        self.catalogue = self.logs.catalogue(self.tests, recipe.encoder.catalogue_titles)
         encoder = SentenceEncoder(recipe.encoder.model, recipe.encoder.batch_size)
         self.encoder = CachedEncoder(encoder)
 
@@ -150,7 +142,7 @@ class Exam:
         section = self.recipe.evaluate
         return {
             "hit_rate_at": list(section.hit_rate_at),
-            "catalogue": catalogue_figures(self.catalogue, self.logs["items"], self.tests),
+            "catalogue": catalogue_figures(self.catalogue, self.logs.items, self.tests),
             "writers": {name: {"tracks": self._figures(part)} for name, part in judged.items()},
             "differences": self._differences(judged),
             **list_figures(listings, shelf, section, self.recipe.seed),

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import vl_convert
 
 from taiji.alignment.rewards.grounding import Grounder
@@ -34,8 +33,7 @@ from taiji.alignment.rewards.hacking import answer_shares
 from taiji.alignment.rollouts import Rollout, RolloutJudge
 from taiji.config import Recipe
 from taiji.config.loading import load_recipe
-from taiji.data.catalogue import popular_items
-from taiji.data.item_text import item_text
+from taiji.data.item_text import item_texts
 from taiji.evaluation.baselines import baseline_answers
 from taiji.evaluation.metrics import bootstrap_difference, bootstrap_interval, mean_statistic
 from taiji.language.completions import render_completion
@@ -47,14 +45,13 @@ from taiji.language.prompt import ChatScaffold
 from taiji.pipeline import Stage, upstream
 from taiji.reasoning.prompts import prompt_fitter
 from taiji.runner import Runner, State, status
-from taiji.schema import EXAMPLES, INTERACTIONS, ITEMS, USERS
+from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext
 from taiji.stages.parts.preferences import ladder, load_preferences
 from taiji.store.files import (
     digest_value,
     read_json,
     read_jsonl,
-    read_parquet,
     replacing,
     write_json,
 )
@@ -197,36 +194,25 @@ class HeldOut:
 def held_out(recipe: Recipe, base: RunDirectory) -> HeldOut:
     """The test examples, judged as alignment judges its own."""
     inputs = {stage: base.verify(stage) for stage in ("construct", "simulate")}
-    schemas = {"users": USERS, "items": ITEMS, "interactions": INTERACTIONS, "examples": EXAMPLES}
-    logs = {
-        name: read_parquet(inputs["construct"] / f"{name}.parquet", schema)
-        for name, schema in schemas.items()
-    }
-    tests = logs["examples"].filter(pc.equal(logs["examples"]["split"], "test"))
-    tests = logs["examples"] = tests.filter(pc.is_valid(tests["target_item_id"]))
-    size, before = recipe.encoder.catalogue_titles, pc.min(tests["cutoff"]).as_py()
-    catalogue = popular_items(logs["items"], logs["interactions"], before=before, size=size)
+    logs = Constructed(inputs["construct"])
+    tests = logs.targeted_examples("test")
+    catalogue = logs.catalogue(tests, recipe.encoder.catalogue_titles)
     context = StageContext(recipe, base.root, inputs, lambda *_: None)
-    preferences = load_preferences(context, logs)
+    preferences = load_preferences(context, logs, tests)
     encoder = SentenceEncoder(recipe.encoder.model, recipe.encoder.batch_size)
     cached, rewards = CachedEncoder(encoder), recipe.align.rewards
-    texts = {
-        row["item_id"]: item_text(
-            row["title"], row["category_l1"], row["category_l2"], row["category_l3"]
-        )
-        for row in logs["items"].to_pylist()
-    }
+    texts = dict(zip(logs.items["item_id"].to_pylist(), item_texts(logs.items), strict=True))
     targets: list[str] = tests["target_item_id"].to_pylist()
     vectors_ND = cached.encode([texts[item] for item in targets])
     judge = RolloutJudge(
         targets=dict(zip(tests["example_id"].to_pylist(), vectors_ND, strict=True)),
         encoder=RecentTexts(encoder),
-        grounder=Grounder(logs["items"], cached, catalogue=catalogue, ladder=ladder(rewards)),
+        grounder=Grounder(logs.items, cached, catalogue=catalogue, ladder=ladder(rewards)),
         preference=preferences.reward,
         form="binary" if rewards.format == "binary" else "graded",
         end_ids=frozenset({ENDED}),
     )
-    items = baseline_answers(logs["interactions"], tests)
+    items = baseline_answers(logs.interactions, tests)
     items |= {"best_constant": preferences.constants[:1] * len(targets), "true_item": [*targets]}
     trivial = {name: [texts[i] if i else "" for i in items[name]] for name in TRIVIAL}
     return HeldOut(recipe, tests.to_pylist(), judge, trivial)

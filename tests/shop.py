@@ -42,10 +42,6 @@ PROFILE = (
 )
 
 
-def text_of(item: dict[str, Any]) -> str:
-    return item_text(item["title"], item["category_l1"], item["category_l2"], item["category_l3"])
-
-
 def history_line(
     item: str, price: float | None, before: timedelta, words: Wording, kind: str | None = None
 ) -> str:
@@ -60,7 +56,7 @@ def history_line(
 
 def line(item: int, days: int, price: float | None = None) -> dict[str, Any]:
     age = timedelta(days=days)
-    text = history_line(text_of(ITEMS[item]), price, age, WORDS)
+    text = history_line(item_text(ITEMS[item]), price, age, WORDS)
     return {"item_id": f"i{item}", "ts": NOW - age, "price": price, "text": text}
 
 

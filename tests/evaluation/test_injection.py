@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from taiji import schema
-from taiji.data.item_text import item_text
+from taiji.data.item_text import one_part
 from taiji.language.prompt import ChatScaffold, Prompt, Segment
 from taiji.reasoning.prompts import student_prompt
 from taiji.templates import resolve_templates
@@ -26,7 +26,7 @@ def scaffold(smollm2_tokenizer):
 
 
 def prompt_with(title: str) -> Prompt:
-    line = f"{item_text(title, 'Grocery', 'Drinks', 'Tea')}; 1.00 USD; 2 days before"
+    line = f"{'; '.join([one_part(title), 'Grocery', 'Drinks', 'Tea'])}; 1.00 USD; 2 days before"
     example = {"profile": "Age 65+.", "history": [{"text": line}, {"text": "Cola; 1 day before"}]}
     return student_prompt(example, resolve_templates("en", {}))
 

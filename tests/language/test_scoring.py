@@ -3,9 +3,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from shop import ITEMS, example, text_of
+from shop import ITEMS, example
 from transformers import MistralConfig, MistralForCausalLM
 
+from taiji.data.item_text import item_text
 from taiji.errors import DivergenceError
 from taiji.language import scoring
 from taiji.language.prompt import ChatScaffold
@@ -21,7 +22,7 @@ def task(smollm2_tokenizer):
     scaffold = ChatScaffold(smollm2_tokenizer)
     row = example((3, 2, 0.99), (0, 9), (5, 20))
     chains = [*write_chains(row, ITEMS[8], 3), ""]
-    branches = [scaffold.completion_ids(chain, text_of(ITEMS[8])) for chain in chains]
+    branches = [scaffold.completion_ids(chain, item_text(ITEMS[8])) for chain in chains]
     return scaffold.prompt_ids(student_prompt(row, ENGLISH)), branches
 
 
@@ -100,7 +101,7 @@ def test_the_context_never_holds_the_answer(smollm2_tokenizer, task):
         context = smollm2_tokenizer.decode([*prompt_ids, *branch.ids[: branch.answer_start]])
         assert ITEMS[8]["title"] not in context
         answer = smollm2_tokenizer.decode(branch.ids[branch.answer_start : branch.answer_stop])
-        assert answer == text_of(ITEMS[8])
+        assert answer == item_text(ITEMS[8])
 
 
 def test_what_follows_the_answer_does_not_matter(tiny_model, task):

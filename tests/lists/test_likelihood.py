@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from taiji import schema
-from taiji.data.item_text import item_text
 from taiji.language.prompt import ChatScaffold
 from taiji.lists.likelihood import TitleLikelihood
 from taiji.reasoning.prompts import PromptFitter
@@ -34,7 +33,8 @@ def naive(model, fitter, cot: str, place: int) -> float:
     """One row: prompt, chain, whole answer; the sum over the title and the mark that ends it."""
     scaffold = fitter.scaffold
     title, *levels = SHELF[place]
-    completion = scaffold.completion_ids(cot, item_text(title, *levels, None))
+    answer = "; ".join([title, *filter(None, levels)])
+    completion = scaffold.completion_ids(cot, answer)
     prompt = scaffold.prompt_ids(fitter.fit(EXAMPLE)[0])
     num = len(scaffold.data_ids(title + (";" if levels[0] else "")))
     ids = [*prompt, *completion.ids[: completion.answer_start + num]]

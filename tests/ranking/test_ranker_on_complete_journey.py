@@ -5,15 +5,11 @@ import importlib.util
 import pytest
 
 from taiji.config import DataSection, RankerSection, Recipe
-from taiji.data.calendar import Calendar
 from taiji.evaluation.metrics import auc, calibration_ratio, ece, log_loss
-from taiji.ranking.as_of import AsOf
 from taiji.ranking.train import Labels, fit_ranker, predict
-from taiji.schema import INTERACTIONS, ITEMS, USERS
 from taiji.stages.construct import construct
-from taiji.stages.parts.constructed import labelled_exposures
+from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext
-from taiji.store.files import read_parquet
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,18 +26,11 @@ def journey(tmp_path_factory):
     """Features and labels of a window of a quarter of all exposures on cover pages."""
     folder = tmp_path_factory.mktemp("construct")
     construct(StageContext(RECIPE, folder, {}, lambda *_: None))
-    calendar = Calendar.read(folder / "windows.json")
-    asof = AsOf(
-        users=read_parquet(folder / "users.parquet", USERS),
-        items=read_parquet(folder / "items.parquet", ITEMS),
-        interactions=read_parquet(folder / "interactions.parquet", INTERACTIONS),
-        calendar=calendar,
-    )
-    exposures = labelled_exposures(folder)
+    logs = Constructed(folder)
 
     def of(window):
-        rows = calendar.window(window).rows(exposures)
-        return asof.features(rows), Labels.from_exposures(rows)
+        rows = logs.calendar.window(window).rows(logs.labelled_exposures)
+        return logs.as_of.features(rows), Labels.from_exposures(rows)
 
     return of
 

@@ -1,7 +1,8 @@
 import pytest
-from shop import ITEMS, PROFILE, example, text_of
+from shop import ITEMS, PROFILE, example
 
 from taiji.config import Recipe
+from taiji.data.item_text import item_text
 from taiji.errors import ConfigError
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.prompts import (
@@ -53,7 +54,7 @@ def test_our_own_words_are_few(scaffold):
 
 
 def test_the_teacher_sees_the_answer_and_the_student_never_does(scaffold):
-    row, answer = example((3, 2)), text_of(ITEMS[8])
+    row, answer = example((3, 2)), item_text(ITEMS[8])
     assert answer in prompt_text(rupr_prompt(row, answer, ENGLISH))
     student = student_prompt(row, ENGLISH)
     assert not any(ITEMS[8][name] in prompt_text(student) for name in ("title", "category_l2"))

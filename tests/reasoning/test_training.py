@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from shop import ITEMS, example, text_of
+from shop import ITEMS, example
 
 from taiji.config import SftSection
+from taiji.data.item_text import item_text
 from taiji.errors import ConfigError, DivergenceError
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.evidence import write_chains
@@ -27,7 +28,7 @@ def rows(smollm2_tokenizer):
     for number in range(10):
         row, item = example((number, 2), example_id=f"e{number}", profile=""), ITEMS[number]
         (chain,) = write_chains(row, item, 1)
-        completion = scaffold.completion_ids(chain, text_of(item)).ids
+        completion = scaffold.completion_ids(chain, item_text(item)).ids
         rows.append(TrainingRow(scaffold.prompt_ids(student_prompt(row, ENGLISH)), completion))
     return rows
 

@@ -21,7 +21,7 @@ from taiji.config import (
     StudentSection,
     WeightsSection,
 )
-from taiji.data.item_text import item_text
+from taiji.data.item_text import item_texts
 from taiji.errors import DataError
 from taiji.language.prompt import ChatScaffold
 from taiji.ranking.as_of import AsOf
@@ -97,10 +97,7 @@ def student(upstream, tiny_model, smollm2_tokenizer):
         return folder
     scaffold = ChatScaffold(smollm2_tokenizer)
     prompt = scaffold.prompt_ids(student_prompt(example(0), ENGLISH))
-    texts = [
-        item_text(row["title"], row["category_l1"], row["category_l2"], row["category_l3"])
-        for row in market.items().to_pylist()[:3]
-    ]
+    texts = item_texts(market.items())[:3]
     rows = [[*prompt, *scaffold.completion_ids("hm", text).ids] for text in texts]
     width = max(map(len, rows))
     ids = torch.tensor([[*row, *[scaffold.end_id] * (width - len(row))] for row in rows])

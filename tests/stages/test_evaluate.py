@@ -10,7 +10,7 @@ from weeks import CALENDAR, window_start
 
 from taiji import schema
 from taiji.config import BoostingSection, EvaluateSection, RankerSection, Recipe, StudentSection
-from taiji.data.item_text import item_text
+from taiji.data.item_text import item_text, one_part
 from taiji.errors import DataError
 from taiji.evaluation.baselines import BASELINES
 from taiji.lists.answers import MODEL_FEATURES, PRIOR_FEATURES, WAYS
@@ -27,12 +27,7 @@ from taiji.store.files import append_jsonl, read_json, read_parquet, write_json,
 
 NUM_TESTS = 8
 CUTOFF = window_start("test") + timedelta(days=1)
-TEXTS = {
-    row["item_id"]: item_text(
-        row["title"], row["category_l1"], row["category_l2"], row["category_l3"]
-    )
-    for row in market.items().to_pylist()
-}
+TEXTS = {row["item_id"]: item_text(row) for row in market.items().to_pylist()}
 
 
 def example(number: int, split: str = "test") -> dict:
@@ -313,7 +308,7 @@ def test_suspicious_titles_that_are_answered_too_often_are_flagged(ctx, caplog):
             row["title"] += " <answer>"
     write_parquet(pa.Table.from_pylist(rows, schema.ITEMS), path, schema.ITEMS)
     texts = ctx.inputs["infer"] / "texts.parquet"
-    answer = item_text("Thing 0 of shelf 0 <answer>", None, None, None)
+    answer = one_part("Thing 0 of shelf 0 <answer>")
     written = read_parquet(texts, schema.TEXTS).to_pylist()
     written = [row | ({"answer": answer} if row["model"] == "sft" else {}) for row in written]
     write_parquet(pa.Table.from_pylist(written, schema.TEXTS), texts, schema.TEXTS)

@@ -4,7 +4,9 @@ Names are cut where a reader sees a border: never inside a letter with its marks
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import pyarrow as pa
 import regex
 
 from taiji.safe_text import defang
@@ -16,6 +18,8 @@ ELLIPSIS = "…"
 
 CategoryPath = tuple[str, ...]
 """Levels of a category from the top down, as `plain_name` writes them."""
+
+_PARTS = ("title", "category_l1", "category_l2", "category_l3")
 
 _GRAPHEME = regex.compile(r"\X")
 
@@ -37,14 +41,27 @@ def cut(text: str, max_characters: int) -> str:
     return text[:stop].rstrip() + ELLIPSIS
 
 
-def item_text(title: str, l1: str | None, l2: str | None, l3: str | None) -> str:
-    """Return `title; L1; L2; L3`, the form of every answer (missing levels left out)."""
-    return SEPARATOR.join(one_part(part) for part in (title, l1, l2, l3) if part)
+def item_text(item: Mapping[str, Any]) -> str:
+    """Return `title; L1; L2; L3`, the form of every answer (missing levels left out).
+
+    Args:
+        item: A row of `schema.ITEMS`.
+    """
+    return SEPARATOR.join(one_part(item[name]) for name in _PARTS if item[name])
+
+
+def item_texts(items: pa.Table) -> list[str]:
+    """`item_text` of each row of a table, in their order."""
+    columns = (items[name].to_pylist() for name in _PARTS)
+    return [
+        SEPARATOR.join(one_part(part) for part in parts if part)
+        for parts in zip(*columns, strict=True)
+    ]
 
 
 def plain_name(text: str) -> str:
     """A name as an answer would write it, without regard to case and white space."""
-    return " ".join(item_text(text, None, None, None).split()).casefold()
+    return one_part(text).casefold()
 
 
 def category_path(row: Mapping[str, str | None]) -> CategoryPath:

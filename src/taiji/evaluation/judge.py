@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from taiji.alignment.rewards.grounding import Grounded
 from taiji.alignment.rewards.semantic import semantic_reward
-from taiji.data.item_text import item_text
+from taiji.data.item_text import item_text, item_texts, plain_name
 from taiji.evaluation.metrics import category_hits, tag_rates, title_ranks
 from taiji.language.completions import split_answer
 from taiji.language.encode import TextEncoder
@@ -73,9 +73,9 @@ class Judge:
         gold: CtcvrJudge | None = None,
     ) -> None:
         self._items = {row["item_id"]: row for row in items.to_pylist()}
-        self._titles = [_plain(title) for title in catalogue["title"].to_pylist()]
+        self._titles = [plain_name(title) for title in catalogue["title"].to_pylist()]
         self._encoder = encoder
-        self._catalogue_CD = encoder.encode([_text(row) for row in catalogue.to_pylist()])
+        self._catalogue_CD = encoder.encode(item_texts(catalogue))
         self._grounder = grounder
         self._ctcvr = ctcvr
         self._gold = gold
@@ -137,26 +137,27 @@ class Judge:
         guessed = [tuple(_plain(level) for level in part[1:]) for part in parts]
         true = [tuple(_plain(t[f"category_l{n}"]) for n in (1, 2, 3)) for t in truths]
         hits_NL = category_hits(guessed, true).reshape(-1, 3)
-        titles = [_plain(truth["title"]) for truth in truths]
-        truths_ND = self._encoder.encode([_text(truth) for truth in truths])
+        titles = [plain_name(truth["title"]) for truth in truths]
+        truths_ND = self._encoder.encode([item_text(truth) for truth in truths])
         return {
             **{f"category_l{n + 1}": _nullable(hits_NL[:, n]) for n in range(3)},
             "title_exact": [
-                float(_plain(part[0]) == title) for part, title in zip(parts, titles, strict=True)
+                float(plain_name(guess) == title)
+                for (guess, *_), title in zip(parts, titles, strict=True)
             ],
             "title_rank": self._ranks(answers_ND, titles),
             "semantic": semantic_reward(answers_ND, truths_ND).tolist(),
         }
 
-    def _ranks(self, answers_ND: NDArray[np.float32], titles: Sequence[str | None]) -> list[int]:
+    def _ranks(self, answers_ND: NDArray[np.float32], titles: Sequence[str]) -> list[int]:
         known = set(self._titles)
         inside = np.array([title in known for title in titles], dtype=bool)
         ranks_N = np.full(len(titles), OUTSIDE, dtype=np.int64)
         ranks_N[inside] = title_ranks(
             answers_ND[inside],
             self._catalogue_CD,
-            [str(title) for title in self._titles],
-            [str(title) for title, there in zip(titles, inside, strict=True) if there],
+            self._titles,
+            [title for title, there in zip(titles, inside, strict=True) if there],
         )
         return [int(rank) for rank in ranks_N]
 
@@ -185,13 +186,8 @@ def _tag_figures(writer: Writer) -> dict[str, list[Any]]:
     }
 
 
-def _text(item: Mapping[str, Any]) -> str:
-    return item_text(item["title"], item["category_l1"], item["category_l2"], item["category_l3"])
-
-
-def _plain(text: str | None) -> str | None:
-    """A name as it stands in an answer, without regard to the case of letters."""
-    return None if text is None else item_text(text, None, None, None).casefold()
+def _plain(level: str | None) -> str | None:
+    return None if level is None else plain_name(level)
 
 
 def _has_chain(completion: str) -> bool:

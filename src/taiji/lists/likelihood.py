@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from taiji.data.item_text import SEPARATOR, item_text
+from taiji.data.item_text import SEPARATOR, item_text, one_part
 from taiji.language.prompt import CompletionIds
 from taiji.language.scoring import ModelScorer, Question
 from taiji.reasoning.prompts import PromptFitter
@@ -86,10 +86,8 @@ class TitleLikelihood:
         """
         if place not in self._title_ids:
             row, scaffold = self._rows[place], self._fitter.scaffold
-            levels = (row["category_l1"], row["category_l2"], row["category_l3"])
-            title = item_text(row["title"], None, None, None) + SEPARATOR.rstrip()
-            alone = scaffold.data_ids(title)
-            pairs = zip(alone, scaffold.data_ids(item_text(row["title"], *levels)), strict=False)
+            alone = scaffold.data_ids(one_part(row["title"]) + SEPARATOR.rstrip())
+            pairs = zip(alone, scaffold.data_ids(item_text(row)), strict=False)
             shared = [ours for ours, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
             self._title_ids[place] = shared or alone
         return self._title_ids[place]

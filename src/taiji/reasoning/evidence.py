@@ -178,8 +178,7 @@ def write_direct(example: Mapping[str, Any], k: int) -> list[str]:
 
 
 def _answer(guess: Mapping[str, Any]) -> str:
-    levels = (guess["category_l1"], guess["category_l2"], guess["category_l3"])
-    return item_text(guess["title"], *levels) if guess["title"] else ""
+    return item_text(guess) if guess["title"] else ""
 
 
 def _chain(facts: Sequence[Fact], levels: Levels, salt: str) -> str:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from taiji.data.examples.text import KINDS
-from taiji.data.item_text import item_text
+from taiji.data.item_text import one_part
 from taiji.templates import ENGLISH
 
 Kind = Literal[
@@ -80,7 +80,7 @@ def find_facts(example: Mapping[str, Any], target: Mapping[str, Any]) -> list[Fa
         example: A row of `schema.EXAMPLES`, its history cut to the lines that the prompt shows.
         target: The true next item, a row of `schema.ITEMS`.
     """
-    levels, title = written_levels(target), _written(target["title"])
+    levels, title = written_levels(target), one_part(target["title"])
     history = [_purchase(line) for line in example["history"]]
     history = [p for p in history if len(p.title.split()) <= _MAX_SLOT_WORDS]
     clauses = _clauses(example["profile"])
@@ -126,12 +126,8 @@ def guesses(example: Mapping[str, Any]) -> list[dict[str, Any]]:
 def written_levels(item: Mapping[str, Any]) -> Levels:
     """The three category names of an item row as texts write them, None where missing."""
     names = (item["category_l1"], item["category_l2"], item["category_l3"])
-    first, second, third = (_written(name) if name else None for name in names)
+    first, second, third = (one_part(name) if name else None for name in names)
     return first, second, third
-
-
-def _written(name: str) -> str:
-    return item_text(name, None, None, None)
 
 
 def _purchase(line: Mapping[str, Any]) -> Purchase:

@@ -50,9 +50,7 @@ class Task:
     @property
     def answer(self) -> str:
         """The true answer as text: `title; level 1; level 2; level 3`."""
-        item = self.target
-        levels = (item["category_l1"], item["category_l2"], item["category_l3"])
-        return item_text(item["title"], *levels)
+        return item_text(self.target)
 
 
 class Teacher(Protocol):

@@ -20,6 +20,7 @@ from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.prompts import prompt_fitter
 from taiji.report.pseudonym import PREFIX, load_pseudonyms
 from taiji.safe_text import printable
+from taiji.stages.parts.constructed import Constructed
 from taiji.store.files import read_parquet
 
 Row = Mapping[str, Any]
@@ -37,7 +38,8 @@ def print_user(user_id: str, run: Path, console: Console) -> None:
         DataError: The run has no example of this user.
         MissingArtifactError: The run has not even constructed its examples.
     """
-    examples = read_parquet(run / "construct" / "examples.parquet", schema.EXAMPLES)
+    logs = Constructed(run / "construct")
+    examples = logs.examples()
     known = sorted(set(examples["user_id"].to_pylist()))
     if user_id not in known:
         user_id = _behind(user_id, known, run)
@@ -45,7 +47,7 @@ def print_user(user_id: str, run: Path, console: Console) -> None:
     if not mine:
         some = ", ".join(known[:8])
         raise DataError(f"{run}: no example of user {user_id}: some that have one: {some}")
-    titles = _titles(run)
+    titles = _titles(logs.items)
     fit = _fit(run)
     for example in mine:
         _print_example(example, titles, fit(example), console)
@@ -157,8 +159,7 @@ def _plain(text: str) -> str:
     return escape(printable(text))
 
 
-def _titles(run: Path) -> dict[str, str]:
-    items = read_parquet(run / "construct" / "items.parquet", schema.ITEMS)
+def _titles(items: pa.Table) -> dict[str, str]:
     pairs = zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True)
     return dict(pairs)
 

@@ -24,7 +24,8 @@ from taiji.abtest.trial import Models, Outcomes, Split, run_trial
 from taiji.errors import DataError
 from taiji.ranking.columns import places
 from taiji.ranking.train import Labels
-from taiji.stages.parts.ab_models import Logs, load_rankers, score_candidates
+from taiji.stages.parts.ab_models import load_rankers, score_candidates
+from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.store.files import write_json, write_parquet
 
@@ -41,8 +42,8 @@ def abtest(ctx: StageContext) -> Summary:
     """
     check_library()
     load_rankers(ctx)  # what is missing should show before the long work
-    logs, section = Logs.read(ctx), ctx.recipe.abtest
-    test = logs.calendar.window("test").rows(logs.exposures)
+    logs, section = Constructed(ctx.inputs["construct"]), ctx.recipe.abtest
+    test = logs.calendar.window("test").rows(logs.labelled_exposures)
     ground = _prepare(ctx, logs, test)
     ctx.progress(0, 1, "fitting the response model")
     response = _fit_response(ctx, logs, test, ground.catalogue)
@@ -85,7 +86,7 @@ class _Ground:
     split: Split
 
 
-def _prepare(ctx: StageContext, logs: Logs, test: pa.Table) -> _Ground:
+def _prepare(ctx: StageContext, logs: Constructed, test: pa.Table) -> _Ground:
     section, start = ctx.recipe.abtest, logs.calendar.start("test")
     before = logs.interactions.filter(pc.less(logs.interactions["ts"], start))
     catalogue = Catalogue.build(logs.users, logs.items, before)
@@ -130,10 +131,12 @@ def _split(ctx: StageContext, user_ids: NDArray[np.object_]) -> Split:
     return Split(arms, bucket_U, section.bucket_share)
 
 
-def _fit_response(ctx: StageContext, logs: Logs, test: pa.Table, catalogue: Catalogue) -> Response:
+def _fit_response(
+    ctx: StageContext, logs: Constructed, test: pa.Table, catalogue: Catalogue
+) -> Response:
     labels = Labels.from_exposures(test)
     return fit_response(
-        logs.asof.features(test),
+        logs.as_of.features(test),
         places(test["user_id"], catalogue.user_ids, "user"),
         (labels.click * labels.conversion).astype(np.float64),
         strength=ctx.recipe.abtest.persona,
@@ -165,12 +168,12 @@ def _plan(ctx: StageContext, ground: _Ground, models: Models) -> Plan:
     )
 
 
-def _long_tail(logs: Logs, user_ids: NDArray[np.object_]) -> NDArray[np.bool_]:
+def _long_tail(logs: Constructed, user_ids: NDArray[np.object_]) -> NDArray[np.bool_]:
     """As in `rank`: a history no longer than that of half the users it trained on."""
     window = logs.calendar.window("ranker")
-    seen = window.rows(logs.exposures)["user_id"].unique().to_numpy(zero_copy_only=False)
-    border = np.median(logs.asof.history_lengths(seen, window.starts)) if seen.size else 0.0
-    return np.asarray(logs.asof.history_lengths(user_ids, window.starts) <= border)
+    seen = window.rows(logs.labelled_exposures)["user_id"].unique().to_numpy(zero_copy_only=False)
+    border = np.median(logs.as_of.history_lengths(seen, window.starts)) if seen.size else 0.0
+    return np.asarray(logs.as_of.history_lengths(user_ids, window.starts) <= border)
 
 
 def _circumstances(

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +17,20 @@ from taiji.alignment.rewards.grounding import Grounder
 from taiji.alignment.rewards.hacking import popularity_percentiles
 from taiji.alignment.rewards.preference import PreferenceReward
 from taiji.alignment.rollouts import PolicyRewards, Rollout, RolloutJudge
-from taiji.data.catalogue import coverage, popular_items
-from taiji.data.item_text import item_text
-from taiji.errors import DataError
+from taiji.data.catalogue import coverage
+from taiji.data.item_text import item_texts
 from taiji.language.encode import SentenceEncoder
 from taiji.language.encoder_caches import CachedEncoder, RecentTexts
 from taiji.language.models import load_causal_lm, quiet_loading
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.prompts import prompt_fitter
-from taiji.schema import EXAMPLES, INTERACTIONS, ITEMS, ROLLOUTS, USERS
+from taiji.schema import ROLLOUTS
+from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.preferences import Preferences, ladder, load_preferences
 from taiji.store.files import Shards, append_jsonl, read_jsonl, read_parquet, replacing
 from taiji.training.checkpoints import newest_complete
 from taiji.training.model_card import model_card
-
-_CONSTRUCT = {"users": USERS, "items": ITEMS, "interactions": INTERACTIONS, "examples": EXAMPLES}
 
 
 def align(ctx: StageContext) -> Summary:
@@ -44,47 +42,31 @@ def align(ctx: StageContext) -> Summary:
     """
     section, student = ctx.recipe.align, ctx.recipe.student
     custom = import_rewards(section.rewards.custom)
-    logs = {
-        name: read_parquet(ctx.inputs["construct"] / f"{name}.parquet", schema)
-        for name, schema in _CONSTRUCT.items()
-    }
-    logs["examples"] = _with_targets(logs["examples"])
+    logs = Constructed(ctx.inputs["construct"])
+    examples = logs.targeted_examples("rl")
     model, tokenizer = load_causal_lm(str(ctx.inputs["sft"] / "model"))
     scaffold = ChatScaffold(tokenizer)
     end_ids = _end_turns_with(model, tokenizer, scaffold.end_id)
     fitter = prompt_fitter(ctx.recipe, scaffold)
-    prompts, lost = policy_prompts(logs["examples"].to_pylist(), fitter)
-    catalogue = popular_items(
-        logs["items"],
-        logs["interactions"],
-        before=pc.min(logs["examples"]["cutoff"]).as_py(),
-        size=ctx.recipe.encoder.catalogue_titles,
-    )
+    prompts, lost = policy_prompts(examples.to_pylist(), fitter)
+    catalogue = logs.catalogue(examples, ctx.recipe.encoder.catalogue_titles)
     ctx.progress(0, section.steps, f"embedding {catalogue.num_rows} titles")
-    preferences = load_preferences(ctx, logs)
-    judge = _build_judge(ctx, logs, catalogue, preferences.reward, end_ids)
+    preferences = load_preferences(ctx, logs, examples)
+    judge = _build_judge(ctx, logs.items, examples, catalogue, preferences.reward, end_ids)
     rewards = PolicyRewards(judge, section.rewards.names, custom)
     run = PolicyRun(
         section, student.max_completion_tokens, ctx.recipe.seed, ctx.out / "checkpoints"
     )
-    record = _Record(ctx, run.folder, rewards.names, _diagnosis(logs, preferences))
+    record = _Record(ctx, run.folder, rewards.names, _diagnosis(logs, examples, preferences))
     num_trained = train_policy(model, tokenizer, prompts, rewards, run, record.on_step)
     summary = record.finish() | {
         "trained_parameters": num_trained,
-        "target_coverage": round(_coverage(logs, catalogue), 4),
+        "target_coverage": round(_coverage(logs.items, examples, catalogue), 4),
         **lost,
     }
     _save(ctx, model, tokenizer, summary)
     shutil.rmtree(run.folder, ignore_errors=True)
     return summary
-
-
-def _with_targets(examples: pa.Table) -> pa.Table:
-    examples = examples.filter(pc.equal(examples["split"], "rl"))
-    examples = examples.filter(pc.is_valid(examples["target_item_id"]))
-    if not examples.num_rows:
-        raise DataError("construct/examples.parquet: no example for alignment: raise data.num_rl")
-    return examples
 
 
 def _end_turns_with(
@@ -101,7 +83,8 @@ def _end_turns_with(
 
 def _build_judge(
     ctx: StageContext,
-    logs: Mapping[str, pa.Table],
+    items: pa.Table,
+    examples: pa.Table,
     catalogue: pa.Table,
     preference: PreferenceReward,
     end_ids: frozenset[int],
@@ -109,30 +92,24 @@ def _build_judge(
     encoder = SentenceEncoder(ctx.recipe.encoder.model, ctx.recipe.encoder.batch_size)
     # Items come again in other runs and stages, answers only within this one.
     cached, rewards = CachedEncoder(encoder), ctx.recipe.align.rewards
-    texts = {
-        row["item_id"]: item_text(
-            row["title"], row["category_l1"], row["category_l2"], row["category_l3"]
-        )
-        for row in logs["items"].to_pylist()
-    }
-    rows = logs["examples"].select(["example_id", "target_item_id"]).to_pylist()
-    targets_ND = cached.encode([texts[row["target_item_id"]] for row in rows])
+    targets = items.take(pc.index_in(examples["target_item_id"], value_set=items["item_id"]))
+    targets_ND = cached.encode(item_texts(targets))
     return RolloutJudge(
-        targets={row["example_id"]: vector for row, vector in zip(rows, targets_ND, strict=True)},
+        targets=dict(zip(examples["example_id"].to_pylist(), targets_ND, strict=True)),
         encoder=RecentTexts(encoder),
-        grounder=Grounder(logs["items"], cached, catalogue=catalogue, ladder=ladder(rewards)),
+        grounder=Grounder(items, cached, catalogue=catalogue, ladder=ladder(rewards)),
         preference=preference,
         form="binary" if rewards.format == "binary" else "graded",
         end_ids=end_ids,
     )
 
 
-def _diagnosis(logs: Mapping[str, pa.Table], preferences: Preferences) -> Diagnosis:
+def _diagnosis(logs: Constructed, examples: pa.Table, preferences: Preferences) -> Diagnosis:
     """What is known of popularity when alignment begins."""
-    examples, log = logs["examples"], logs["interactions"]
+    log = logs.interactions
     before = log.filter(pc.less(log["ts"], pc.min(examples["cutoff"])))
     sold = Counter(before["item_id"].to_pylist())
-    item_ids: list[str] = logs["items"]["item_id"].to_pylist()
+    item_ids: list[str] = logs.items["item_id"].to_pylist()
     sold_I = np.array([sold[item] for item in item_ids], dtype=np.int64)
     targets = (examples[name].to_pylist() for name in ("example_id", "target_item_id"))
     return Diagnosis(
@@ -201,10 +178,9 @@ class _Record:
                 append_jsonl(row, temporary)
 
 
-def _coverage(logs: Mapping[str, pa.Table], catalogue: pa.Table) -> float:
-    items = logs["items"]
+def _coverage(items: pa.Table, examples: pa.Table, catalogue: pa.Table) -> float:
     titles = dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
-    targets = logs["examples"]["target_item_id"].to_pylist()
+    targets = examples["target_item_id"].to_pylist()
     return coverage(catalogue, [titles[item] for item in targets])
 
 

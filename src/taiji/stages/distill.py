@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from transformers import AutoTokenizer
 
 from taiji.config import Recipe
-from taiji.errors import DataError
 from taiji.language.generate import Reply
 from taiji.language.models import resolve_model
 from taiji.language.prompt import ChatScaffold
@@ -21,7 +20,8 @@ from taiji.reasoning.boilerplate import shares_told_to_others
 from taiji.reasoning.leakage import Leak, copied_share, find_leak, find_phrase, phrases_apply
 from taiji.reasoning.prompts import losses, prompt_fitter, split_own_answer
 from taiji.reasoning.teachers import Task, build_teacher
-from taiji.schema import CANDIDATES, EXAMPLES, ITEMS
+from taiji.schema import CANDIDATES
+from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.shards import write_pieces
 from taiji.store.files import Shards, read_parquet, write_parquet
@@ -79,13 +79,10 @@ def _tasks(ctx: StageContext) -> tuple[list[Task], dict[str, int]]:
 
     Also how many of them lose lines to the budget of tokens, and how many lines.
     """
-    construct, student = ctx.inputs["construct"], ctx.recipe.student
-    examples = read_parquet(construct / "examples.parquet", EXAMPLES)
-    examples = examples.filter(pc.equal(examples["split"], "sft")).to_pylist()
-    if not examples:
-        raise DataError(f"{construct}: no examples of split sft: raise data.num_sft")
+    constructed, student = Constructed(ctx.inputs["construct"]), ctx.recipe.student
+    examples = constructed.targeted_examples("sft").to_pylist()
     wanted = {example["target_item_id"] for example in examples}
-    items = read_parquet(construct / "items.parquet", ITEMS)
+    items = constructed.items
     rows = items.filter(pc.is_in(items["item_id"], pa.array(wanted, pa.string()))).to_pylist()
     targets = {row["item_id"]: row for row in rows}
     scaffold = ChatScaffold(AutoTokenizer.from_pretrained(str(resolve_model(student.model))))

@@ -11,10 +11,8 @@ import pyarrow.compute as pc
 
 from taiji.alignment.rewards.grounding import Grounder
 from taiji.config import Recipe
-from taiji.data.calendar import Calendar
-from taiji.data.catalogue import coverage, popular_items
-from taiji.data.item_text import item_text
-from taiji.errors import DataError
+from taiji.data.catalogue import coverage
+from taiji.data.item_text import item_texts
 from taiji.evaluation.baselines import BASELINES, baseline_answers
 from taiji.evaluation.figures import paired_figures, writer_figures
 from taiji.evaluation.gold import ALARM, gold_figures
@@ -23,24 +21,12 @@ from taiji.evaluation.suspicious import suspicious_answers
 from taiji.evaluation.upstream import align_figures, distill_figures, refine_figures
 from taiji.language.encode import SentenceEncoder, TextEncoder
 from taiji.language.encoder_caches import CachedEncoder
-from taiji.ranking.as_of import AsOf
 from taiji.ranking.ctcvr_scorer import CtcvrScorer
 from taiji.ranking.gradient_boosting import load_boosted
 from taiji.ranking.train import load_ranker
-from taiji.schema import (
-    CANDIDATES,
-    EXAMPLES,
-    INTERACTIONS,
-    ITEMS,
-    JUDGEMENTS,
-    LISTINGS,
-    ROLLOUTS,
-    SCORED,
-    TEXTS,
-    TRACKS,
-    USERS,
-)
+from taiji.schema import CANDIDATES, JUDGEMENTS, LISTINGS, ROLLOUTS, SCORED, TEXTS, TRACKS
 from taiji.stages.parts.asked_models import all_respondents
+from taiji.stages.parts.constructed import Constructed, contexts_of
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.preferences import ladder
 from taiji.stages.parts.title_lists import build_shelf, list_figures
@@ -50,13 +36,6 @@ logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
-_CONSTRUCT = {
-    "users": USERS,
-    "items": ITEMS,
-    "interactions": INTERACTIONS,
-    "examples": EXAMPLES,
-}
-
 
 def evaluate(ctx: StageContext) -> Summary:
     """Write judgements.parquet (one row per answer and track) and metrics.json (all figures).
@@ -64,20 +43,9 @@ def evaluate(ctx: StageContext) -> Summary:
     Raises:
         DataError: There is no test example.
     """
-    logs = {
-        name: read_parquet(ctx.inputs["construct"] / f"{name}.parquet", schema)
-        for name, schema in _CONSTRUCT.items()
-    }
-    tests = logs["examples"].filter(pc.equal(logs["examples"]["split"], "test"))
-    tests = tests.filter(pc.is_valid(tests["target_item_id"]))
-    if not tests.num_rows:
-        raise DataError("construct/examples.parquet: no test example: raise data.num_test")
-    catalogue = popular_items(
-        logs["items"],
-        logs["interactions"],
-        before=pc.min(tests["cutoff"]).as_py(),
-        size=ctx.recipe.encoder.catalogue_titles,
-    )
+    logs = Constructed(ctx.inputs["construct"])
+    tests = logs.targeted_examples("test")
+    catalogue = logs.catalogue(tests, ctx.recipe.encoder.catalogue_titles)
     encoder = CachedEncoder(
         SentenceEncoder(ctx.recipe.encoder.model, ctx.recipe.encoder.batch_size)
     )
@@ -101,12 +69,12 @@ def evaluate(ctx: StageContext) -> Summary:
     write_parquet(listings, ctx.out / "listings.parquet", LISTINGS)
     metrics = {
         "hit_rate_at": list(ctx.recipe.evaluate.hit_rate_at),
-        "catalogue": catalogue_figures(catalogue, logs["items"], tests),
+        "catalogue": catalogue_figures(catalogue, logs.items, tests),
         "writers": _writer_metrics(ctx.recipe, judgements, [w.name for w in writers]),
         "differences": _differences(ctx.recipe, judgements, models),
         "gold": _gold(ctx, judgements, models),
         **list_figures(listings, shelf, ctx.recipe.evaluate, ctx.recipe.seed),
-        "suspicious": _suspicious(ctx, judgements, logs["items"], list(texts)),
+        "suspicious": _suspicious(ctx, judgements, logs.items, list(texts)),
         **_upstream(ctx),
     }
     write_json(metrics, ctx.out / "metrics.json")
@@ -115,30 +83,21 @@ def evaluate(ctx: StageContext) -> Summary:
 
 def build_judge(
     ctx: StageContext,
-    logs: Mapping[str, pa.Table],
+    logs: Constructed,
     catalogue: pa.Table,
     tests: pa.Table,
     encoder: TextEncoder,
 ) -> Judge:
     """The judge of a run: its catalogue, its grounding, its reward ranker."""
-    asof = AsOf(
-        users=logs["users"],
-        items=logs["items"],
-        interactions=logs["interactions"],
-        calendar=Calendar.read(ctx.inputs["construct"] / "windows.json"),
-    )
-    contexts = {
-        row["example_id"]: (row["user_id"], row["cutoff"])
-        for row in tests.select(["example_id", "user_id", "cutoff"]).to_pylist()
-    }
+    asof, contexts = logs.as_of, contexts_of(tests)
     simulated = ctx.inputs["simulate"]
     scorer = CtcvrScorer(load_ranker(simulated / "ranker"), asof, contexts)
     gold = None
     if (simulated / "gold").is_dir():
         gold = CtcvrScorer(load_boosted(simulated / "gold"), asof, contexts)
     rungs = ladder(ctx.recipe.align.rewards)
-    grounder = Grounder(logs["items"], encoder, catalogue=catalogue, ladder=rungs)
-    return Judge(logs["items"], catalogue, encoder, grounder, scorer, gold)
+    grounder = Grounder(logs.items, encoder, catalogue=catalogue, ladder=rungs)
+    return Judge(logs.items, catalogue, encoder, grounder, scorer, gold)
 
 
 def _texts(ctx: StageContext, tests: pa.Table) -> dict[str, list[Row]]:
@@ -159,15 +118,10 @@ def as_writer(name: str, texts: Sequence[Row]) -> Writer:
     return Writer(name, [row["answer"] for row in texts], [row["completion"] for row in texts])
 
 
-def baseline_writers(logs: Mapping[str, pa.Table], tests: pa.Table) -> list[Writer]:
+def baseline_writers(logs: Constructed, tests: pa.Table) -> list[Writer]:
     """The trivial answers, written in the form in which a model would write them."""
-    texts = {
-        row["item_id"]: item_text(
-            row["title"], row["category_l1"], row["category_l2"], row["category_l3"]
-        )
-        for row in logs["items"].to_pylist()
-    }
-    answers = baseline_answers(logs["interactions"], tests)
+    texts = dict(zip(logs.items["item_id"].to_pylist(), item_texts(logs.items), strict=True))
+    answers = baseline_answers(logs.interactions, tests)
     return [
         Writer(name, ["" if item is None else texts[item] for item in answers[name]])
         for name in BASELINES

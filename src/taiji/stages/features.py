@@ -33,8 +33,8 @@ from taiji.ranking.features import (
 )
 from taiji.ranking.neighbours import most_similar_other_user, recall_at_1
 from taiji.ranking.quantise import Codebook, code_use, collisions, save_codebook, train_codebook
-from taiji.schema import EXAMPLES, TEXTS, USER_FEATURES
-from taiji.stages.parts.constructed import read_event_log
+from taiji.schema import TEXTS, USER_FEATURES
+from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.store.files import read_parquet, replacing, write_parquet
 
@@ -83,7 +83,7 @@ def _build(ctx: StageContext, encode: Encode) -> Summary:
         raise DataError("features: no ranking user has a text: look at infer's texts.parquet")
     sizes = [one.users.num_rows for one in written.values()]
     embeddings = np.split(encode(texts), np.cumsum(sizes)[:-1])
-    asof = read_event_log(ctx.inputs["construct"])
+    asof = Constructed(ctx.inputs["construct"]).as_of
     summary: Summary = {"users_erased": num_erased}
     for done, (model, embeddings_ND) in enumerate(zip(models, embeddings, strict=True), start=1):
         ctx.progress(done, len(models) + 1, f"codes and neighbours from texts by {model}")
@@ -98,9 +98,8 @@ def _build(ctx: StageContext, encode: Encode) -> Summary:
 
 def _ranking_users(ctx: StageContext) -> tuple[pa.Table, int]:
     """The ranking examples in a fixed order without erased users, and how many users those are."""
-    examples = read_parquet(ctx.inputs["construct"] / "examples.parquet", EXAMPLES)
-    wanted = examples.filter(pc.is_in(examples["split"], value_set=pa.array(list(RANK_SPLITS))))
-    wanted = wanted.sort_by("example_id")
+    examples = Constructed(ctx.inputs["construct"]).examples(*RANK_SPLITS)
+    wanted = examples.sort_by("example_id")
     if ctx.recipe.features.erased_users is None:
         return wanted, 0
     path = Path(ctx.recipe.features.erased_users).expanduser()

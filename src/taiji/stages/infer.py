@@ -21,8 +21,9 @@ from taiji.language.models import load_causal_lm
 from taiji.language.prompt import ChatScaffold
 from taiji.language.workers import Note
 from taiji.reasoning.prompts import PromptFitter, losses, prompt_fitter
-from taiji.schema import EXAMPLES, TEXTS
+from taiji.schema import TEXTS
 from taiji.stages.parts.asked_models import sampling_of, text_row
+from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.shards import write_pieces
 from taiji.store.files import Shards, read_parquet
@@ -46,7 +47,8 @@ def infer(ctx: StageContext) -> Summary:
 
 def _write_texts(ctx: StageContext, path: Path) -> None:
     recipe = ctx.recipe
-    examples = read_parquet(ctx.inputs["construct"] / "examples.parquet", EXAMPLES).to_pylist()
+    constructed = Constructed(ctx.inputs["construct"])
+    examples = constructed.examples("test", *RANK_SPLITS).to_pylist()
     section = recipe.infer
     shards = plan_shards(examples, section.models, recipe.features.texts, section.batch_size)
     parts = Shards(ctx.out / "texts.parts", TEXTS)

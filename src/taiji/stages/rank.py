@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from taiji.data.calendar import Calendar
 from taiji.evaluation.ranking_figures import Exposed, Outcome, comparison_figures
-from taiji.ranking.as_of import AsOf, Pairs
+from taiji.ranking.as_of import Pairs
 from taiji.ranking.backbones import build_backbones, checked
 from taiji.ranking.comparison import Contrast, Variant, plan_contrasts, plan_variants, reseed
 from taiji.ranking.train import Labels
 from taiji.schema import PREDICTIONS
-from taiji.stages.parts.constructed import labelled_exposures, read_event_log
+from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.language_features import FeatureSource
 from taiji.store.files import Shards, read_json, write_json, write_parquet
@@ -80,19 +79,17 @@ def plan_fits(ctx: StageContext) -> list[Fit]:
 
 
 def _compare(ctx: StageContext) -> dict[str, Any]:
-    construct = ctx.inputs["construct"]
-    calendar = Calendar.read(construct / "windows.json")
-    asof = read_event_log(construct)
-    source = FeatureSource(ctx, asof, calendar)
-    windows = _windows(ctx, asof, calendar, source)
+    logs = Constructed(ctx.inputs["construct"])
+    source = FeatureSource(ctx, logs.as_of, logs.calendar)
+    windows = _windows(logs, source)
     fits = plan_fits(ctx)
     parts = _fit_all(ctx, fits, windows, source)
     _write_predictions(ctx, fits, parts, windows)
     return _judge(ctx, fits, parts, windows)
 
 
-def _windows(ctx: StageContext, asof: AsOf, calendar: Calendar, source: FeatureSource) -> Windows:
-    exposures = labelled_exposures(ctx.inputs["construct"])
+def _windows(logs: Constructed, source: FeatureSource) -> Windows:
+    exposures, calendar, asof = logs.labelled_exposures, logs.calendar, logs.as_of
     train, test = (calendar.window(name).rows(exposures) for name in ("ranker", "test"))
     train_pairs, test_pairs = asof.features(train), asof.features(test)
     start = calendar.start("ranker")

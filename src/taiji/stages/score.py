@@ -23,7 +23,8 @@ from taiji.language.scoring import ModelScorer, OnProgress, Question, Scorer, co
 from taiji.language.workers import Note, Worker
 from taiji.reasoning.perplexity import clipped_perplexity, gain, perplexity
 from taiji.reasoning.prompts import PromptFitter, losses, prompt_fitter
-from taiji.schema import CANDIDATES, EXAMPLES, SCORES
+from taiji.schema import CANDIDATES, SCORES
+from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.shards import write_pieces
 from taiji.store.files import Shards, read_parquet
@@ -45,7 +46,7 @@ def score(ctx: StageContext) -> Summary:
 def _write_scores(ctx: StageContext, path: Path) -> None:
     candidates = read_parquet(ctx.inputs["distill"] / "candidates.parquet", CANDIDATES)
     groups = [list(rows) for _, rows in groupby(candidates.to_pylist(), itemgetter("example_id"))]
-    examples = read_parquet(ctx.inputs["construct"] / "examples.parquet", EXAMPLES)
+    examples = Constructed(ctx.inputs["construct"]).targeted_examples("sft")
     by_id = {example["example_id"]: example for example in examples.to_pylist()}
     told = [(by_id[group[0]["example_id"]], group) for group in groups]
     shards = Shards(ctx.out / "shards", SCORES)

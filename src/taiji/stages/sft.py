@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from taiji.config import SftSection
@@ -16,7 +15,8 @@ from taiji.language.models import load_causal_lm, quiet_loading
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.prompts import losses, prompt_fitter
 from taiji.reasoning.sft import TrainingRow, train_student
-from taiji.schema import EXAMPLES, SCORED
+from taiji.schema import SCORED
+from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.store.files import append_jsonl, read_jsonl, read_parquet, replacing
 from taiji.training.checkpoints import newest_complete
@@ -82,8 +82,7 @@ def _kept_rows(ctx: StageContext, scaffold: ChatScaffold) -> tuple[list[_Chain],
     scored = read_parquet(ctx.inputs["refine"] / "scored.parquet", SCORED)
     chains = scored.filter(scored["kept"]).to_pylist()
     order = np.random.default_rng(ctx.recipe.seed).permutation(len(chains))
-    examples = read_parquet(ctx.inputs["construct"] / "examples.parquet", EXAMPLES)
-    examples = examples.filter(pc.equal(examples["split"], "sft"))
+    examples = Constructed(ctx.inputs["construct"]).targeted_examples("sft")
     by_id = {example["example_id"]: example for example in examples.to_pylist()}
     fitter = prompt_fitter(ctx.recipe, scaffold)
     rows: list[_Chain] = []

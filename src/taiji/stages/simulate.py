@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from taiji.alignment.rewards.hacking import constant_capture, constant_reward
 from taiji.alignment.rewards.preference import Scale
 from taiji.config import SimulateSection
-from taiji.data.calendar import Calendar
 from taiji.errors import DataError, DivergenceError, EngineError
 from taiji.evaluation.metrics import auc, calibration_ratio, gauc, log_loss
 from taiji.ranking.admission import admit, shortcomings
@@ -32,11 +31,11 @@ from taiji.ranking.gradient_boosting import BoostedRanker, GradientBoosting
 from taiji.ranking.inputs import NO_LANGUAGE
 from taiji.ranking.pool import draw_pool
 from taiji.ranking.train import Labels, Ranker, fit_ranker, save_ranker
-from taiji.schema import INTERACTIONS, ITEMS, POOL, TIME, USERS
-from taiji.stages.parts.constructed import labelled_exposures
+from taiji.schema import POOL, TIME
+from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.preferences import fit_scale
-from taiji.store.files import read_parquet, write_json, write_parquet
+from taiji.store.files import write_json, write_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -52,18 +51,9 @@ def simulate(ctx: StageContext) -> Summary:
         DataError: There are no exposures, or too few conversions to learn from.
         DivergenceError: The ranking model is not fit to be a reward.
     """
-    folder, recipe = ctx.inputs["construct"], ctx.recipe
-    users = read_parquet(folder / "users.parquet", USERS)
-    interactions = read_parquet(folder / "interactions.parquet", INTERACTIONS)
-    exposures = labelled_exposures(folder)
-    calendar = Calendar.read(folder / "windows.json")
-    asof = AsOf(
-        users=users,
-        items=read_parquet(folder / "items.parquet", ITEMS),
-        interactions=interactions,
-        calendar=calendar,
-    )
-    seen = users.filter(pc.invert(users["holdout"]))["user_id"]
+    logs, recipe = Constructed(ctx.inputs["construct"]), ctx.recipe
+    exposures, calendar, asof = logs.labelled_exposures, logs.calendar, logs.as_of
+    seen = logs.users.filter(pc.invert(logs.users["holdout"]))["user_id"]
     train = _of_users(calendar.window("reward").rows(exposures), seen)
     ranker = fit_ranker(
         asof.features(train),
@@ -75,13 +65,13 @@ def simulate(ctx: StageContext) -> Summary:
     save_ranker(ranker, ctx.out / "ranker")
     figures: dict[str, Any] = {
         **_validate(ranker, asof, calendar.window("rl").rows(exposures)),
-        **_pool(ctx, ranker, asof, _of_users(interactions, seen), calendar.start("rl")),
+        **_pool(ctx, ranker, asof, _of_users(logs.interactions, seen), calendar.start("rl")),
         "training_exposures": train.num_rows,
     }
     figures["admission"] = shortcomings(figures, recipe.simulate)
     write_json(figures, ctx.out / "metrics.json")  # to look at, should it be refused
     _admit(figures["admission"], recipe.simulate)
-    figures["gold"] = _gold(ctx, asof, exposures, seen)
+    figures["gold"] = _gold(ctx, logs, seen)
     write_json(figures, ctx.out / "metrics.json")
     return _summary(figures)
 
@@ -106,9 +96,7 @@ def _admit(missed: Sequence[str], section: SimulateSection) -> None:
     logger.warning("simulate: used as a reward although not fit for it: %s", reasons)
 
 
-def _gold(
-    ctx: StageContext, asof: AsOf, exposures: pa.Table, seen: pa.ChunkedArray
-) -> dict[str, float | str]:
+def _gold(ctx: StageContext, logs: Constructed, seen: pa.ChunkedArray) -> dict[str, float | str]:
     """Train the judge that nothing optimises: another class of model, and other users.
 
     It learns from the exposures of users who are not `seen`, in all weeks before the test window,
@@ -116,7 +104,7 @@ def _gold(
     """
     if not ctx.recipe.simulate.gold:
         return {"why": "not judged: simulate.gold is off"}
-    calendar = Calendar.read(ctx.inputs["construct"] / "windows.json")
+    exposures, calendar, asof = logs.labelled_exposures, logs.calendar, logs.as_of
     early = exposures.filter(pc.less(exposures["ts"], pa.scalar(calendar.start("test"), TIME)))
     others = pc.invert(pc.is_in(early["user_id"], value_set=seen.combine_chunks()))
     train = early.filter(others)

@@ -103,7 +103,7 @@ def expected(row, words):
         private_label_share=row["private_label_share"],
         shopping_time=row["shopping_time"],
     )
-    texts = {item["item_id"]: _text(item) for item in items_table().to_pylist()}
+    texts = {item["item_id"]: item_text(item) for item in items_table().to_pylist()}
     history = [
         history_line(
             texts[past["item_id"]],
@@ -115,10 +115,6 @@ def expected(row, words):
         for past in row["history"] or ()
     ]
     return profile_text(dict(row["fields"]), habits, words), history
-
-
-def _text(item):
-    return item_text(item["title"], *(item[f"category_l{n}"] for n in (1, 2, 3)))
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -151,12 +151,7 @@ class Grounder:
 
     @cached_property
     def _vectors_ND(self) -> NDArray[np.float32]:
-        return self._encoder.encode(
-            [
-                item_text(row["title"], row["category_l1"], row["category_l2"], row["category_l3"])
-                for row in self._rows
-            ]
-        )
+        return self._encoder.encode([item_text(row) for row in self._rows])
 
     def _by_embedding(self, answer: str, vector_D: NDArray[np.float32]) -> Grounded:
         members = self._named_category(answer)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taiji.data.examples.text import Habits, Wording, age_text, kind_text, price_text, profile_text
-from taiji.data.item_text import SEPARATOR, item_text
+from taiji.data.item_text import SEPARATOR, item_texts
 from taiji.errors import DataError
 from taiji.schema import EXAMPLES, HISTORY_ITEM
 
@@ -25,7 +25,6 @@ _HOUR = 3_600_000_000  # microseconds
 _FIGURES = (
     "top_categories", "low_price", "high_price", "brands", "private_label_share", "shopping_time",
 )  # fmt: skip
-_NAMES = ("title", "category_l1", "category_l2", "category_l3")
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,8 @@ class Catalogue:
 
 def build_catalogue(items: pa.Table) -> Catalogue:
     """The texts of an items table whose names have been cut."""
-    columns = (items[name].to_pylist() for name in _NAMES)
-    texts = [item_text(*names) for names in zip(*columns, strict=True)]
-    return Catalogue(items["item_id"].combine_chunks(), pa.array(texts, pa.string()))
+    texts = pa.array(item_texts(items), pa.string())
+    return Catalogue(items["item_id"].combine_chunks(), texts)
 
 
 def render_examples(

@@ -1,57 +1,21 @@
 """The models of a simulated A/B test, and what each says of every candidate."""
 
-from dataclasses import dataclass
-
 import numpy as np
-import pyarrow as pa
 
 from taiji.abtest.requests import Catalogue, Requests
 from taiji.abtest.response import Response
 from taiji.abtest.trial import ARMS, Models
-from taiji.data.calendar import Calendar
 from taiji.errors import ConfigError
-from taiji.ranking.as_of import AsOf
 from taiji.ranking.comparison import Variant, reseed
 from taiji.ranking.inputs import Arm
 from taiji.ranking.train import Labels, Ranker, fit_ranker, load_ranker, predict
-from taiji.schema import INTERACTIONS, ITEMS, USERS
-from taiji.stages.parts.constructed import labelled_exposures
+from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext
 from taiji.stages.parts.language_features import FeatureSource
-from taiji.store.files import read_parquet
 
 _BACKBONE = "network"
 _RESEEDED = Variant("base:reseeded", "base", control="reseeded")
 _REQUESTS_AT_ONCE = 1000
-
-
-@dataclass(frozen=True)
-class Logs:
-    """What construct wrote, and the means to ask what was known when."""
-
-    users: pa.Table
-    items: pa.Table
-    interactions: pa.Table
-    exposures: pa.Table
-    calendar: Calendar
-    asof: AsOf
-
-    @classmethod
-    def read(cls, ctx: StageContext) -> "Logs":
-        """Read the artifact of construct.
-
-        Raises:
-            DataError: The source has no exposures, or knows no conversion.
-        """
-        folder = ctx.inputs["construct"]
-        calendar = Calendar.read(folder / "windows.json")
-        exposures = labelled_exposures(folder)
-        users, items, interactions = (
-            read_parquet(folder / f"{name}.parquet", schema)
-            for name, schema in (("users", USERS), ("items", ITEMS), ("interactions", INTERACTIONS))
-        )
-        asof = AsOf(users=users, items=items, interactions=interactions, calendar=calendar)
-        return cls(users, items, interactions, exposures, calendar, asof)
 
 
 def load_rankers(ctx: StageContext) -> dict[Arm, Ranker]:
@@ -70,12 +34,12 @@ def load_rankers(ctx: StageContext) -> dict[Arm, Ranker]:
     return {arm: load_ranker(folder / arm) for arm in ARMS if arm in section.arms}
 
 
-def refit_base(ctx: StageContext, logs: Logs, source: FeatureSource) -> Ranker:
+def refit_base(ctx: StageContext, logs: Constructed, source: FeatureSource) -> Ranker:
     """The base model once more with another seed: a difference that has no cause."""
-    train = logs.calendar.window("ranker").rows(logs.exposures)
+    train = logs.calendar.window("ranker").rows(logs.labelled_exposures)
     seen, _ = source.of(_RESEEDED)
     return fit_ranker(
-        logs.asof.features(train),
+        logs.as_of.features(train),
         Labels.from_exposures(train),
         ctx.recipe.ranker,
         seed=reseed(_RESEEDED, ctx.recipe.seed),
@@ -86,14 +50,14 @@ def refit_base(ctx: StageContext, logs: Logs, source: FeatureSource) -> Ranker:
 
 def score_candidates(
     ctx: StageContext,
-    logs: Logs,
+    logs: Constructed,
     requests: Requests,
     catalogue: Catalogue,
     response: Response,
 ) -> Models:
     """pCTCVR of every candidate of every request by each model, and the truth."""
     rankers = load_rankers(ctx)
-    source = FeatureSource(ctx, logs.asof, logs.calendar)
+    source = FeatureSource(ctx, logs.as_of, logs.calendar)
     reseeded = refit_base(ctx, logs, source)
     later = {arm: source.of(Variant(arm, arm))[1] for arm in rankers}
     shape = requests.item_RC.shape
@@ -102,7 +66,7 @@ def score_candidates(
     for begin in range(0, shape[0], _REQUESTS_AT_ONCE):
         ctx.progress(begin, shape[0], "scoring the candidates of every request")
         rows = slice(begin, min(begin + _REQUESTS_AT_ONCE, shape[0]))
-        pairs = logs.asof.features(requests.pairs(catalogue, rows, rankers["base"].placement))
+        pairs = logs.as_of.features(requests.pairs(catalogue, rows, rankers["base"].placement))
         users = np.repeat(requests.user_R[rows], shape[1])
         for arm, ranker in rankers.items():
             scores[arm][rows] = predict(ranker, pairs, later[arm]).ctcvr.reshape(-1, shape[1])

@@ -1,51 +1,127 @@
-"""What `construct` wrote, as the stages ask it."""
+"""What `construct` wrote, as every later stage asks for it."""
 
 import logging
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from taiji.data.calendar import Calendar
+from taiji.data.catalogue import popular_items
 from taiji.errors import DataError
 from taiji.ranking.as_of import AsOf
-from taiji.schema import EXPOSURES, INTERACTIONS, ITEMS, USERS
+from taiji.schema import EXAMPLES, EXPOSURES, INTERACTIONS, ITEMS, USERS
 from taiji.store.files import read_parquet
-
-
-def read_event_log(construct: Path) -> AsOf:
-    """Read users, items, interactions and the calendar."""
-    return AsOf(
-        users=read_parquet(construct / "users.parquet", USERS),
-        items=read_parquet(construct / "items.parquet", ITEMS),
-        interactions=read_parquet(construct / "interactions.parquet", INTERACTIONS),
-        calendar=Calendar.read(construct / "windows.json"),
-    )
-
 
 _log = logging.getLogger(__name__)
 
 
-def labelled_exposures(construct: Path) -> pa.Table:
-    """Return the exposures whose conversion is known.
+class Constructed:
+    """The artifact of `construct`; each part is read when it is first asked for, and once.
+
+    Args:
+        folder: Where it lies.
 
     Raises:
-        DataError: The source has no exposures, or knows no conversion.
+        MissingArtifactError: When a part is asked for that is not there.
+        DataError: When a part is asked for that is damaged.
     """
-    exposures = read_parquet(construct / "exposures.parquet", EXPOSURES)
-    if not exposures.num_rows:
-        raise DataError(
-            "exposures: the source has none, so no CTCVR model can be trained: describe what was "
-            "shown under data.source.exposures (user_id, item_id, ts, click, conversion); "
-            "see docs/data.md. `taiji sft` works without"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @cached_property
+    def users(self) -> pa.Table:
+        """Rows of `schema.USERS`."""
+        return self._read("users", USERS)
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """Rows of `schema.ITEMS`."""
+        return self._read("items", ITEMS)
+
+    @cached_property
+    def interactions(self) -> pa.Table:
+        """Rows of `schema.INTERACTIONS`."""
+        return self._read("interactions", INTERACTIONS)
+
+    @cached_property
+    def calendar(self) -> Calendar:
+        """The windows of the log."""
+        return Calendar.read(self._folder / "windows.json")
+
+    @cached_property
+    def as_of(self) -> AsOf:
+        """The log, to be asked what was known of users and items when."""
+        return AsOf(
+            users=self.users,
+            items=self.items,
+            interactions=self.interactions,
+            calendar=self.calendar,
         )
-    known = exposures.filter(pc.is_valid(exposures["conversion"]))
-    if not known.num_rows:
-        raise DataError(
-            "exposures.conversion: not known for any of them, so no CTCVR model can be trained: "
-            "map data.source.exposures.conversion, to the column of click if a click is the goal "
-            "(for MIND: data.source.conversion=click)"
-        )
-    if num_unknown := exposures.num_rows - known.num_rows:
-        _log.warning("%d exposures left out: their conversion is not known", num_unknown)
-    return known
+
+    @cached_property
+    def labelled_exposures(self) -> pa.Table:
+        """Rows of `schema.EXPOSURES` whose conversion is known.
+
+        Raises:
+            DataError: The source has no exposures, or knows no conversion.
+        """
+        exposures = self._read("exposures", EXPOSURES)
+        if not exposures.num_rows:
+            raise DataError(
+                "exposures: the source has none, so no CTCVR model can be trained: describe what "
+                "was shown under data.source.exposures (user_id, item_id, ts, click, conversion); "
+                "see docs/data.md. `taiji sft` works without"
+            )
+        known = exposures.filter(pc.is_valid(exposures["conversion"]))
+        if not known.num_rows:
+            raise DataError(
+                "exposures.conversion: not known for any of them, so no CTCVR model can be "
+                "trained: map data.source.exposures.conversion, to the column of click if a click "
+                "is the goal (for MIND: data.source.conversion=click)"
+            )
+        if num_unknown := exposures.num_rows - known.num_rows:
+            _log.warning("%d exposures left out: their conversion is not known", num_unknown)
+        return known
+
+    def examples(self, *splits: str) -> pa.Table:
+        """Rows of `schema.EXAMPLES` of these splits, or all; read anew, as nobody needs them twice.
+
+        Histories are the bulk of the artifact, so they are not kept here.
+        """
+        examples = self._read("examples", EXAMPLES)
+        if not splits:
+            return examples
+        return examples.filter(pc.is_in(examples["split"], value_set=pa.array(splits)))
+
+    def targeted_examples(self, split: str) -> pa.Table:
+        """The examples of a split that have a target: `sft`, `rl` or `test`.
+
+        Raises:
+            DataError: There is none.
+        """
+        examples = self.examples(split)
+        examples = examples.filter(pc.is_valid(examples["target_item_id"]))
+        if not examples.num_rows:
+            raise DataError(
+                f"{self._folder / 'examples.parquet'}: no example of the split {split} has a "
+                f"target: raise data.num_{split}"
+            )
+        return examples
+
+    def catalogue(self, examples: pa.Table, size: int) -> pa.Table:
+        """The items sold most before the earliest of these examples; see `popular_items`."""
+        before = pc.min(examples["cutoff"]).as_py()
+        return popular_items(self.items, self.interactions, before, size)
+
+    def _read(self, name: str, schema: pa.Schema) -> pa.Table:
+        return read_parquet(self._folder / f"{name}.parquet", schema)
+
+
+def contexts_of(examples: pa.Table) -> dict[str, tuple[str, datetime]]:
+    """User and cut-off by example: whom a ranking model scores items for, and as of when."""
+    columns = (examples[name].to_pylist() for name in ("example_id", "user_id", "cutoff"))
+    return {example: (user, cutoff) for example, user, cutoff in zip(*columns, strict=True)}

@@ -17,12 +17,11 @@ from taiji.alignment.rewards.normalisers import Discount, fit_normaliser
 from taiji.alignment.rewards.preference import PreferenceReward, Scale, scale_from_json
 from taiji.alignment.rewards.score_table import ScoreTable, item_means, read_scores
 from taiji.config import RewardsSection, SimulateSection
-from taiji.data.calendar import Calendar
 from taiji.errors import DataError
-from taiji.ranking.as_of import AsOf
 from taiji.ranking.ctcvr_scorer import CtcvrScorer
 from taiji.ranking.train import load_ranker
 from taiji.schema import POOL
+from taiji.stages.parts.constructed import Constructed, contexts_of
 from taiji.stages.parts.context import StageContext
 from taiji.store.files import read_json, read_parquet, write_json
 
@@ -49,25 +48,23 @@ class Preferences:
     constants: list[str]
 
 
-def load_preferences(ctx: StageContext, logs: Mapping[str, pa.Table]) -> Preferences:
-    """Build the preference reward for the examples in `logs`.
+def load_preferences(ctx: StageContext, logs: Constructed, examples: pa.Table) -> Preferences:
+    """Build the preference reward for examples.
+
+    Args:
+        ctx: Of the stage that pays the reward.
+        logs: The log that the examples were drawn from.
+        examples: Rows of `schema.EXAMPLES`.
 
     Raises:
         DataError: The table of scores is damaged, or knows none of the users.
     """
-    examples = logs["examples"].select(["example_id", "user_id", "cutoff"]).to_pylist()
-    contexts = {row["example_id"]: (row["user_id"], row["cutoff"]) for row in examples}
+    contexts = contexts_of(examples)
     scores = ctx.recipe.align.rewards.scores
     if scores is not None:
         return _from_table(ctx, Path(scores).expanduser(), contexts)
     folder = ctx.inputs["simulate"]
-    asof = AsOf(
-        users=logs["users"],
-        items=logs["items"],
-        interactions=logs["interactions"],
-        calendar=Calendar.read(ctx.inputs["construct"] / "windows.json"),
-    )
-    scorer = CtcvrScorer(load_ranker(folder / "ranker"), asof, contexts)
+    scorer = CtcvrScorer(load_ranker(folder / "ranker"), logs.as_of, contexts)
     reward = PreferenceReward(scorer, scale_from_json(read_json(folder / _SCALE)))
     pool = read_parquet(folder / "pool.parquet", POOL)
     items, scores_N = pool["item_id"].to_pylist(), pool["ctcvr"].to_numpy()

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from taiji.config import EvaluateSection
-from taiji.data.item_text import item_text
+from taiji.data.item_text import item_texts
 from taiji.evaluation.figures import paired_figures, writer_figures
 from taiji.language.encode import TextEncoder
 from taiji.lists.answers import (
@@ -32,6 +32,7 @@ from taiji.lists.priors import TitlePriors
 from taiji.lists.title_lists import Titles
 from taiji.schema import LISTINGS, TRACKS
 from taiji.stages.parts.asked_models import Respondent
+from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext
 
 _CALIBRATED_BY = {"policy": "sft"}
@@ -48,7 +49,7 @@ class Shelf:
 
     def __init__(
         self,
-        logs: Mapping[str, pa.Table],
+        logs: Constructed,
         catalogue: pa.Table,
         encoder: TextEncoder,
         *,
@@ -58,7 +59,7 @@ class Shelf:
         """Count what is needed for the calibration.
 
         Args:
-            logs: Items and interactions.
+            logs: The log that sold the titles.
             catalogue: Rows of `schema.ITEMS`, one for each title.
             encoder: Of answers and titles.
             candidates: Titles of which a model is asked how likely they are; 0 = none is asked.
@@ -73,7 +74,7 @@ class Shelf:
     def ask(self, examples: pa.Table) -> Asked:
         """Examples with a log that has not counted anything from the earliest cut-off on."""
         before = pc.min(examples["cutoff"]).as_py()
-        log, items = self._logs["interactions"], self._logs["items"]
+        log, items = self._logs.interactions, self._logs.items
         return Asked(examples, TitlePriors(log, items, self._titles, before))
 
     def judge(
@@ -90,14 +91,14 @@ class Shelf:
         if self._candidates:
             self.fusions[PRIOR_ONLY] = self._fit(None)
         priors = prior_lists(self._titles, self.fusions.get(PRIOR_ONLY, {}))
-        rows = judge_lists(priors, asked, self._titles, self._logs["items"])
+        rows = judge_lists(priors, asked, self._titles, self._logs.items)
         for name, written in texts.items() if self._candidates else ():
             judge = _CALIBRATED_BY.get(name, name)
             if judge not in self.fusions:
                 self.fusions[judge] = self._fit(respondents[judge])
             told = self._told(respondents[name], "test", asked, written)
             lists_of = model_lists(self._titles, told, self.fusions[judge])
-            listed = judge_lists(lists_of, asked, self._titles, self._logs["items"])
+            listed = judge_lists(lists_of, asked, self._titles, self._logs.items)
             rows += [row | {"list": f"{name}/{row['list']}"} for row in listed]
         return pa.Table.from_pylist(rows, LISTINGS)
 
@@ -108,7 +109,7 @@ class Shelf:
         if respondent is not None:
             written = respondent.texts("calibration", asked.examples.to_pylist())
             told = self._told(respondent, "calibration", asked, written)
-        return fit_fusions(asked, told, self._titles, self._logs["items"])
+        return fit_fusions(asked, told, self._titles, self._logs.items)
 
     def _told(
         self, respondent: Respondent, what: str, asked: Asked, written: Sequence[Row]
@@ -124,19 +125,14 @@ class Shelf:
         return Told(cosine_EC, opinions)
 
     def _vectors(self) -> NDArray[np.float32]:
-        return self._encoder.encode(
-            [
-                item_text(row["title"], row["category_l1"], row["category_l2"], row["category_l3"])
-                for row in self._catalogue.to_pylist()
-            ]
-        )
+        return self._encoder.encode(item_texts(self._catalogue))
 
 
 def build_shelf(
-    ctx: StageContext, logs: Mapping[str, pa.Table], catalogue: pa.Table, encoder: TextEncoder
+    ctx: StageContext, logs: Constructed, catalogue: pa.Table, encoder: TextEncoder
 ) -> Shelf:
     """The shelf of a run; models are asked if the recipe names a number of candidates."""
-    earlier = logs["examples"].filter(pc.equal(logs["examples"]["split"], "rl"))
+    earlier = logs.examples("rl")
     return Shelf(
         logs,
         catalogue,

@@ -1,0 +1,105 @@
+"""What construct wrote is read once, and what is missing in it is said."""
+
+from datetime import UTC, datetime
+
+import market
+import pyarrow as pa
+import pytest
+from weeks import CALENDAR
+
+import taiji.schema
+from taiji.data.catalogue import popular_items
+from taiji.errors import DataError
+from taiji.schema import EXAMPLES, EXPOSURES
+from taiji.stages.parts.constructed import Constructed, contexts_of
+from taiji.store.files import write_parquet
+
+
+def write(folder, *conversions):
+    shown = {"user_id": "u", "item_id": "i", "ts": datetime(2024, 1, 1, tzinfo=UTC)}
+    shown |= {"placement": "", "click": 1}
+    rows = [shown | {"conversion": conversion} for conversion in conversions]
+    write_parquet(pa.Table.from_pylist(rows, EXPOSURES), folder / "exposures.parquet", EXPOSURES)
+
+
+def read(folder):
+    return Constructed(folder).labelled_exposures
+
+
+def test_no_exposures_is_an_error_that_names_the_table_and_how_to_give_it(tmp_path):
+    write(tmp_path)
+    with pytest.raises(DataError, match=r"none.*data\.source\.exposures \(user_id, item_id, ts"):
+        read(tmp_path)
+
+
+def test_conversions_that_nobody_knows_are_an_error(tmp_path):
+    write(tmp_path, None, None)
+    with pytest.raises(DataError, match=r"not known.*data\.source\.exposures\.conversion"):
+        read(tmp_path)
+
+
+def test_exposures_whose_conversion_is_not_known_yet_are_left_out_and_counted(tmp_path, caplog):
+    write(tmp_path, 1, None, 0)
+    assert read(tmp_path)["conversion"].to_pylist() == [1, 0]
+    assert "1 exposures left out" in caplog.text
+
+
+def example(number, split, target="i00"):
+    return {
+        "example_id": f"e{number}",
+        "user_id": "u000",
+        "split": split,
+        "cutoff": datetime(2024, 1, 1 + number, tzinfo=UTC),
+        "profile": "",
+        "history": [],
+        "history_length": 0,
+        "long_tail": False,
+        "holdout": False,
+        "target_item_id": target,
+    }
+
+
+@pytest.fixture
+def constructed(tmp_path):
+    logs = market.build(num_users=3)
+    for name in ("users", "items", "interactions"):
+        table, schema = getattr(logs, name), getattr(taiji.schema, name.upper())
+        write_parquet(table, tmp_path / f"{name}.parquet", schema)
+    CALENDAR.write(tmp_path / "windows.json")
+    splits = ("sft", "rl", "test", "test", "rank_train")
+    rows = [example(n, split) for n, split in enumerate(splits)] + [example(9, "test", None)]
+    rows = [row | dict.fromkeys(set(EXAMPLES.names) - set(row)) for row in rows]
+    table = pa.Table.from_pylist(rows, EXAMPLES)
+    write_parquet(table, tmp_path / "examples.parquet", EXAMPLES)
+    return Constructed(tmp_path)
+
+
+def test_each_table_is_read_once(constructed, tmp_path):
+    before = constructed.interactions, constructed.as_of
+    for path in tmp_path.glob("*.parquet"):
+        path.unlink()
+    assert before == (constructed.interactions, constructed.as_of)
+    assert constructed.as_of.item_ids == tuple(constructed.items["item_id"].to_pylist())
+
+
+def test_examples_come_by_split(constructed):
+    def ids(table):
+        return table["example_id"].to_pylist()
+
+    assert ids(constructed.examples()) == ["e0", "e1", "e2", "e3", "e4", "e9"]
+    assert ids(constructed.examples("rl", "rank_train")) == ["e1", "e4"]
+    assert ids(constructed.targeted_examples("test")) == ["e2", "e3"]
+    with pytest.raises(DataError, match=r"rank_test.*raise data\.num_rank_test"):
+        constructed.targeted_examples("rank_test")
+
+
+def test_the_catalogue_ends_before_the_earliest_example(constructed):
+    tests = constructed.targeted_examples("test")
+    before = tests["cutoff"][0].as_py()
+    log = constructed.interactions
+    assert constructed.catalogue(tests, 5).equals(popular_items(constructed.items, log, before, 5))
+
+
+def test_a_context_is_a_user_at_a_moment(constructed):
+    contexts = contexts_of(constructed.examples("sft"))
+    assert contexts == {"e0": ("u000", datetime(2024, 1, 1, tzinfo=UTC))}
