@@ -32,7 +32,6 @@ from transformers import AutoTokenizer
 from taiji.alignment.rewards.grounding import Grounder
 from taiji.config import Recipe
 from taiji.config.loading import load_recipe
-from taiji.data.catalogue import popular_items
 from taiji.data.item_text import item_text
 from taiji.evaluation.metrics import bootstrap_difference, bootstrap_interval, mean_statistic
 from taiji.evaluation.suspicious import suspicious_answers
@@ -44,7 +43,9 @@ from taiji.language.prompt import ChatScaffold, Prompt
 from taiji.reasoning.prompts import prompt_fitter, prompt_text
 from taiji.runner import Runner
 from taiji.schema import EXAMPLES, INTERACTIONS, ITEMS, USERS
-from taiji.stages.parts.asked_models import Respondent
+from taiji.stages.parts.asked_models import AskedModel
+from taiji.stages.parts.constructed import Constructed
+from taiji.stages.parts.context import StageContext
 from taiji.stages.parts.preferences import ladder
 from taiji.store.files import digest_value, read_parquet, replacing, write_json
 from taiji.store.run_directory import RunDirectory
@@ -148,20 +149,18 @@ class Twin:
     def __init__(self, recipe: Recipe, run: RunDirectory, model: str) -> None:
         Runner(recipe, run, Progress(run.root.name)).run("construct")
         construct = run.verify("construct")
-        examples = read_parquet(construct / "examples.parquet", EXAMPLES)
-        self.recipe, self.items = recipe, read_parquet(construct / "items.parquet", ITEMS)
-        self.examples = examples.filter(pc.equal(examples["split"], "test")).to_pylist()
+        logs = Constructed(construct)
+        self.recipe, self.items, self.tests = recipe, logs.items, logs.examples("test")
+        self.examples = self.tests.to_pylist()
         manifest = run.manifest("construct")
         assert manifest is not None
         key = digest_value([manifest.outputs_digest, model, recipe.student.model_dump()])
         folder = run.root / f"answers-{key.removeprefix('sha256:')[:12]}"
         folder.mkdir(exist_ok=True)
         name = run.root.name
-        self.respondent = Respondent(name, model, recipe, folder, Progress(name).progress)
-        log = read_parquet(construct / "interactions.parquet", INTERACTIONS)
-        before = min(example["cutoff"] for example in self.examples)
-        size = recipe.encoder.catalogue_titles
-        self.catalogue = popular_items(self.items, log, before, size)
+        ctx = StageContext(recipe, folder, {}, Progress(name).progress)
+        self.model = AskedModel(name, model, ctx)
+        self.catalogue = logs.catalogue(self.tests, recipe.encoder.catalogue_titles)
 
     def grounder(self, encoder: CachedEncoder) -> Grounder:
         rungs = ladder(self.recipe.align.rewards)
@@ -192,8 +191,7 @@ def rate(hits: Iterable[bool]) -> Any:
 
 def compare(clean: Twin, planted: Twin, chosen: set[str], encoder: CachedEncoder) -> Row:
     """How often planted items are answered from either log."""
-    texts = {t.respondent.name: t.respondent.texts("test", t.examples) for t in (clean, planted)}
-    told, sworn = (texts[twin.respondent.name] for twin in (clean, planted))
+    told, sworn = (twin.model.texts("test", twin.tests).to_pylist() for twin in (clean, planted))
     for row in sworn:
         assert "<answer>" not in row["answer"], row
         assert "</answer>" not in row["answer"], row

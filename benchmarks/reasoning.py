@@ -19,6 +19,7 @@ import argparse
 import gc
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,10 @@ from taiji.report.paper_tables import TRACK_TITLES, difference_table, language_t
 from taiji.runner import Runner, State, status
 from taiji.schema import TRACKS
 from taiji.stages.evaluate import as_writer, baseline_writers, build_judge, catalogue_figures
-from taiji.stages.parts.asked_models import Respondent
+from taiji.stages.parts.asked_models import AskedModel
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext
-from taiji.stages.parts.title_lists import build_shelf, list_figures
+from taiji.stages.parts.title_lists import list_figures, list_judge
 from taiji.store.files import digest_value, replacing, write_json
 from taiji.store.run_directory import RunDirectory
 
@@ -112,7 +113,7 @@ class Exam:
         encoder = SentenceEncoder(recipe.encoder.model, recipe.encoder.batch_size)
         self.encoder = CachedEncoder(encoder)
 
-    def respondent(self, name: str, source: str | Path, made_of: object) -> Respondent:
+    def asked(self, name: str, source: str | Path, made_of: object) -> AskedModel:
         """A model that is asked; what it said is kept as long as it is the same model."""
         construct = self.base.manifest("construct")
         assert construct is not None
@@ -122,30 +123,30 @@ class Exam:
         key = digest_value([made_of, asked]).removeprefix("sha256:")[:12]
         folder = self.base.root / "answers" / f"{name}-{key}"
         folder.mkdir(parents=True, exist_ok=True)
-        return Respondent(name, source, self.recipe, folder, Progress(name).progress)
+        ctx = replace(self.ctx, out=folder, progress=Progress(name).progress)
+        return AskedModel(name, source, ctx)
 
-    def judge(self, models: Mapping[str, Respondent], asked: Sequence[str]) -> Row:
+    def judge(self, models: Mapping[str, AskedModel], asked: Sequence[str]) -> Row:
         """All figures: writers, their differences, lists.
 
         Args:
             models: Untuned, arms and others, in the order of the tables.
             asked: Those that say how likely they find titles.
         """
-        rows = self.tests.to_pylist()
-        texts = {name: model.texts("test", rows) for name, model in models.items()}
+        texts = {name: model.texts("test", self.tests) for name, model in models.items()}
         judge = build_judge(self.ctx, self.logs, self.catalogue, self.tests, self.encoder)
         writers = [as_writer(name, written) for name, written in texts.items()]
         writers += baseline_writers(self.logs, self.tests)
         judged = {writer.name: judge.judge(writer, self.tests) for writer in writers}
-        shelf = build_shelf(self.ctx, self.logs, self.catalogue, self.encoder)
-        listings = shelf.judge(self.tests, models, {name: texts[name] for name in asked})
+        of_lists = list_judge(self.ctx, self.logs, self.catalogue, self.encoder)
+        listings = of_lists.judge(self.tests, models, {name: texts[name] for name in asked})
         section = self.recipe.evaluate
         return {
             "hit_rate_at": list(section.hit_rate_at),
             "catalogue": catalogue_figures(self.catalogue, self.logs.items, self.tests),
             "writers": {name: {"tracks": self._figures(part)} for name, part in judged.items()},
             "differences": self._differences(judged),
-            **list_figures(listings, shelf, section, self.recipe.seed),
+            **list_figures(listings, of_lists, section, self.recipe.seed),
         }
 
     def _settings(self) -> Row:
@@ -291,13 +292,13 @@ def main() -> None:
     Runner(recipe, base, Progress("shared")).run("simulate")
     arms = {arm: train(arguments.recipe, overrides, arm, base) for arm in arguments.arms}
     exam = Exam(recipe, base, arguments.users)
-    models = {UNTUNED: exam.respondent(UNTUNED, recipe.student.model, recipe.student.model)}
+    models = {UNTUNED: exam.asked(UNTUNED, recipe.student.model, recipe.student.model)}
     for arm in arms:
         manifest, folder = run_of(arm, base).manifest("sft"), run_of(arm, base).verify("sft")
         assert manifest is not None
-        models[arm] = exam.respondent(arm, folder / "model", manifest.outputs_digest)
+        models[arm] = exam.asked(arm, folder / "model", manifest.outputs_digest)
     for name, _, source in (text.partition("=") for text in arguments.also):
-        models[name] = exam.respondent(name, source, source)
+        models[name] = exam.asked(name, source, source)
     asked = arguments.catalogue if arguments.candidates else []
     found = {"arms": arms, "users": len(set(exam.tests["user_id"].to_pylist()))}
     found |= {"teacher": recipe.distill.teacher.kind, **exam.judge(models, asked)}

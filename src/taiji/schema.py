@@ -272,7 +272,7 @@ JUDGEMENTS = pa.schema(
 LISTINGS = pa.schema(
     [
         pa.field("track", pa.string(), nullable=False),  # any | novel
-        pa.field("list", pa.string(), nullable=False),  # of priors.LISTS, or <model>/<way>
+        pa.field("list", pa.string(), nullable=False),  # priors.LISTS, <model>/<MODEL_LISTS>
         pa.field("example_id", pa.string(), nullable=False),
         pa.field("user_id", pa.string(), nullable=False),
         pa.field("target_item_id", pa.string(), nullable=False),

@@ -5,9 +5,9 @@ import pyarrow as pa
 
 from taiji import schema
 from taiji.lists.answers import (
-    Asked,
-    Opinion,
-    Told,
+    Cohort,
+    ModelSignals,
+    TitleLikelihoods,
     choose_candidates,
     fit_fusions,
     judge_lists,
@@ -29,7 +29,7 @@ ITEMS = pa.Table.from_pylist(
 TITLES = Titles(ITEMS)
 
 
-def asked(targets: list[int]) -> Asked:
+def cohort(targets: list[int]) -> Cohort:
     """Everybody has bought title 0, and every second one also 1; then they buy `targets`."""
     rows = [(f"u{n}", f"i{item}", n) for n in range(NUM_USERS) for item in range(1 + n % 2)]
     users, items, hours = zip(*rows, strict=True)
@@ -44,17 +44,17 @@ def asked(targets: list[int]) -> Asked:
         for n, target in enumerate(targets)
     ]
     priors = TitlePriors(log, ITEMS, TITLES, cutoff)
-    return Asked(pa.Table.from_pylist(examples, schema.EXAMPLES), priors)
+    return Cohort(pa.Table.from_pylist(examples, schema.EXAMPLES), priors)
 
 
-def told(*, near: list[int], likely: list[int]) -> Told:
+def signals(*, near: list[int], likely: list[int]) -> ModelSignals:
     """Answers nearest to `near`; of the candidates 2 to 5 the model finds `likely` likeliest."""
     places = np.arange(2, NUM_TITLES)
     cosine = np.full((len(near), NUM_TITLES), 0.1, np.float32)
     cosine[np.arange(len(near)), near] = 0.9
-    return Told(
-        cosine,
-        [Opinion(places, np.where(places == n, -1.0, -9.0), np.full(4, -5.0)) for n in likely],
+    likelihoods = [np.where(places == n, -1.0, -9.0) for n in likely]
+    return ModelSignals(
+        cosine, [TitleLikelihoods(places, one, np.full(4, -5.0)) for one in likelihoods]
     )
 
 
@@ -62,9 +62,9 @@ def ranks(rows: list[dict], name: str, track: str) -> list[int]:
     return [r["title_rank"] for r in rows if (r["list"], r["track"]) == (name, track)]
 
 
-def test_each_way_orders_by_what_its_name_says():
-    exam = asked([3, 4])
-    said = told(near=[0, 4], likely=[3, 5])
+def test_each_list_orders_by_what_its_name_says():
+    exam = cohort([3, 4])
+    said = signals(near=[0, 4], likely=[3, 5])
     rows = judge_lists(model_lists(TITLES, said, {}), exam, TITLES, ITEMS)
     assert {row["list"] for row in rows} == {"nearest", "reranked"}  # nothing was fitted
     assert ranks(rows, "reranked", "novel") == [1, 4]
@@ -76,10 +76,10 @@ def test_each_way_orders_by_what_its_name_says():
 
 
 def test_a_model_that_knows_is_weighed_and_one_that_guesses_is_not():
-    exam = asked([2 + n % 4 for n in range(NUM_USERS)])
+    exam = cohort([2 + n % 4 for n in range(NUM_USERS)])
     truth = [2 + n % 4 for n in range(NUM_USERS)]
     wrong = [2 + (n * 7 // 3) % 4 for n in range(NUM_USERS)]
-    knows, guesses = told(near=truth, likely=truth), told(near=wrong, likely=wrong)
+    knows, guesses = signals(near=truth, likely=truth), signals(near=wrong, likely=wrong)
     found = {}
     for name, said in (("knows", knows), ("guesses", guesses)):
         fusions = fit_fusions(exam, said, TITLES, ITEMS)
@@ -95,7 +95,7 @@ def test_a_model_that_knows_is_weighed_and_one_that_guesses_is_not():
 
 
 def test_a_track_without_a_target_has_no_fusion_and_no_rows():
-    exam = asked([0, 1])
+    exam = cohort([0, 1])
     assert set(fit_fusions(exam, None, TITLES, ITEMS)) == {"any"}
     rows = judge_lists(prior_lists(TITLES, {}), exam, TITLES, ITEMS)
     assert {row["track"] for row in rows} == {"any"}
@@ -103,7 +103,7 @@ def test_a_track_without_a_target_has_no_fusion_and_no_rows():
 
 
 def test_candidates_are_dealt_from_the_answer_the_log_and_the_users_own():
-    exam = asked([3])
+    exam = cohort([3])
     _, moment = next(exam.priors.moments(exam.examples))
     cosine = np.array([0, 0, 0, 0.5, 0, 0.9], np.float32)
     # Nearest 5, 3; nobody who has 0 bought anything new but 1; the user's own is 0.

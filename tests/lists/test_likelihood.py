@@ -4,7 +4,7 @@ import torch
 
 from taiji import schema
 from taiji.language.prompt import ChatScaffold
-from taiji.lists.likelihood import TitleLikelihood
+from taiji.lists.likelihood import TitleScorer
 from taiji.reasoning.prompts import PromptFitter
 from taiji.templates import resolve_templates
 
@@ -26,7 +26,7 @@ def fitter(smollm2_tokenizer):
 
 @pytest.fixture
 def likelihood(tiny_model, fitter):
-    return TitleLikelihood(tiny_model, fitter, CATALOGUE)
+    return TitleScorer(tiny_model, fitter, CATALOGUE)
 
 
 def naive(model, fitter, cot: str, place: int) -> float:

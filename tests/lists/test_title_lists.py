@@ -74,9 +74,9 @@ def test_an_item_of_another_category_stands_under_its_title():
     assert TITLES.places(twin) == {"x": 0}
 
 
-def test_each_title_is_told_how_much_its_shelf_holds():
-    assert TITLES.shelf_mass(3, np.array([1.0, 2, 4, 8])).tolist() == [3, 3, 4, 0]
-    assert TITLES.shelf_mass(1, np.array([1.0, 2, 4, 8])).tolist() == [7, 7, 7, 8]
+def test_each_title_is_told_how_much_its_category_holds():
+    assert TITLES.category_mass(3, np.array([1.0, 2, 4, 8])).tolist() == [3, 3, 4, 0]
+    assert TITLES.category_mass(1, np.array([1.0, 2, 4, 8])).tolist() == [7, 7, 7, 8]
 
 
 @pytest.mark.parametrize(("size", "dealt"), [(3, [5, 1, 2]), (9, [5, 1, 2, 3])])

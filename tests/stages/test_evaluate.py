@@ -13,7 +13,7 @@ from taiji.config import BoostingSection, EvaluateSection, RankerSection, Recipe
 from taiji.data.item_text import item_text, one_part
 from taiji.errors import DataError
 from taiji.evaluation.baselines import BASELINES
-from taiji.lists.answers import MODEL_FEATURES, PRIOR_FEATURES, WAYS
+from taiji.lists.answers import MODEL_FEATURES, MODEL_LISTS, PRIOR_FEATURES
 from taiji.lists.priors import LISTS
 from taiji.ranking.as_of import AsOf
 from taiji.ranking.gradient_boosting import GradientBoosting
@@ -283,7 +283,7 @@ def test_models_are_asked_for_titles_and_others_join_them(
     evaluate(replace(ctx, recipe=recipe))
     metrics = read_json(ctx.out / "metrics.json")
     assert metrics["writers"]["mine"]["tracks"]["any"]["answer_non_empty"]["value"] == 0.0
-    ways = {f"{model}/{way}" for model in ("sft", "mine") for way in WAYS}
+    ways = {f"{model}/{way}" for model in ("sft", "mine") for way in MODEL_LISTS}
     # No novel title among the examples that weigh: nothing is fused on that track.
     assert set(metrics["lists"]) == {*LISTS, "prior_only", *ways}
     assert "novel" not in metrics["lists"]["sft/fused"]

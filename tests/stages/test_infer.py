@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 
@@ -9,8 +10,9 @@ from taiji import schema
 from taiji.config import DataSection, FeaturesSection, InferSection, Recipe, StudentSection
 from taiji.language.generate import Reply
 from taiji.stages import infer as stage
-from taiji.stages.infer import plan_shards
-from taiji.stages.parts.asked_models import text_row
+from taiji.stages.infer import plan_texts
+from taiji.stages.parts import asked_models
+from taiji.stages.parts.asked_models import AskedModel, text_row
 from taiji.stages.parts.context import StageContext
 from taiji.store.files import read_parquet, write_parquet
 
@@ -50,7 +52,8 @@ EXAMPLES = [
 
 @pytest.fixture
 def ctx(tmp_path, tiny_model, smollm2_tokenizer, monkeypatch):
-    monkeypatch.setattr(stage, "load_causal_lm", cache(stage.load_causal_lm))  # it takes seconds
+    # loading takes seconds
+    monkeypatch.setattr(asked_models, "load_causal_lm", cache(asked_models.load_causal_lm))
     for name in ("student", "sft/model", "align/model"):
         folder = tmp_path / name
         tiny_model.save_pretrained(folder)
@@ -101,16 +104,19 @@ def test_a_killed_run_goes_on_and_writes_the_same_texts(ctx):
     (ctx.out / "texts.parquet").unlink()
 
     def kill(done: int, total: int, what: str) -> None:
-        if done == 6:  # texts, at the end of the fourth shard
+        if done == 3 and what.endswith("sft"):  # at the end of its second shard
             raise KilledError
 
     killed = StageContext(ctx.recipe, ctx.out, ctx.inputs, kill)
     with pytest.raises(KilledError):
         stage.infer(killed)
-    assert len(list((ctx.out / "texts.parts").iterdir())) == 3
-    done = []
-    resumed = StageContext(ctx.recipe, ctx.out, ctx.inputs, lambda *args: done.append(args))
+    kept = sorted(path.name for path in (ctx.out / "parts").iterdir())
+    assert kept == ["sft-test-texts.parts", "untuned-test-texts.parquet"]
+    heard = []
+    resumed = StageContext(ctx.recipe, ctx.out, ctx.inputs, lambda *args: heard.append(args))
     stage.infer(resumed)
+    assert not [what for _, _, what in heard if what.endswith("untuned")]
+    assert [done for done, _, what in heard if what.endswith("sft")] == [3, 3]  # half and whole
     assert read_parquet(ctx.out / "texts.parquet", schema.TEXTS).equals(whole)
 
 
@@ -141,36 +147,54 @@ def test_other_models_write_of_the_ranking_users_where_their_texts_become_featur
     ]
 
 
+def asked(ctx, name="policy", **settings):
+    """A model that is asked in a folder of its own."""
+    recipe = ctx.recipe.model_copy(update={"infer": InferSection(**settings)}) if settings else None
+    out = ctx.out / "-".join(["asked", *map(str, settings.values())])
+    out.mkdir(exist_ok=True)
+    ctx = replace(ctx, recipe=recipe or ctx.recipe, out=out)
+    return AskedModel(name, ctx.inputs["align"] / "model", ctx)
+
+
+def rows_of(examples):
+    return pa.Table.from_pylist(examples, schema.EXAMPLES)
+
+
 def test_the_models_write_in_the_precision_of_the_recipe(ctx):
     recipe = ctx.recipe.model_copy(update={"infer": InferSection(dtype="bfloat16")})
-    writer = stage._Writer(recipe, {"policy": ctx.inputs["align"] / "model"})
-    rows = writer(stage.Shard("policy", EXAMPLES[:2]), lambda *_: None)
-    assert rows.num_rows == 2
-    assert writer._generator._model.dtype == torch.bfloat16
+    generator, _ = asked_models.open_here("policy", str(ctx.inputs["align"] / "model"), recipe)
+    assert generator._model.dtype == torch.bfloat16
 
 
 def test_a_text_may_be_longer_than_what_was_trained_on(ctx):
-    def texts(**settings):
-        recipe = ctx.recipe.model_copy(update={"infer": InferSection(**settings)})
-        writer = stage._Writer(recipe, {"policy": ctx.inputs["align"] / "model"})
-        return writer(stage.Shard("policy", EXAMPLES[:2]), lambda *_: None)[
-            "completion"
-        ].to_pylist()
-
-    short, longer = texts(), texts(max_completion_tokens=12)  # the student's limit is 6
+    examples = rows_of(EXAMPLES[:2])
+    short, longer = (
+        asked(ctx, temperature=0.0, **limit).texts("few", examples)["completion"].to_pylist()
+        for limit in ({}, {"max_completion_tokens": 12})  # the student's limit is 6
+    )
     for less, more in zip(short, longer, strict=True):
         assert more.startswith(less)
         assert len(more) > len(less)
 
 
 def test_a_text_does_not_depend_on_its_shard(ctx):
-    writer = stage._Writer(ctx.recipe, {"policy": ctx.inputs["align"] / "model"})
-    tests = [row for row in EXAMPLES if row["split"] == "test"]
-    alone, later = (
-        writer(stage.Shard("policy", examples), lambda *_: None).to_pylist()
-        for examples in (tests[1:2], tests)
-    )
-    assert alone == later[1:2]
+    tests = rows_of([row for row in EXAMPLES if row["split"] == "test"])
+    alone = asked(ctx).texts("one", tests.slice(1, 1))
+    assert alone.equals(asked(ctx).texts("all", tests).slice(1, 1))
+
+
+def test_another_engine_may_write(ctx):
+    class Parrot:
+        name = "parrot"
+
+        def generate(self, prompts, n, sampling, on_progress=None):
+            return [[Reply(f"<think>a</think><answer>{n} tea</answer>", "ok", 3)]] * len(prompts)
+
+    def open_parrot(name, source, recipe):
+        return Parrot(), asked_models.open_here(name, source, recipe)[1]
+
+    model = AskedModel("policy", ctx.inputs["align"] / "model", ctx, open_parrot)
+    assert model.texts("few", rows_of(EXAMPLES[:2]))["answer"].to_pylist() == ["1 tea"] * 2
 
 
 def test_a_finished_file_is_not_written_again(ctx):
@@ -182,9 +206,8 @@ def test_a_finished_file_is_not_written_again(ctx):
 
 
 def test_the_plan_gives_the_policy_its_users_even_if_it_is_not_judged():
-    shards = plan_shards(EXAMPLES, ["sft"], ["policy"], 2)
-    sizes = [(shard.model, len(shard.examples)) for shard in shards]
-    assert sizes == [("sft", 2), ("sft", 1), ("policy", 2)]
+    assert plan_texts(["sft"], ["policy"]) == {"sft": ["test"], "policy": ["users"]}
+    assert plan_texts(["sft", "policy"], ["policy"])["policy"] == ["test", "users"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from taiji.config.recipe import (
     Recipe,
     StudentSection,
 )
+from taiji.config.section import POLICY, SFT, UNTUNED, ModelName
 from taiji.config.teachers import (
     BudgetSection,
     EndpointSection,
@@ -25,6 +26,9 @@ from taiji.config.teachers import (
 )
 
 __all__ = [
+    "POLICY",
+    "SFT",
+    "UNTUNED",
     "AbtestSection",
     "AlignSection",
     "BoostingSection",
@@ -40,6 +44,7 @@ __all__ = [
     "InferSection",
     "LocalCompute",
     "LoraSection",
+    "ModelName",
     "OpenAITeacher",
     "RankSection",
     "RankerSection",

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from taiji.config.section import Count, Section, Share
+from taiji.config.section import POLICY, Count, ModelName, Section, Share
 
 Backbone = Annotated[
     str, Field(pattern=r"^(network|lightgbm|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)$")
@@ -99,8 +99,8 @@ class RankSection(Section):
     controls: tuple[Literal["shuffled", "swapped", "random_neighbour", "reseeded"], ...] = Field(
         (), strict=False, description="arms whose features mean nothing, beside the real ones"
     )
-    texts: tuple[Literal["policy", "sft", "untuned"], ...] = Field(
-        ("policy",), strict=False, description="whose text the features of arm `both` come from"
+    texts: tuple[ModelName, ...] = Field(
+        (POLICY,), strict=False, description="whose text the features of arm `both` come from"
     )
 
     @model_validator(mode="after")
@@ -109,9 +109,9 @@ class RankSection(Section):
             entries = getattr(self, name)
             if len(set(entries)) < len(entries):
                 raise ValueError(f"{name}: an entry stands there twice")
-        if "policy" not in self.texts:
+        if POLICY not in self.texts:
             raise ValueError("texts: the arms use the text of `policy`: keep it in the list")
-        others = [text for text in self.texts if text != "policy"]
+        others = [text for text in self.texts if text != POLICY]
         for entry in (*self.controls, *others):
             arms = _BESIDE.get(entry, ("both",))
             if not set(arms) & set(self.arms):

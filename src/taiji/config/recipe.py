@@ -5,7 +5,7 @@ fixes say so; the paper's own numbers stand in `recipes/paper.yaml`. How a YAML 
 `section.key=value` overrides become this tree is in `taiji.config.loading`.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,7 +15,7 @@ from taiji.config.compute import Compute, LocalCompute
 from taiji.config.data import DataSection
 from taiji.config.ranking import RankerSection, RankSection, SimulateSection
 from taiji.config.reasoning import RefineSection, ScoreSection, SftSection
-from taiji.config.section import Count, Name, Section
+from taiji.config.section import POLICY, SFT, UNTUNED, Count, ModelName, Name, Section
 from taiji.config.teachers import EvidenceTeacher, Teacher
 
 
@@ -55,8 +55,8 @@ class DistillSection(Section):
 class InferSection(Section):
     """Which tuned models write, and how."""
 
-    models: tuple[Literal["untuned", "sft", "policy"], ...] = Field(
-        ("untuned", "sft", "policy"), strict=False, description="judged on the test examples"
+    models: tuple[ModelName, ...] = Field(
+        (UNTUNED, SFT, POLICY), strict=False, description="judged on the test examples"
     )
     temperature: float = Field(0.0, ge=0, le=2, description="0 = greedy")
     batch_size: Count = Field(32, description="replies at a time")
@@ -75,8 +75,8 @@ class InferSection(Section):
 class FeaturesSection(Section):
     """Intra-user codes by a quantiser; cross-user sequence of the nearest other user."""
 
-    texts: tuple[Literal["untuned", "sft", "policy"], ...] = Field(
-        ("policy",), strict=False, description="whose texts become features; others are ablations"
+    texts: tuple[ModelName, ...] = Field(
+        (POLICY,), strict=False, description="whose texts become features; others are ablations"
     )
     quantiser: Literal["pq", "opq", "rq"] = Field(
         "pq", description="product (paper), product after a learned rotation, or residual"
@@ -94,14 +94,14 @@ class FeaturesSection(Section):
     @field_validator("texts")
     @classmethod
     def _with_the_policy(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        if "policy" not in texts or len(set(texts)) < len(texts):
+        if POLICY not in texts or len(set(texts)) < len(texts):
             raise ValueError("names each model once, policy among them")
         return texts
 
 
 _WRITERS = frozenset(
     {
-        *("untuned", "sft", "policy"),
+        *get_args(ModelName),
         *("most_popular", "most_popular_new", "most_frequent", "last_bought"),
     }
 )

@@ -1,6 +1,6 @@
 """Answers that know the catalogue: what a model wrote, its likelihoods and the log, put together.
 
-For each example the ways of ordering the catalogue's titles are:
+For each example a model's lists of the catalogue's titles are:
 
 - `nearest`: by cosine to the free answer, as in the paper's hit rate;
 - `reranked`: a few candidates by the model's likelihood of their titles, the others behind them;
@@ -31,7 +31,7 @@ Features = NDArray[np.float32]
 
 PRIOR_FEATURES = ("popularity", "own", "recency", "related", "own level 2", "own level 3")
 MODEL_FEATURES = ("cosine", "candidate", "likelihood", "likelihood for anybody")
-WAYS = ("nearest", "reranked", "fused")
+MODEL_LISTS = ("nearest", "reranked", "fused")
 PRIOR_ONLY = "prior_only"
 
 _FLOOR = 1e-6  # of a share, so that its logarithm exists
@@ -42,16 +42,16 @@ ListsOf = Callable[[int, Moment, str], Mapping[str, TitleList]]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Examples, and a log that may be asked about their moments."""
+class Cohort:
+    """Examples, and what the log says of each title at their cut-offs."""
 
     examples: pa.Table
     priors: TitlePriors
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """What a model says of some candidates of one example.
+class TitleLikelihoods:
+    """How likely a model finds some candidates of one example.
 
     Attributes:
         places: The candidates, as rows of the catalogue.
@@ -65,11 +65,16 @@ class Opinion:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a model says of examples, in their order."""
+class ModelSignals:
+    """What a model says of examples, in their order.
+
+    Attributes:
+        cosine_EC: Of its answer and each title.
+        likelihoods: Of each example's candidates.
+    """
 
     cosine_EC: NDArray[np.float32]
-    opinions: Sequence[Opinion]
+    likelihoods: Sequence[TitleLikelihoods]
 
 
 def choose_candidates(
@@ -88,22 +93,22 @@ def choose_candidates(
 
 
 def fit_fusions(
-    asked: Asked, told: Told | None, titles: Titles, items: pa.Table
+    cohort: Cohort, signals: ModelSignals | None, titles: Titles, items: pa.Table
 ) -> dict[str, Fusion]:
     """One fusion for each track; a track without any usable example has none.
 
     Args:
-        asked: Examples that come before those to be judged.
-        told: What the model says of them; None for the priors alone.
+        cohort: Examples that come before those to be judged.
+        signals: What the model says of them; None for the priors alone.
         titles: The catalogue.
         items: Gives the titles of targets.
     """
     places = titles.places(items)
-    names = PRIOR_FEATURES if told is None else (*PRIOR_FEATURES, *MODEL_FEATURES)
+    names = PRIOR_FEATURES if signals is None else (*PRIOR_FEATURES, *MODEL_FEATURES)
     choices: dict[str, list[Choice]] = {track: [] for track in TRACKS}
-    rows = asked.examples.select(list(TRACKS.values())).to_pylist()
-    for row, moment in asked.priors.moments(asked.examples):
-        features_CF = _features(titles, moment, told, row)
+    rows = cohort.examples.select(list(TRACKS.values())).to_pylist()
+    for row, moment in cohort.priors.moments(cohort.examples):
+        features_CF = _features(titles, moment, signals, row)
         for track, column in TRACKS.items():
             chosen = places.get(rows[row][column])
             open_C = _open(moment, track)
@@ -112,16 +117,17 @@ def fit_fusions(
     return {track: fit_fusion(found, names) for track, found in choices.items() if found}
 
 
-def model_lists(titles: Titles, told: Told, fusions: Mapping[str, Fusion]) -> ListsOf:
-    """The lists of `WAYS`; `fused` is missing on a track that has no fusion."""
+def model_lists(titles: Titles, signals: ModelSignals, fusions: Mapping[str, Fusion]) -> ListsOf:
+    """The lists of `MODEL_LISTS`; `fused` is missing on a track that has no fusion."""
 
     def lists_of(row: int, moment: Moment, track: str) -> dict[str, TitleList]:
         open_C = _open(moment, track)
-        cosine_C = told.cosine_EC[row].astype(np.float64)
+        cosine_C = signals.cosine_EC[row].astype(np.float64)
         lists = {"nearest": TitleList(cosine_C, softmax(cosine_C / _TEMPERATURE, open_C))}
-        lists["reranked"] = _reranked(told.opinions[row], cosine_C, open_C)
+        lists["reranked"] = _reranked(signals.likelihoods[row], cosine_C, open_C)
         if track in fusions:
-            lists["fused"] = _weighed(fusions[track], _features(titles, moment, told, row), open_C)
+            features_CF = _features(titles, moment, signals, row)
+            lists["fused"] = _weighed(fusions[track], features_CF, open_C)
         return {name: listed.without(~open_C) for name, listed in lists.items()}
 
     return lists_of
@@ -142,13 +148,13 @@ def prior_lists(titles: Titles, fusions: Mapping[str, Fusion]) -> ListsOf:
 
 
 def judge_lists(
-    lists_of: ListsOf, asked: Asked, titles: Titles, items: pa.Table
+    lists_of: ListsOf, cohort: Cohort, titles: Titles, items: pa.Table
 ) -> list[dict[str, Any]]:
     """One row for each track, list and example that has the track's truth, in this order."""
     truths = {row["item_id"]: row for row in items.to_pylist()}
-    examples = asked.examples.to_pylist()
+    examples = cohort.examples.to_pylist()
     found: list[tuple[tuple[str, str, int], dict[str, Any]]] = []
-    for row, moment in asked.priors.moments(asked.examples):
+    for row, moment in cohort.priors.moments(cohort.examples):
         example = examples[row]
         for track, column in TRACKS.items():
             if example[column] is None:
@@ -168,18 +174,18 @@ def judge_lists(
     return [figures for _, figures in sorted(found, key=lambda pair: pair[0])]
 
 
-def _features(titles: Titles, moment: Moment, told: Told | None, row: int) -> Features:
+def _features(titles: Titles, moment: Moment, signals: ModelSignals | None, row: int) -> Features:
     """C x F, in the order of `PRIOR_FEATURES` and, of a model, `MODEL_FEATURES`."""
     recency_C = np.where(moment.bought_C, np.exp((moment.latest_C - moment.cutoff) / _MONTH), 0.0)
     columns = [_log_share(moment.popularity_C), np.log1p(moment.own_C), recency_C]
     columns.append(_log_share(moment.related_C))
-    columns += [np.log1p(titles.shelf_mass(level, moment.own_C)) for level in (2, 3)]
-    if told is not None:
-        opinion = told.opinions[row]
-        columns.append(told.cosine_EC[row].astype(np.float64))
-        for values in (1.0, _centred(opinion.likelihood), _centred(opinion.anybody)):
+    columns += [np.log1p(titles.category_mass(level, moment.own_C)) for level in (2, 3)]
+    if signals is not None:
+        of_titles = signals.likelihoods[row]
+        columns.append(signals.cosine_EC[row].astype(np.float64))
+        for values in (1.0, _centred(of_titles.likelihood), _centred(of_titles.anybody)):
             column_C = np.zeros(moment.own_C.size)
-            column_C[opinion.places] = values
+            column_C[of_titles.places] = values
             columns.append(column_C)
     return np.stack(columns, axis=1).astype(np.float32)
 
@@ -189,10 +195,10 @@ def _weighed(fusion: Fusion, features_CF: Features, open_C: NDArray[np.bool_]) -
     return TitleList(np.where(open_C, logits_C, -np.inf), softmax(logits_C, open_C))
 
 
-def _reranked(opinion: Opinion, cosine_C: Array, open_C: NDArray[np.bool_]) -> TitleList:
+def _reranked(of_titles: TitleLikelihoods, cosine_C: Array, open_C: NDArray[np.bool_]) -> TitleList:
     """Candidates in front, by likelihood; a cosine is at most 1, so all others stand behind."""
     likelihood_C = np.full(cosine_C.size, -np.inf)
-    likelihood_C[opinion.places] = opinion.likelihood
+    likelihood_C[of_titles.places] = of_titles.likelihood
     asked_C = open_C & np.isfinite(likelihood_C)
     belief_C = softmax(np.where(asked_C, likelihood_C, 0.0), asked_C)
     _, order_C = np.unique(likelihood_C, return_inverse=True)  # equals stay equal

@@ -1,4 +1,4 @@
-"""How likely a language model finds each title of a shelf, behind its prompt and its own chain.
+"""How likely a language model finds each title of a catalogue, behind its prompt and its own chain.
 
 log P(title | prompt, chain) is the sum over the title's tokens in the form of an answer, the mark
 that ends it included. The titles lie behind prompt and chain in one row, under the mask of Eq. 1's
@@ -26,7 +26,7 @@ _ROW_TITLES = 128
 """Titles in one row: attention grows with the square of its length."""
 
 
-class TitleLikelihood:
+class TitleScorer:
     """Scores titles of a catalogue with one model.
 
     Args:

@@ -26,11 +26,11 @@ _LEVELS = (1, 2, 3)
 
 @dataclass(frozen=True)
 class TitleList:
-    """How one way of guessing orders the titles.
+    """An order of the titles, and how much is believed in each.
 
     Attributes:
         score_C: Higher stands earlier; -inf does not stand on the list at all.
-        mass_C: How much the way believes in each title, at least 0; categories are guessed by it.
+        mass_C: How much is believed in each title, at least 0; categories are guessed by it.
     """
 
     score_C: Array
@@ -97,12 +97,12 @@ class Titles:
         held = np.bincount(self._class_of[level][known], weights=mass_C[known])
         return self._classes[level][int(held.argmax())]
 
-    def shelf_mass(self, level: int, mass_C: Array) -> Array:
+    def category_mass(self, level: int, mass_C: Array) -> Array:
         """For each title the mass of all titles of its class; 0 for a title without the level."""
         class_C = self._class_of[level]
         held = np.bincount(class_C + 1, weights=mass_C, minlength=len(self._classes[level]) + 1)
-        shelf_C: Array = np.where(class_C >= 0, held[class_C + 1], 0.0)
-        return shelf_C
+        category_C: Array = np.where(class_C >= 0, held[class_C + 1], 0.0)
+        return category_C
 
     def judge(self, listed: TitleList, truth: Mapping[str, Any]) -> dict[str, Any]:
         """Figures of one list against the true item, a row of `schema.ITEMS`.

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from taiji.config import RankSection
+from taiji.config import POLICY, ModelName, RankSection
 from taiji.ranking.inputs import Arm, LanguageFeatures
 
 Control = Literal["shuffled", "swapped", "random_neighbour", "reseeded"]
@@ -33,7 +33,7 @@ class Variant:
 
     name: str
     arm: Arm
-    text: str = "policy"
+    text: ModelName = POLICY
     control: Control | None = None
 
 
@@ -53,7 +53,7 @@ def plan_variants(section: RankSection) -> list[Variant]:
             for arm in spoilt
             if arm in section.arms
         ]
-    others = [text for text in section.texts if text != "policy"]
+    others = [text for text in section.texts if text != POLICY]
     return variants + [Variant(f"both:{text}", "both", text=text) for text in others]
 
 

@@ -13,7 +13,7 @@ _LISTS = {
     "item_to_item_new": "Bought together, new to user",
     "prior_only": "All of these, weighed (no language model)",
 }
-_WAYS = {
+_MODEL_LISTS = {
     "nearest": "nearest to the answer",
     "reranked": "candidates by likelihood",
     "fused": "weighed with the log",
@@ -79,8 +79,8 @@ def list_tables(
 
 def list_title(name: str) -> str:
     """A list by name, such as `popular` or `sft/fused`."""
-    model, _, way = name.rpartition("/")
-    return f"{model}: {_WAYS[way]}" if model else _LISTS[name]
+    model, _, listed = name.rpartition("/")
+    return f"{model}: {_MODEL_LISTS[listed]}" if model else _LISTS[name]
 
 
 def suspicious_table(metrics: Metrics, titles: Mapping[str, str]) -> tuple[Table, ...]:

@@ -7,6 +7,7 @@ terminal and the report decide what it looks like. Everything comes from `metric
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from taiji.config import POLICY, SFT, UNTUNED
 from taiji.report.abtest_tables import abtest_tables
 from taiji.report.cells import (
     NOT_APPLICABLE,
@@ -27,9 +28,9 @@ TRACK_TITLES = {
     "novel": "a title new to the user",
 }
 WRITER_TITLES = {
-    "untuned": "Untuned student",
-    "sft": "Student after SFT",
-    "policy": "Policy after alignment",
+    UNTUNED: "Untuned student",
+    SFT: "Student after SFT",
+    POLICY: "Policy after alignment",
     "most_popular": "Most popular",
     "most_popular_new": "Most popular, new to user",
     "most_frequent": "User's most frequent",
@@ -160,9 +161,9 @@ def activation_table(metrics: Metrics, ranks: Sequence[int]) -> Table:
     trained, aligned = _training_row(metrics), _papers_alignment(metrics)
     names = [*_TRAINING, *([trained] if trained and trained not in _TRAINING else [])]
     measured_by = {
-        "Untuned": "untuned",
-        **{name: "sft" if name == trained else None for name in names},
-        "RUPR + ORFT + POPO": "policy" if aligned else None,
+        "Untuned": UNTUNED,
+        **{name: SFT if name == trained else None for name in names},
+        "RUPR + ORFT + POPO": POLICY if aligned else None,
     }
     columns = {**_LEVELS, **hit_columns(ranks)}
     rows = tuple(
@@ -203,8 +204,8 @@ def weighting_table(metrics: Metrics) -> Table:
     rows = tuple(
         (
             title,
-            _writer_figure(metrics, "policy" if key == rule else None, "any", "semantic"),
-            _writer_figure(metrics, "policy" if key == rule else None, "any", "ctcvr"),
+            _writer_figure(metrics, POLICY if key == rule else None, "any", "semantic"),
+            _writer_figure(metrics, POLICY if key == rule else None, "any", "ctcvr"),
             *(_weights(align) if key == rule and align is not None else (NOT_RUN, NOT_RUN)),
         )
         for key, title in titles.items()

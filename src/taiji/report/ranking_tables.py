@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from taiji.config import SFT, UNTUNED
 from taiji.report.cells import NOT_APPLICABLE, NOT_RUN, Cell, Metrics, Table, figure_cell
 
 _TASKS = {"ctcvr": "click and conversion (CTCVR)", "click": "click"}
@@ -25,8 +26,8 @@ _VARIANTS = {
     "swapped": "of one other user",
     "random_neighbour": "of a random user",
     "reseeded": "other seeds",
-    "sft": "text after SFT",
-    "untuned": "untuned text",
+    SFT: "text after SFT",
+    UNTUNED: "untuned text",
 }
 _EFFECTS = {
     "codes": "Effect of the codes",

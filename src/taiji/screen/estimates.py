@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from taiji.config import Recipe
+from taiji.config import POLICY, Recipe
 
 KNOWN_MODEL = "smollm2-135m-instruct"
 
@@ -129,7 +129,7 @@ def _num_fits(recipe: Recipe) -> int:
     """Arms, what controls spoil of them, and other texts; for each backbone and seed."""
     rank = recipe.rank
     controls = sum(2 if control in ("shuffled", "swapped") else 1 for control in rank.controls)
-    variants = len(rank.arms) + controls + sum(text != "policy" for text in rank.texts)
+    variants = len(rank.arms) + controls + sum(text != POLICY for text in rank.texts)
     return variants * len(rank.backbones) * rank.seeds
 
 

@@ -23,7 +23,7 @@ from taiji.reasoning.teachers import Task, build_teacher
 from taiji.schema import CANDIDATES
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
-from taiji.stages.parts.shards import write_pieces
+from taiji.stages.parts.shards import write_shards
 from taiji.store.files import Shards, read_parquet, write_parquet
 from taiji.templates import Templates, resolve_templates
 
@@ -56,7 +56,7 @@ def _write(ctx: StageContext, tasks: Sequence[Task]) -> None:
     starts = range(0, len(tasks), _SHARD_ROWS)
     pieces = [tasks[first : first + _SHARD_ROWS] for first in starts]
     build = partial(_asker, ctx.recipe, ctx.calls.absolute())
-    write_pieces(ctx, shards, pieces, build, size=len, what="examples")
+    write_shards(ctx, shards, pieces, build, size=len, what="examples")
     shards.merge(len(starts), ctx.out / "written.parquet")
 
 

@@ -1,7 +1,6 @@
 """Judge what the run achieved: the paper's metrics for each model and each trivial answer."""
 
 import logging
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -25,16 +24,14 @@ from taiji.ranking.ctcvr_scorer import CtcvrScorer
 from taiji.ranking.gradient_boosting import load_boosted
 from taiji.ranking.train import load_ranker
 from taiji.schema import CANDIDATES, JUDGEMENTS, LISTINGS, ROLLOUTS, SCORED, TEXTS, TRACKS
-from taiji.stages.parts.asked_models import all_respondents
+from taiji.stages.parts.asked_models import asked_models
 from taiji.stages.parts.constructed import Constructed, contexts_of
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.preferences import ladder
-from taiji.stages.parts.title_lists import build_shelf, list_figures
+from taiji.stages.parts.title_lists import list_figures, list_judge
 from taiji.store.files import read_json, read_jsonl, read_parquet, write_json, write_parquet
 
 logger = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 
 def evaluate(ctx: StageContext) -> Summary:
@@ -50,12 +47,11 @@ def evaluate(ctx: StageContext) -> Summary:
         SentenceEncoder(ctx.recipe.encoder.model, ctx.recipe.encoder.batch_size)
     )
     judge = build_judge(ctx, logs, catalogue, tests, encoder)
-    respondents = all_respondents(ctx)
+    further = ctx.recipe.evaluate.models
+    asked = asked_models(ctx, further)
     texts = _texts(ctx, tests)
     models = list(texts)
-    texts |= {
-        n: respondents[n].texts("test", tests.to_pylist()) for n in ctx.recipe.evaluate.models
-    }
+    texts |= {name: asked[name].texts("test", tests) for name in further}
     written = [as_writer(name, rows) for name, rows in texts.items()]
     writers = [*written, *baseline_writers(logs, tests)]
     judged = []
@@ -64,8 +60,8 @@ def evaluate(ctx: StageContext) -> Summary:
         ctx.progress(done, len(writers), f"judged {writer.name}")
     judgements = pa.concat_tables(judged)
     write_parquet(judgements, ctx.out / "judgements.parquet", JUDGEMENTS)
-    shelf = build_shelf(ctx, logs, catalogue, encoder)
-    listings = shelf.judge(tests, respondents, texts)
+    of_lists = list_judge(ctx, logs, catalogue, encoder)
+    listings = of_lists.judge(tests, asked, texts)
     write_parquet(listings, ctx.out / "listings.parquet", LISTINGS)
     metrics = {
         "hit_rate_at": list(ctx.recipe.evaluate.hit_rate_at),
@@ -73,7 +69,7 @@ def evaluate(ctx: StageContext) -> Summary:
         "writers": _writer_metrics(ctx.recipe, judgements, [w.name for w in writers]),
         "differences": _differences(ctx.recipe, judgements, models),
         "gold": _gold(ctx, judgements, models),
-        **list_figures(listings, shelf, ctx.recipe.evaluate, ctx.recipe.seed),
+        **list_figures(listings, of_lists, ctx.recipe.evaluate, ctx.recipe.seed),
         "suspicious": _suspicious(ctx, judgements, logs.items, list(texts)),
         **_upstream(ctx),
     }
@@ -100,22 +96,21 @@ def build_judge(
     return Judge(logs.items, catalogue, encoder, grounder, scorer, gold)
 
 
-def _texts(ctx: StageContext, tests: pa.Table) -> dict[str, list[Row]]:
+def _texts(ctx: StageContext, tests: pa.Table) -> dict[str, pa.Table]:
     """What each language model wrote for the test examples, as far as it was asked to."""
-    written: dict[str, dict[str, Row]] = defaultdict(dict)
-    for row in read_parquet(ctx.inputs["infer"] / "texts.parquet", TEXTS).to_pylist():
-        written[row["model"]][row["example_id"]] = row
-    example_ids = tests["example_id"].to_pylist()
-    return {
-        model: [by_example[example_id] for example_id in example_ids]
-        for model, by_example in written.items()
-        if by_example.keys() >= set(example_ids)
-    }
+    texts = read_parquet(ctx.inputs["infer"] / "texts.parquet", TEXTS)
+    found: dict[str, pa.Table] = {}
+    for model in texts["model"].unique().to_pylist():
+        written = texts.filter(pc.equal(texts["model"], model))
+        places = pc.index_in(tests["example_id"], value_set=written["example_id"])
+        if not places.null_count:
+            found[model] = written.take(places)
+    return found
 
 
-def as_writer(name: str, texts: Sequence[Row]) -> Writer:
+def as_writer(name: str, texts: pa.Table) -> Writer:
     """A model by its rows of `schema.TEXTS`."""
-    return Writer(name, [row["answer"] for row in texts], [row["completion"] for row in texts])
+    return Writer(name, texts["answer"].to_pylist(), texts["completion"].to_pylist())
 
 
 def baseline_writers(logs: Constructed, tests: pa.Table) -> list[Writer]:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from taiji.config import POLICY
 from taiji.data.calendar import RANK_SPLITS
 from taiji.errors import DataError
 from taiji.language.encode import SentenceEncoder, TextEncoder, Vectors, encode_texts
@@ -36,6 +37,7 @@ from taiji.ranking.quantise import Codebook, code_use, collisions, save_codebook
 from taiji.schema import TEXTS, USER_FEATURES
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
+from taiji.stages.parts.language_features import features_folder
 from taiji.store.files import read_parquet, replacing, write_parquet
 
 Row = dict[str, Any]
@@ -87,8 +89,7 @@ def _build(ctx: StageContext, encode: Encode) -> Summary:
     summary: Summary = {"users_erased": num_erased}
     for done, (model, embeddings_ND) in enumerate(zip(models, embeddings, strict=True), start=1):
         ctx.progress(done, len(models) + 1, f"codes and neighbours from texts by {model}")
-        of_policy = model == "policy"
-        folder = ctx.out if of_policy else ctx.out / model
+        folder, of_policy = features_folder(ctx.out, model), model == POLICY
         folder.mkdir(exist_ok=True)
         figures = _write_features(ctx, folder, written[model], embeddings_ND, asof)
         summary |= {name if of_policy else f"{model}_{name}": f for name, f in figures.items()}

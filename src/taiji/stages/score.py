@@ -26,7 +26,7 @@ from taiji.reasoning.prompts import PromptFitter, losses, prompt_fitter
 from taiji.schema import CANDIDATES, SCORES
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
-from taiji.stages.parts.shards import write_pieces
+from taiji.stages.parts.shards import write_shards
 from taiji.store.files import Shards, read_parquet
 
 _SHARD_ROWS = 32
@@ -52,7 +52,7 @@ def _write_scores(ctx: StageContext, path: Path) -> None:
     shards = Shards(ctx.out / "shards", SCORES)
     starts = range(0, len(told), _SHARD_ROWS)
     pieces = [told[first : first + _SHARD_ROWS] for first in starts]
-    write_pieces(ctx, shards, pieces, partial(_rater, ctx.recipe), size=len, what="prompts")
+    write_shards(ctx, shards, pieces, partial(_rater, ctx.recipe), size=len, what="prompts")
     shards.merge(len(starts), path)
 
 

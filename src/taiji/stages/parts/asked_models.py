@@ -1,34 +1,38 @@
-"""A language model that is asked on behalf of a judge: what it writes, how likely it finds titles.
+"""The language models that a run asks: what they write, and how likely they find titles.
 
-Work is cut into parts that are kept, so what was killed goes on, and the model is loaded only if
-there is a part to do.
+Whatever asks a tuned model asks it here. Work is cut into shards that are kept, so what was
+killed goes on; it is done where the recipe says; and a model is loaded only where there is a
+shard to do.
 """
 
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from taiji.config import Recipe
+from taiji.config import POLICY, SFT, UNTUNED, Recipe
 from taiji.language.completions import parse_completion
-from taiji.language.generate import Reply, Sampling, TransformersGenerator
+from taiji.language.generate import Reply, Sampling, TextGenerator, TransformersGenerator
 from taiji.language.models import load_causal_lm
 from taiji.language.prompt import ChatScaffold
-from taiji.lists.answers import Opinion
-from taiji.lists.likelihood import TitleLikelihood
-from taiji.reasoning.prompts import PromptFitter, prompt_fitter
+from taiji.language.workers import Note, Worker
+from taiji.lists.answers import TitleLikelihoods
+from taiji.lists.likelihood import TitleScorer
+from taiji.reasoning.prompts import prompt_fitter
 from taiji.schema import TEXTS
-from taiji.stages.parts.context import Progress, StageContext
+from taiji.stages.parts.context import StageContext
+from taiji.stages.parts.shards import write_shards
 from taiji.store.files import Shards, read_parquet
 
-_OPINION_ROWS = 8
+_SCORED_ROWS = 8
+"""Examples between two commits where titles are scored: hundreds of branches each."""
 
-OPINIONS = pa.schema(
+_LIKELIHOODS = pa.schema(
     [
         pa.field("example_id", pa.string(), nullable=False),
         pa.field("places", pa.list_(pa.int64()), nullable=False),  # rows of the catalogue
@@ -37,48 +41,60 @@ OPINIONS = pa.schema(
     ]
 )
 
-Row = dict[str, Any]
+OpenGenerator = Callable[[str, str, Recipe], tuple[TextGenerator, PreTrainedTokenizerBase]]
+"""Called with a model's name, its folder or Hub name, and the recipe, where the work is done."""
 
 
-class Respondent:
+def open_here(
+    name: str, source: str, recipe: Recipe
+) -> tuple[TextGenerator, PreTrainedTokenizerBase]:
+    """Load the model into this process."""
+    model, tokenizer = load_causal_lm(source, recipe.infer.dtype)
+    return TransformersGenerator(model, tokenizer, name, recipe.infer.batch_size), tokenizer
+
+
+class AskedModel:
     """One model and what it has said so far.
 
     Args:
         name: As tables call it.
         source: Folder or Hub name of the model.
-        recipe: Its prompts and how it decodes.
-        folder: Where its parts lie; they must not outlive what they depend on.
-        progress: Called as the parts are done.
+        ctx: Its recipe says how the model is prompted, how it decodes and where that is done.
+            What was said is kept in `ctx.out`; it must not outlive what it depends on.
+        open_generator: Makes whatever writes the model's texts.
     """
 
     def __init__(
-        self, name: str, source: str | Path, recipe: Recipe, folder: Path, progress: Progress
+        self,
+        name: str,
+        source: str | Path,
+        ctx: StageContext,
+        open_generator: OpenGenerator = open_here,
     ) -> None:
         self.name = name
-        self._source = source
-        self._recipe = recipe
-        self._folder = folder
-        self._progress = progress
+        self._source = str(source)
+        self._ctx = ctx
+        self._open_generator = open_generator
 
-    def texts(self, what: str, examples: Sequence[Row]) -> list[Row]:
+    def texts(self, what: str, examples: pa.Table) -> pa.Table:
         """What the model writes: one row of `schema.TEXTS` for each example, in their order.
 
         Args:
             what: Names the set of examples.
             examples: Rows of `schema.EXAMPLES`.
         """
-        return self._in_parts(
-            f"{what}-texts", TEXTS, examples, self._recipe.infer.batch_size, self._write
-        )
+        recipe = self._ctx.recipe
+        build = partial(_writer, self.name, self._source, recipe, self._open_generator)
+        return self._in_shards(f"{what} texts", TEXTS, examples, recipe.infer.batch_size, build)
 
-    def opinions(
+    def likelihoods(
         self,
         what: str,
-        examples: Sequence[Row],
-        texts: Sequence[Row],
+        examples: pa.Table,
+        texts: pa.Table,
         candidates: Sequence[NDArray[np.int64]],
         catalogue: pa.Table,
-    ) -> list[Opinion]:
+    ) -> list[TitleLikelihoods]:
         """How likely the model finds each example's candidates, behind the chain it wrote.
 
         Args:
@@ -88,86 +104,51 @@ class Respondent:
             candidates: Rows of the catalogue, for each example.
             catalogue: Rows of `schema.ITEMS`, one for each title.
         """
-        asked = [
-            {"example": example, "cot": text["cot"], "places": places.tolist()}
-            for example, text, places in zip(examples, texts, candidates, strict=True)
-        ]
-        likelihood: TitleLikelihood | None = None
-
-        def score(part: Sequence[Row]) -> list[Row]:
-            nonlocal likelihood
-            likelihood = likelihood or TitleLikelihood(self._model[0], self._fitter, catalogue)
-            return [_opinion_row(likelihood, row) for row in part]
-
-        rows = self._in_parts(f"{what}-opinions", OPINIONS, asked, _OPINION_ROWS, score)
+        places = pa.array(candidates, pa.list_(pa.int64()))
+        asked = examples.append_column("cot", texts["cot"]).append_column("places", places)
+        build = partial(_title_rater, self._source, self._ctx.recipe, catalogue)
+        told = self._in_shards(f"{what} likelihoods", _LIKELIHOODS, asked, _SCORED_ROWS, build)
+        columns = (told[name] for name in ("places", "likelihood", "anybody"))
         return [
-            Opinion(
-                np.array(row["places"], np.int64),
-                np.array(row["likelihood"], np.float64),
-                np.array(row["anybody"], np.float64),
-            )
-            for row in rows
+            TitleLikelihoods(*(cell.values.to_numpy() for cell in cells))
+            for cells in zip(*columns, strict=True)
         ]
 
-    def _forget(self) -> None:
-        """Let go of the model, so that many can be asked one after another."""
-        for name in ("_model", "_fitter"):
-            vars(self).pop(name, None)
-
-    @cached_property
-    def _model(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        return load_causal_lm(str(self._source), self._recipe.infer.dtype)
-
-    @cached_property
-    def _fitter(self) -> PromptFitter:
-        return prompt_fitter(self._recipe, ChatScaffold(self._model[1]))
-
-    def _write(self, examples: Sequence[Row]) -> list[Row]:
-        generator = TransformersGenerator(*self._model, self.name, self._recipe.infer.batch_size)
-        fitted = [self._fitter.fit(example) for example in examples]
-        prompts = [prompt for prompt, _ in fitted]
-        replies = generator.generate(prompts, 1, sampling_of(self._recipe))
-        return [
-            text_row(example["example_id"], self.name, reply) | {"lines_dropped": dropped}
-            for example, (_, dropped), (reply,) in zip(examples, fitted, replies, strict=True)
-        ]
-
-    def _in_parts(
+    def _in_shards(
         self,
         what: str,
         columns: pa.Schema,
-        asked: Sequence[Row],
+        asked: pa.Table,
         size: int,
-        work: Callable[[Sequence[Row]], list[Row]],
-    ) -> list[Row]:
-        whole = self._folder / f"{self.name}-{what}.parquet"
-        if not whole.is_file():
-            shards = Shards(self._folder / f"{self.name}-{what}.parts", columns)
-            starts = range(0, len(asked), size)
-            for index, start in enumerate(starts):
-                if not shards.done(index):
-                    rows = work(asked[start : start + size])
-                    shards.write(index, pa.Table.from_pylist(rows, columns))
-                done = min(start + size, len(asked))
-                self._progress(done, len(asked), f"{what.replace('-', ' ')} by {self.name}")
-            shards.merge(len(starts), whole)
-            self._forget()
-        told: list[Row] = read_parquet(whole, columns).to_pylist()
-        return told
+        build: Callable[[], Worker[pa.Table, pa.Table]],
+    ) -> pa.Table:
+        path = self._ctx.out / f"{self.name}-{what.replace(' ', '-')}.parquet"
+        if not path.is_file():
+            shards = Shards(path.with_suffix(".parts"), columns)
+            starts = range(0, asked.num_rows, size)
+            pieces = [asked.take(_range(start, size, asked.num_rows)) for start in starts]
+            what = f"{what} by {self.name}"
+            write_shards(self._ctx, shards, pieces, build, size=len, what=what)
+            shards.merge(len(pieces), path)
+        return read_parquet(path, columns)
 
 
-def all_respondents(ctx: StageContext) -> dict[str, Respondent]:
-    """The models that a run can ask, by name; none is loaded before it is asked."""
+def asked_models(
+    ctx: StageContext, further: Mapping[str, str] | None = None
+) -> dict[str, AskedModel]:
+    """The models that a run can ask, by name; none is loaded before it is asked.
+
+    Args:
+        ctx: Of a stage that reads `sft` and `align`.
+        further: Models that the run did not tune: folder or Hub name, by name.
+    """
     sources: dict[str, str | Path] = {
-        "untuned": ctx.recipe.student.model,
-        "sft": ctx.inputs["sft"] / "model",
-        "policy": ctx.inputs["align"] / "model",
-        **ctx.recipe.evaluate.models,
+        UNTUNED: ctx.recipe.student.model,
+        SFT: ctx.inputs["sft"].absolute() / "model",  # whoever reads it may be elsewhere
+        POLICY: ctx.inputs["align"].absolute() / "model",
+        **(further or {}),
     }
-    return {
-        name: Respondent(name, source, ctx.recipe, ctx.out, ctx.progress)
-        for name, source in sources.items()
-    }
+    return {name: AskedModel(name, source, ctx) for name, source in sources.items()}
 
 
 def sampling_of(recipe: Recipe) -> Sampling:
@@ -192,11 +173,48 @@ def text_row(example_id: str, model: str, reply: Reply) -> dict[str, Any]:
     }
 
 
-def _opinion_row(likelihood: TitleLikelihood, asked: Row) -> Row:
-    example, places = asked["example"], asked["places"]
-    return {
-        "example_id": example["example_id"],
-        "places": places,
-        "likelihood": likelihood.score(example, asked["cot"], places).tolist(),
-        "anybody": likelihood.score_for_anybody(example, places).tolist(),
-    }
+def _writer(
+    name: str, source: str, recipe: Recipe, open_generator: OpenGenerator
+) -> Worker[pa.Table, pa.Table]:
+    """Whoever has the model write, made where the work is done."""
+    generator, tokenizer = open_generator(name, source, recipe)
+    fitter = prompt_fitter(recipe, ChatScaffold(tokenizer))
+
+    def write(examples: pa.Table, note: Note) -> pa.Table:
+        fitted = [fitter.fit(example) for example in examples.to_pylist()]
+        replies = generator.generate([prompt for prompt, _ in fitted], 1, sampling_of(recipe), note)
+        example_ids = examples["example_id"].to_pylist()
+        rows = [
+            text_row(example_id, name, reply) | {"lines_dropped": dropped}
+            for example_id, (_, dropped), (reply,) in zip(example_ids, fitted, replies, strict=True)
+        ]
+        return pa.Table.from_pylist(rows, TEXTS)
+
+    return write
+
+
+def _title_rater(source: str, recipe: Recipe, catalogue: pa.Table) -> Worker[pa.Table, pa.Table]:
+    """Whoever scores titles by the model, made where the work is done."""
+    model, tokenizer = load_causal_lm(source, recipe.infer.dtype)
+    scorer = TitleScorer(model, prompt_fitter(recipe, ChatScaffold(tokenizer)), catalogue)
+
+    def rate(asked: pa.Table, note: Note) -> pa.Table:
+        rows = []
+        for row in asked.to_pylist():
+            places = row["places"]
+            rows.append(
+                {
+                    "example_id": row["example_id"],
+                    "places": places,
+                    "likelihood": scorer.score(row, row["cot"], places),
+                    "anybody": scorer.score_for_anybody(row, places),
+                }
+            )
+            note(len(rows), asked.num_rows)
+        return pa.Table.from_pylist(rows, _LIKELIHOODS)
+
+    return rate
+
+
+def _range(start: int, size: int, stop: int) -> pa.Array:
+    return pa.array(range(start, min(start + size, stop)), pa.int64())

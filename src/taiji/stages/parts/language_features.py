@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from taiji.config import POLICY
 from taiji.data.calendar import RANK_SPLITS, Calendar
 from taiji.errors import ConfigError, DataError
 from taiji.ranking.as_of import AsOf
@@ -44,7 +45,7 @@ class FeatureSource:
 
     def covered(self, user_ids: NDArray[np.object_]) -> NDArray[np.bool_]:
         """Which users have features of the policy's text in the test window."""
-        return self._by_text["policy"]["rank_test"].rows(user_ids) >= 0
+        return self._by_text[POLICY]["rank_test"].rows(user_ids) >= 0
 
     def of(self, variant: Variant) -> tuple[LanguageFeatures, LanguageFeatures]:
         """Features for the training window and for the test window."""
@@ -74,9 +75,13 @@ class FeatureSource:
         return with_sequences(language, sequences, self._asof.item_ids)
 
 
+def features_folder(artifact: Path, model: str) -> Path:
+    """Where the features of a model's texts lie in the artifact of `features`."""
+    return artifact if model == POLICY else artifact / model
+
+
 def _folder(ctx: StageContext, text: str) -> Path:
-    root = ctx.inputs["features"]
-    folder = root if text == "policy" else root / text
+    folder = features_folder(ctx.inputs["features"], text)
     if not (folder / "features.parquet").is_file():
         raise ConfigError(
             f"rank.texts: {text}: {folder} holds no features: name it in features.texts too"

@@ -1,4 +1,4 @@
-"""The work of a stage in pieces: done where the recipe says, each written when it comes."""
+"""The work of a stage in shards: done where the recipe says, each written when it comes."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -12,7 +12,7 @@ from taiji.store.files import Shards
 Piece = TypeVar("Piece")
 
 
-def write_pieces(
+def write_shards(
     ctx: StageContext,
     shards: Shards,
     pieces: Sequence[Piece],
@@ -26,7 +26,7 @@ def write_pieces(
     Args:
         ctx: Says where the work is done, and is told how far it is.
         shards: One for each piece; those that are done stay as they are.
-        pieces: The same after a kill, so that shards fit.
+        pieces: Of work; the same after a kill, so that shards fit.
         build: Makes a worker.
         size: Of a piece, in what progress counts.
         what: Progress counts.

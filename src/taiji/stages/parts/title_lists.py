@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taiji.config import EvaluateSection
+from taiji.config import POLICY, SFT, EvaluateSection
 from taiji.data.item_text import item_texts
 from taiji.evaluation.figures import paired_figures, writer_figures
 from taiji.language.encode import TextEncoder
 from taiji.lists.answers import (
     PRIOR_ONLY,
-    Asked,
-    Told,
+    Cohort,
+    ModelSignals,
     choose_candidates,
     fit_fusions,
     judge_lists,
@@ -31,17 +31,15 @@ from taiji.lists.fusion import Fusion
 from taiji.lists.priors import TitlePriors
 from taiji.lists.title_lists import Titles
 from taiji.schema import LISTINGS, TRACKS
-from taiji.stages.parts.asked_models import Respondent
+from taiji.stages.parts.asked_models import AskedModel
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext
 
-_CALIBRATED_BY = {"policy": "sft"}
-
-Row = dict[str, Any]
+_CALIBRATED_BY: dict[str, str] = {POLICY: SFT}
 
 
-class Shelf:
-    """The catalogue, the log that sold it, and what was learnt of how to weigh opinions.
+class ListJudge:
+    """Judges lists of the catalogue's titles, and fits how a model's signals are weighed.
 
     Attributes:
         fusions: What was fitted, by model (`prior_only` for none) and track.
@@ -68,82 +66,79 @@ class Shelf:
         self._logs, self._catalogue, self._encoder = logs, catalogue, encoder
         self._candidates = candidates
         self._titles = Titles(catalogue)
-        self._asked_of_calibration = self.ask(calibration) if candidates else None
+        self._calibration = self._cohort(calibration) if candidates else None
         self.fusions: dict[str, dict[str, Fusion]] = {}
 
-    def ask(self, examples: pa.Table) -> Asked:
-        """Examples with a log that has not counted anything from the earliest cut-off on."""
-        before = pc.min(examples["cutoff"]).as_py()
-        log, items = self._logs.interactions, self._logs.items
-        return Asked(examples, TitlePriors(log, items, self._titles, before))
-
     def judge(
-        self, tests: pa.Table, respondents: Mapping[str, Respondent], texts: Mapping[str, list[Row]]
+        self, tests: pa.Table, models: Mapping[str, AskedModel], texts: Mapping[str, pa.Table]
     ) -> pa.Table:
         """Judge all lists on the test examples; rows of `LISTINGS`.
 
         Args:
             tests: The examples that judge.
-            respondents: Models by name; with `policy` there must be `sft`.
-            texts: What each model to be judged wrote for the tests.
+            models: By name; with the policy there must be the student after SFT.
+            texts: What each model to be judged wrote for the tests; rows of `TEXTS`.
         """
-        asked = self.ask(tests)
+        cohort = self._cohort(tests)
         if self._candidates:
             self.fusions[PRIOR_ONLY] = self._fit(None)
         priors = prior_lists(self._titles, self.fusions.get(PRIOR_ONLY, {}))
-        rows = judge_lists(priors, asked, self._titles, self._logs.items)
+        rows = judge_lists(priors, cohort, self._titles, self._logs.items)
         for name, written in texts.items() if self._candidates else ():
-            judge = _CALIBRATED_BY.get(name, name)
-            if judge not in self.fusions:
-                self.fusions[judge] = self._fit(respondents[judge])
-            told = self._told(respondents[name], "test", asked, written)
-            lists_of = model_lists(self._titles, told, self.fusions[judge])
-            listed = judge_lists(lists_of, asked, self._titles, self._logs.items)
+            weighed_by = _CALIBRATED_BY.get(name, name)
+            if weighed_by not in self.fusions:
+                self.fusions[weighed_by] = self._fit(models[weighed_by])
+            signals = self._signals(models[name], "test", cohort, written)
+            lists_of = model_lists(self._titles, signals, self.fusions[weighed_by])
+            listed = judge_lists(lists_of, cohort, self._titles, self._logs.items)
             rows += [row | {"list": f"{name}/{row['list']}"} for row in listed]
         return pa.Table.from_pylist(rows, LISTINGS)
 
-    def _fit(self, respondent: Respondent | None) -> dict[str, Fusion]:
-        asked = self._asked_of_calibration
-        assert asked is not None, "nothing is fitted unless models are asked"
-        told = None
-        if respondent is not None:
-            written = respondent.texts("calibration", asked.examples.to_pylist())
-            told = self._told(respondent, "calibration", asked, written)
-        return fit_fusions(asked, told, self._titles, self._logs.items)
+    def _cohort(self, examples: pa.Table) -> Cohort:
+        """Examples with a log that has not counted anything from the earliest cut-off on."""
+        before = pc.min(examples["cutoff"]).as_py()
+        log, items = self._logs.interactions, self._logs.items
+        return Cohort(examples, TitlePriors(log, items, self._titles, before))
 
-    def _told(
-        self, respondent: Respondent, what: str, asked: Asked, written: Sequence[Row]
-    ) -> Told:
-        answers_ED = self._encoder.encode([row["answer"] for row in written])
-        cosine_EC = answers_ED @ self._vectors().T
-        candidates: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(written)
-        for row, moment in asked.priors.moments(asked.examples):
+    def _fit(self, model: AskedModel | None) -> dict[str, Fusion]:
+        cohort = self._calibration
+        assert cohort is not None, "nothing is fitted unless models are asked"
+        signals = None
+        if model is not None:
+            written = model.texts("calibration", cohort.examples)
+            signals = self._signals(model, "calibration", cohort, written)
+        return fit_fusions(cohort, signals, self._titles, self._logs.items)
+
+    def _signals(
+        self, model: AskedModel, what: str, cohort: Cohort, written: pa.Table
+    ) -> ModelSignals:
+        answers_ED = self._encoder.encode(written["answer"].to_pylist())
+        cosine_EC = answers_ED @ self._encoder.encode(item_texts(self._catalogue)).T
+        candidates: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * written.num_rows
+        for row, moment in cohort.priors.moments(cohort.examples):
             candidates[row] = choose_candidates(moment, cosine_EC[row], self._candidates)
-        examples = asked.examples.to_pylist()
-        shown = f"{what}-{self._candidates}-of-{len(self._titles)}"
-        opinions = respondent.opinions(shown, examples, written, candidates, self._catalogue)
-        return Told(cosine_EC, opinions)
-
-    def _vectors(self) -> NDArray[np.float32]:
-        return self._encoder.encode(item_texts(self._catalogue))
+        shown = f"{what} {self._candidates} of {len(self._titles)}"
+        likelihoods = model.likelihoods(
+            shown, cohort.examples, written, candidates, self._catalogue
+        )
+        return ModelSignals(cosine_EC, likelihoods)
 
 
-def build_shelf(
+def list_judge(
     ctx: StageContext, logs: Constructed, catalogue: pa.Table, encoder: TextEncoder
-) -> Shelf:
-    """The shelf of a run; models are asked if the recipe names a number of candidates."""
-    earlier = logs.examples("rl")
-    return Shelf(
+) -> ListJudge:
+    """The judge of a run's lists; models are asked if the recipe names a number of candidates."""
+    return ListJudge(
         logs,
         catalogue,
         encoder,
         candidates=ctx.recipe.evaluate.candidates,
-        calibration=earlier.slice(0, ctx.recipe.evaluate.calibration),
+        calibration=logs.examples("rl").slice(0, ctx.recipe.evaluate.calibration),
     )
 
 
 def list_figures(
-    listings: pa.Table, shelf: Shelf, section: EvaluateSection, seed: int
+    listings: pa.Table, judge: ListJudge, section: EvaluateSection, seed: int
 ) -> dict[str, Any]:
     """Figures of every list and track, what models add, and the weights that were fitted."""
     settings: dict[str, Any] = {
@@ -176,7 +171,7 @@ def list_figures(
             }
             for track, fusion in by_track.items()
         }
-        for name, by_track in shelf.fusions.items()
+        for name, by_track in judge.fusions.items()
     }
     return {"lists": lists, "list_differences": differences, "fusions": weights}
 
