@@ -197,7 +197,7 @@ def judge(model: torch.nn.Module, data: Data) -> tuple[float, float, float]:
     model.eval()
     with torch.inference_mode():
         pieces = torch.arange(len(data.click)).split(BATCH)
-        scores = torch.cat([model(take(data.batch, rows)).ctcvr_logit() for rows in pieces])
+        scores = torch.cat([model(take(data.batch, rows)).log_ctcvr() for rows in pieces])
     statistic = auc_statistic(data.conversion.numpy(), scores.numpy())
     draws = bootstrap_draws(statistic, data.users, resamples=200, seed=1)
     low, high = np.quantile(draws, [0.025, 0.975])

@@ -57,10 +57,6 @@ def test_log_loss_equals_sklearn_and_survives_certainty():
     assert np.isfinite(metrics.log_loss([1, 0], [0.0, 1.0]))
 
 
-def test_normalised_entropy_of_the_base_rate_is_one():
-    assert metrics.normalised_entropy([1, 0, 0, 0], np.full(4, 0.25)) == pytest.approx(1)
-
-
 def test_ece_by_hand():
     # two bins: predicted .1 .1 against 0 of 2, predicted .9 .9 against 1 of 2
     # |0.2 - 0| + |1.8 - 1| over 4 rows = 0.25
@@ -81,29 +77,11 @@ def test_a_score_that_is_not_finite_is_refused():
         metrics.auc([0, 1], [0.1, float("nan")])
 
 
-def test_tag_rates_ask_for_one_filled_answer_after_the_chain():
-    completions = [
-        "<think>\na\n</think>\n<answer>\nmilk\n</answer>",
-        "a\n</think>\n<answer>milk</answer>",  # the prompt opened the chain
-        "</think><answer> </answer>",
-        "</think><answer>a</answer><answer>b</answer>",
-        "<answer>milk</answer> but then </think>",
-        "milk",
-    ]
-    assert metrics.tag_rates(completions) == pytest.approx(
-        {"think": 5 / 6, "answer": 2 / 6, "both": 2 / 6}
-    )
-
-
-def test_category_accuracy_compares_paths_and_skips_levels_the_truth_lacks():
+def test_categories_are_compared_by_path_and_the_figure_skips_levels_the_truth_lacks():
     predicted = [("food", "milk", "whole"), ("drug", "milk", "whole"), (None, None, None)]
     true = [("food", "milk", "skim"), ("food", "milk", "whole"), ("food", "tea", None)]
-    assert metrics.category_accuracy(predicted, true) == pytest.approx([1 / 3, 1 / 3, 0])
-
-
-def test_macro_accuracy_does_not_reward_a_constant():
-    hits = np.array([1, 1, 1, 0, np.nan])
-    assert metrics.macro_accuracy(hits, ["big", "big", "big", "small", "none"]) == 0.5
+    hits = metrics.category_hits(predicted, true)
+    np.testing.assert_array_equal(hits, [[1, 1, 0], [0, 0, 0], [0, 0, np.nan]])
 
 
 def test_title_ranks_count_distinct_titles_and_put_ties_behind():
@@ -112,7 +90,6 @@ def test_title_ranks_count_distinct_titles_and_put_ties_behind():
     answers = np.array([[1, 0], [1, 0], [0, 0]], dtype=np.float32)
     ranks = metrics.title_ranks(answers, catalogue, titles, ["tea", "milk", "bread"])
     assert ranks.tolist() == [3, 2, 3]
-    assert metrics.title_hit_rate(ranks, 2) == pytest.approx(1 / 3)
 
 
 def test_title_ranks_refuse_a_title_outside_the_catalogue():

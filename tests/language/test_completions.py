@@ -2,7 +2,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taiji.language.completions import Completion, parse_completion, render_completion, split_answer
+from taiji.language.completions import (
+    Completion,
+    Form,
+    Tags,
+    check_form,
+    find_tags,
+    join_chain,
+    parse_completion,
+    render_completion,
+    split_answer,
+    split_chain,
+)
 from taiji.safe_text import defang
 
 MALFORMED = Completion("", "", "malformed")
@@ -106,3 +117,46 @@ def test_an_answer_is_never_read_twice_or_from_the_chain(text):
 )
 def test_split_answer(answer, expected):
     assert split_answer(answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "think", "chain", "answer"),
+    [
+        ("<think>\na\n</think>\n<answer>\nmilk\n</answer>", 1, 1, 1),
+        ("a\n</think>\n<answer>milk</answer>", 1, 1, 1),  # the prompt opened the chain
+        ("<think> </think> so: <answer>milk</answer> I think", 1, 0, 1),
+        ("</think><answer> </answer>", 1, 0, 0),
+        ("</think><answer>a</answer><answer>b</answer>", 1, 0, 0),
+        ("<answer>milk</answer> but then </think>", 1, 1, 0),
+        ("a</think>b</think><answer>milk</answer>", 0, 1, 1),
+        ("milk", 0, 0, 0),
+    ],
+)
+def test_each_tag_is_looked_for_by_itself(text, think, chain, answer):
+    assert find_tags(text) == Tags(bool(think), bool(chain), bool(answer))
+
+
+@pytest.mark.parametrize(
+    ("text", "think", "chain", "answer", "levels"),
+    [
+        (render_completion("why", "Tea; Food; Drinks; Tea"), 1, 1, 1, 1),
+        ("why</think><answer>Tea</answer>", 1, 1, 1, 1),  # a server kept <think> to itself
+        ("<think>\n</think><answer>Tea; Food</answer>", 1, 0, 1, 1),
+        ("<think>why</think> so: <answer>Tea</answer>", 1, 1, 0, 0),
+        ("<think>why</think><answer></answer>", 1, 1, 0, 0),
+        ("<think>a</think>b</think><answer>Tea</answer>", 0, 1, 1, 1),
+        ("<think>a<think>b</think><answer>Tea</answer>", 0, 1, 1, 1),
+        ("<think>why</think><answer>Tea;; Drinks</answer>", 1, 1, 1, 0),
+        ("<think>why</think><answer>Tea; a; b; c; d</answer>", 1, 1, 1, 0),
+        ("<answer>Tea</answer>", 0, 0, 0, 0),
+        ("", 0, 0, 0, 0),
+    ],
+)
+def test_each_part_of_the_form_is_seen_alone(text, think, chain, answer, levels):
+    assert check_form(text) == Form(bool(think), bool(chain), bool(answer), bool(levels))
+
+
+def test_a_chain_is_split_off_and_put_back():
+    assert split_chain("<think> a </think> b") == ("a", " b")
+    assert split_chain("<think> a") == (None, "<think> a")
+    assert split_chain(join_chain("a", "b")) == ("a", "\nb")

@@ -60,7 +60,8 @@ def test_ctcvr_is_the_product_of_ctr_and_cvr_and_never_above_ctr(kind):
     ctr, cvr = torch.sigmoid(logits.ctr), torch.sigmoid(logits.cvr)
     ctcvr = logits.log_ctcvr().exp()
     torch.testing.assert_close(ctcvr, ctr * cvr, atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(torch.sigmoid(logits.ctcvr_logit()), ctcvr, atol=1e-6, rtol=1e-5)
+    neither = logits.log_no_ctcvr().exp()
+    torch.testing.assert_close(ctcvr + neither, torch.ones_like(ctcvr), atol=1e-6, rtol=1e-5)
     assert ((ctcvr > 0) & (ctcvr <= ctr)).all()
 
 

@@ -138,7 +138,7 @@ def test_it_can_overfit_256_samples(window):
         fitted = ranker.model(logits.batch(np.arange(trained.size)))
     assert trained.size == pytest.approx(256, abs=12)
     assert auc(few.click[trained], fitted.ctr) == 1
-    assert auc((few.click * few.conversion)[trained], fitted.ctcvr_logit()) == 1
+    assert auc((few.click * few.conversion)[trained], fitted.log_ctcvr()) == 1
 
 
 def test_shuffled_labels_teach_nothing(crowd):

@@ -11,7 +11,7 @@ from taiji.errors import ConfigError, DataError
 from taiji.report.abtest_tables import abtest_tables
 from taiji.report.cells import NOT_APPLICABLE, cell_text
 from taiji.stages.abtest import abtest
-from taiji.stages.features import build_features
+from taiji.stages.features import features
 from taiji.stages.rank import rank
 from taiji.store.files import read_json, read_parquet, write_parquet
 
@@ -29,7 +29,7 @@ def upstream(tmp_path_factory):
     run = tmp_path_factory.mktemp("abtest")
     market_run.write_construct(run / "construct", NUM_USERS)
     market_run.write_texts(run / "infer")
-    build_features(market_run.context(run, "features", settings()), market_run.WordEncoder())
+    features(market_run.context(run, "features", settings()), market_run.WordEncoder)
     rank(market_run.context(run, "rank", settings()))
     return run
 

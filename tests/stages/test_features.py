@@ -10,7 +10,7 @@ from taiji.errors import ConfigError, DataError
 from taiji.ranking.as_of import AsOf
 from taiji.ranking.features import DEFAULTS
 from taiji.ranking.quantise import load_codebook
-from taiji.stages.features import build_features
+from taiji.stages.features import features
 from taiji.store.files import read_json, read_parquet, write_parquet
 
 
@@ -18,7 +18,7 @@ def run_features(folder, texts=None, **sections):
     world = market_run.write_construct(folder / "construct")
     market_run.write_texts(folder / "infer", **(texts or {}))
     context = market_run.context(folder, "features", market_run.recipe(**sections))
-    return world, context, build_features(context, market_run.WordEncoder())
+    return world, context, features(context, market_run.WordEncoder)
 
 
 def test_each_user_gets_codes_and_the_sequence_of_another_user_of_the_split(tmp_path):
@@ -91,7 +91,7 @@ def test_users_of_whom_nothing_is_known_get_the_default_whatever_was_written(tmp
     write_parquet(pa.Table.from_pylist(rows, schema.EXAMPLES), path, schema.EXAMPLES)
     market_run.write_texts(tmp_path / "infer")
     context = market_run.context(tmp_path, "features", market_run.recipe())
-    summary = build_features(context, market_run.WordEncoder())
+    summary = features(context, market_run.WordEncoder)
     assert summary["default_nothing_known"] == summary["users_with_default_features"] == 2
     table = read_parquet(context.out / "features.parquet", schema.USER_FEATURES)
     assert "u000" not in table["user_id"].to_pylist() + table["neighbour_user_id"].to_pylist()
@@ -130,7 +130,7 @@ def test_only_ids_of_items_from_before_the_cut_off_leave_a_neighbour(tmp_path):
     )
     market_run.write_texts(tmp_path / "later" / "infer")
     later = market_run.context(tmp_path / "later", "features", market_run.recipe())
-    build_features(later, market_run.WordEncoder())
+    features(later, market_run.WordEncoder)
     borrowed = [
         read_parquet(one.out / "features.parquet")["neighbour_item_ids"].to_pylist()
         for one in (context, later)

@@ -11,7 +11,7 @@ from taiji.evaluation.metrics import auc
 from taiji.ranking.backbones import Network
 from taiji.report.ranking_tables import ranking_tables
 from taiji.stages import rank as stage
-from taiji.stages.features import build_features
+from taiji.stages.features import features
 from taiji.stages.rank import rank
 from taiji.store.files import read_json, read_parquet
 
@@ -41,7 +41,7 @@ def upstream(tmp_path_factory):
     world = market_run.write_construct(run / "construct")
     market_run.write_texts(run / "infer", silent=2)
     context = market_run.context(run, "features", market_run.recipe())
-    build_features(context, market_run.WordEncoder())
+    features(context, market_run.WordEncoder)
     return world, run
 
 

@@ -10,7 +10,7 @@ from taiji import schema
 from taiji.config import BoostingSection, RankerSection, RankSection
 from taiji.report.ranking_tables import verdict
 from taiji.stages import rank as stage
-from taiji.stages.features import build_features
+from taiji.stages.features import features
 from taiji.stages.rank import rank
 from taiji.store.files import read_json, write_parquet
 
@@ -90,7 +90,7 @@ def write_texts(folder, examples):
 def test_what_the_text_knows_is_a_lift_and_what_it_does_not_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "RESAMPLES", 100)
     write_texts(tmp_path / "infer", write_world(tmp_path / "construct"))
-    build_features(market_run.context(tmp_path, "features", RECIPE), market_run.WordEncoder())
+    features(market_run.context(tmp_path, "features", RECIPE), market_run.WordEncoder)
     rank(market_run.context(tmp_path, "rank", RECIPE))
     metrics = read_json(tmp_path / "rank" / "metrics.json")
     for groups in metrics["backbones"].values():

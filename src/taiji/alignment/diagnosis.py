@@ -8,12 +8,12 @@ from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 
-from taiji.alignment.rewards.form import Form, check_form
 from taiji.alignment.rewards.grounding import RUNGS, Grounded
 from taiji.alignment.rewards.hacking import answer_shares, constant_reward, mean_over
 from taiji.alignment.rewards.normalisers import GroupMinMax
 from taiji.alignment.rewards.preference import PreferenceReward
 from taiji.alignment.rollouts import Rollout
+from taiji.language.completions import Form, check_form
 
 NUM_CONSTANTS = 8  # of the pool, and as many of the step's own answers
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taiji.alignment.rewards.custom import CustomReward
-from taiji.alignment.rewards.form import FormReward, check_form
+from taiji.alignment.rewards.form import FormReward, form_reward
 from taiji.alignment.rewards.grounding import Grounder, Rung
 from taiji.alignment.rewards.preference import PreferenceReward
 from taiji.alignment.rewards.semantic import semantic_reward
@@ -92,7 +92,7 @@ class RolloutJudge:
                 cosine=grounded[n].cosine,
                 semantic=float(semantic_N[n]),
                 preference=float(preference_N[n]),
-                format=check_form(text).reward(self.form),
+                format=form_reward(text, self.form),
             )
             for n, (example_id, text) in enumerate(zip(example_ids, completions, strict=True))
         ]

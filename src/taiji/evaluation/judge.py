@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from taiji.alignment.rewards.grounding import Grounded
 from taiji.alignment.rewards.semantic import semantic_reward
 from taiji.data.item_text import item_text, item_texts, plain_name
-from taiji.evaluation.metrics import category_hits, tag_rates, title_ranks
-from taiji.language.completions import split_answer
+from taiji.evaluation.metrics import category_hits, title_ranks
+from taiji.language.completions import find_tags, split_answer
 from taiji.language.encode import TextEncoder
 from taiji.schema import JUDGEMENTS, OUTSIDE, TRACKS
 
@@ -178,21 +178,16 @@ def _tag_figures(writer: Writer) -> dict[str, list[Any]]:
         nothing = [None] * len(writer.answers)
         names = ("think_tag_presence", "think_non_empty", "answer_non_empty")
         return dict.fromkeys(names, nothing)
-    rates = [tag_rates([completion]) for completion in writer.completions]
+    tags = [find_tags(completion) for completion in writer.completions]
     return {
-        "think_tag_presence": [rate["think"] for rate in rates],
-        "think_non_empty": [float(_has_chain(text)) for text in writer.completions],
-        "answer_non_empty": [rate["answer"] for rate in rates],
+        "think_tag_presence": [float(found.think) for found in tags],
+        "think_non_empty": [float(found.chain) for found in tags],
+        "answer_non_empty": [float(found.answer) for found in tags],
     }
 
 
 def _plain(level: str | None) -> str | None:
     return None if level is None else plain_name(level)
-
-
-def _has_chain(completion: str) -> bool:
-    chain, closed, _ = completion.rpartition("</think>")
-    return bool(closed) and bool(chain.strip().removeprefix("<think>").strip())
 
 
 def _nullable(values_N: NDArray[np.float64]) -> list[float | None]:

@@ -7,7 +7,6 @@ Measures that are judged by a bootstrap come as a *statistic*: a function of one
 prepared once, so that a thousand resamples cost a thousand cheap sums and no sorting.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,6 @@ Array = NDArray[np.float64]
 Statistic = Callable[[Array], float]
 
 _CHUNK_ROWS = 256
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -95,13 +93,6 @@ def log_losses(labels_N: ArrayLike, probabilities_N: ArrayLike) -> Array:
     return -(labels * np.log(p) + (1 - labels) * np.log1p(-p))
 
 
-def normalised_entropy(labels_N: ArrayLike, probabilities_N: ArrayLike) -> float:
-    """Log loss over that of the constant base rate; below 1 is better than the constant."""
-    labels = np.asarray(labels_N, dtype=np.float64)
-    constant = log_loss(labels, np.full(labels.size, labels.mean()))
-    return log_loss(labels, probabilities_N) / constant
-
-
 def ece(labels_N: ArrayLike, probabilities_N: ArrayLike, *, bins: int = 20) -> float:
     """Expected calibration error over bins of equal count: mean |predicted - actual|.
 
@@ -121,27 +112,6 @@ def calibration_ratio(labels_N: ArrayLike, probabilities_N: ArrayLike) -> float:
     )
 
 
-def tag_rates(completions: Sequence[str]) -> dict[str, float]:
-    """Shares of completions that close a chain, that hold one filled answer, and that do both.
-
-    The opening `<think>` may stand in the prompt, so only its end is asked for; the answer must
-    come after the last `</think>`.
-    """
-    think = np.array([text.count("</think>") == 1 for text in completions], dtype=bool)
-    answer = np.array([_has_one_answer(text) for text in completions], dtype=bool)
-    return {
-        "think": _share(think),
-        "answer": _share(answer),
-        "both": _share(think & answer),
-    }
-
-
-def _has_one_answer(text: str) -> bool:
-    tail = text.rpartition("</think>")[2]
-    answers = _ANSWER.findall(tail)
-    return len(answers) == 1 and tail.count("<answer>") == 1 and bool(answers[0].strip())
-
-
 def category_hits(
     predicted_NL: Sequence[Sequence[str | None]], true_NL: Sequence[Sequence[str | None]]
 ) -> Array:
@@ -159,28 +129,6 @@ def category_hits(
             row.append(float("nan") if truth is None else float(agree))
         rows.append(row)
     return np.array(rows, dtype=np.float64)
-
-
-def category_accuracy(
-    predicted_NL: Sequence[Sequence[str | None]], true_NL: Sequence[Sequence[str | None]]
-) -> list[float]:
-    """Accuracy at each level, over the rows whose truth has that level."""
-    hits_NL = category_hits(predicted_NL, true_NL)
-    return [_mean_of_defined(column) for column in hits_NL.T]
-
-
-def macro_accuracy(hits_N: ArrayLike, classes_N: Sequence[str | None]) -> float:
-    """Mean over the true classes of the hit rate inside the class; rows with NaN are left out.
-
-    Where one class holds 64 % of all rows, plain accuracy rewards a constant; this does not.
-    """
-    hits = np.asarray(hits_N, dtype=np.float64)
-    known = ~np.isnan(hits)
-    names = np.array([str(name) for name in classes_N], dtype=object)[known]
-    if not names.size:
-        return float("nan")
-    _, which = np.unique(names.astype(str), return_inverse=True)
-    return float((np.bincount(which, weights=hits[known]) / np.bincount(which)).mean())
 
 
 def title_ranks(
@@ -214,11 +162,6 @@ def title_ranks(
         own = np.take_along_axis(cosines, true_N[rows, None], axis=1)
         ranks_N[rows] = (cosines >= own).sum(axis=1)
     return ranks_N
-
-
-def title_hit_rate(ranks_N: ArrayLike, k: int) -> float:
-    """Title_Hit-Rate@K: the true title is among the first K distinct titles (our reading)."""
-    return _share(np.asarray(ranks_N) <= k)
 
 
 def mean_statistic(values_N: ArrayLike) -> Statistic:
@@ -286,12 +229,3 @@ def _labels_and_scores(labels_N: ArrayLike, scores_N: ArrayLike) -> tuple[Array,
     if not np.isfinite(scores).all():
         raise ValueError("a score is NaN or infinite")
     return labels, scores
-
-
-def _mean_of_defined(values_N: Array) -> float:
-    defined = values_N[~np.isnan(values_N)]
-    return float(defined.mean()) if defined.size else float("nan")
-
-
-def _share(hits_N: NDArray[np.bool_]) -> float:
-    return float(hits_N.mean()) if hits_N.size else float("nan")

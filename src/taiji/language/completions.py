@@ -1,15 +1,17 @@
 """The form of a completion: `<think>` chain `</think>` `<answer>` item `</answer>`.
 
-What a model writes is read strictly, because rewards and features hang on it: the answer
-counts only if it is unmistakable.
+Whatever reads or writes the form does it here. What a model writes is read strictly, because
+rewards and features hang on it: the answer counts only if it is unmistakable.
 """
 
 import re
 from dataclasses import dataclass
 
 from taiji.language.generate import Status
+from taiji.language.prompt import ANSWER_CLOSE, THINK_CLOSE_ANSWER_OPEN, THINK_OPEN
 
 _ANSWER = re.compile(r"\s*<answer>(.*)</answer>\s*", re.DOTALL)
+_ANSWERS = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,39 @@ class Completion:
     status: Status
 
 
+@dataclass(frozen=True)
+class Tags:
+    """What of the form is there, each by itself: the paper's measures of format.
+
+    Attributes:
+        think: One `</think>`. The opening tag may stand in the prompt.
+        chain: Words before the last `</think>`.
+        answer: One filled answer after the last `</think>`, whatever stands around it.
+    """
+
+    think: bool
+    chain: bool
+    answer: bool
+
+
+@dataclass(frozen=True)
+class Form:
+    """Four things that a completion must have to be read by the stages after it.
+
+    Attributes:
+        think: One `</think>`, and before it at most one `<think>`, at the very start.
+        chain: Words between them.
+        answer: Exactly one answer, with words in it and nothing but white space around it.
+        levels: The answer is a title and at most three levels, none of them empty. A bare title
+            is well-formed, because items without a category are written so.
+    """
+
+    think: bool
+    chain: bool
+    answer: bool
+    levels: bool
+
+
 def parse_completion(text: str) -> Completion:
     """Read a completion.
 
@@ -38,21 +73,62 @@ def parse_completion(text: str) -> Completion:
     """
     if not text.strip():
         return Completion("", "", "empty")
-    chain, closed, rest = text.rpartition("</think>")
+    cot, rest = split_chain(text)
     match = _ANSWER.fullmatch(rest)
-    if not closed or not match:
+    if cot is None or not match:
         return Completion("", "", "malformed")
     answer = match.group(1).strip()
     if any(tag in answer for tag in ("<think>", "<answer>", "</answer>")):
         return Completion("", "", "malformed")
     if not answer:
         return Completion("", "", "empty")
-    return Completion(chain.strip().removeprefix("<think>").strip(), answer, "ok")
+    return Completion(cot, answer, "ok")
 
 
 def render_completion(cot: str, answer: str) -> str:
     """Write a completion; `parse_completion` reads it back unless the answer holds our tags."""
-    return f"<think>\n{cot}\n</think>\n<answer>\n{answer}\n</answer>"
+    return f"{THINK_OPEN}{cot}{THINK_CLOSE_ANSWER_OPEN}{answer}{ANSWER_CLOSE}"
+
+
+def split_chain(text: str) -> tuple[str | None, str]:
+    """The chain up to the last `</think>`, None if nothing closes one, and what follows it."""
+    chain, closed, rest = text.rpartition("</think>")
+    return (without_opening(chain) if closed else None), rest
+
+
+def join_chain(chain: str, rest: str) -> str:
+    """The opposite of `split_chain`."""
+    return f"{THINK_OPEN}{chain}\n</think>\n{rest}"
+
+
+def without_opening(chain: str) -> str:
+    """A chain without the tag that opens it and the white space around it."""
+    return chain.strip().removeprefix("<think>").strip()
+
+
+def find_tags(text: str) -> Tags:
+    """Look for each part of the form by itself."""
+    chain, rest = split_chain(text)
+    answers = _ANSWERS.findall(rest)
+    return Tags(
+        think=text.count("</think>") == 1,
+        chain=bool(chain),
+        answer=len(answers) == 1 and rest.count("<answer>") == 1 and bool(answers[0].strip()),
+    )
+
+
+def check_form(text: str) -> Form:
+    """Look at a completion as `parse_completion` reads it."""
+    parsed = parse_completion(text)
+    chain, closed, _ = text.partition("</think>")
+    words = without_opening(chain)
+    levels = [part.strip() for part in parsed.answer.split(";")]
+    return Form(
+        think=text.count("</think>") == 1 and "<think>" not in words,
+        chain=bool(closed and words),
+        answer=parsed.status == "ok",
+        levels=parsed.status == "ok" and len(levels) <= 4 and all(levels),
+    )
 
 
 def split_answer(answer: str) -> tuple[str, str | None, str | None, str | None]:

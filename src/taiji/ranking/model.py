@@ -92,10 +92,6 @@ class Logits:
             functional.logsigmoid(-self.ctr), clicked + functional.logsigmoid(-self.cvr)
         )
 
-    def ctcvr_logit(self) -> Tensor:
-        """Log-odds of click and conversion."""
-        return self.log_ctcvr() - self.log_no_ctcvr()
-
 
 def esmm_loss(logits: Logits, click_B: Tensor, conversion_B: Tensor) -> Tensor:
     """BCE(click, pCTR) + BCE(click * conversion, pCTR * pCVR), averaged over all impressions."""

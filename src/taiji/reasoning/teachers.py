@@ -14,6 +14,7 @@ from taiji import config
 from taiji.config.text import TextSection
 from taiji.data.item_text import item_text
 from taiji.errors import ConfigError
+from taiji.language.completions import split_chain, without_opening
 from taiji.language.endpoint.call_store import CallStore
 from taiji.language.endpoint.generator import EndpointGenerator
 from taiji.language.generate import Reply, Sampling, TextGenerator, TransformersGenerator
@@ -128,9 +129,9 @@ def clean(reply: Reply) -> Reply:
     """
     if reply.status not in ("ok", "truncated"):
         return Reply("", reply.status, reply.num_tokens)
-    thought, closed, written = reply.text.rpartition("</think>")
+    thought, written = split_chain(reply.text)
     cut = reply.status == "truncated"
-    if closed:
+    if thought is not None:
         chain = _chain(written, cut, reply.num_tokens)
         if chain.status == "ok":
             return chain
@@ -140,7 +141,7 @@ def clean(reply: Reply) -> Reply:
 
 def _chain(text: str, cut: bool, num_tokens: int) -> Reply:
     """The sentences of `text` up to its first tag; whole ones if it was cut in the middle."""
-    raw = text.lstrip().removeprefix("<think>")
+    raw = without_opening(text)
     before_tag = _TAG.split(raw, maxsplit=1)[0]
     chain = defang(" ".join(before_tag.split()))
     if cut and before_tag == raw:

@@ -9,7 +9,7 @@ the model's name and with a codebook of its own.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,6 @@ from taiji.stages.parts.language_features import features_folder
 from taiji.store.files import read_parquet, replacing, write_parquet
 
 Row = dict[str, Any]
-Encode = Callable[[Sequence[str]], Vectors]
 
 
 @dataclass(frozen=True)
@@ -57,20 +56,12 @@ class Written:
     defaults: list[Row]
 
 
-def features(ctx: StageContext) -> Summary:
-    """Write features.parquet, defaults.parquet, codebook.faiss, codebook.json, embeddings.npy."""
-    encoder = ctx.recipe.encoder
-    load = partial(SentenceEncoder, encoder.model, encoder.batch_size)
-    return _build(ctx, partial(encode_texts, ctx.recipe.compute, load))
+def features(ctx: StageContext, load: Callable[[], TextEncoder] | None = None) -> Summary:
+    """Write features.parquet, defaults.parquet, codebook.faiss, codebook.json, embeddings.npy.
 
-
-def build_features(ctx: StageContext, encoder: TextEncoder) -> Summary:
-    """As `features`, with a given encoder."""
-    return _build(ctx, encoder.encode)
-
-
-def _build(ctx: StageContext, encode: Encode) -> Summary:
-    """Features of each model's texts, embedded all at once.
+    Args:
+        ctx: Of the run.
+        load: Makes the encoder where the work is done; the recipe's own unless given.
 
     Raises:
         DataError: A model wrote nothing for a ranking example, or a split has too few texts.
@@ -84,7 +75,10 @@ def _build(ctx: StageContext, encode: Encode) -> Summary:
     if not texts:
         raise DataError("features: no ranking user has a text: look at infer's texts.parquet")
     sizes = [one.users.num_rows for one in written.values()]
-    embeddings = np.split(encode(texts), np.cumsum(sizes)[:-1])
+    section = ctx.recipe.encoder
+    load = load or partial(SentenceEncoder, section.model, section.batch_size)
+    embedded = encode_texts(ctx.recipe.compute, load, texts)
+    embeddings = np.split(embedded, np.cumsum(sizes)[:-1])
     asof = Constructed(ctx.inputs["construct"]).as_of
     summary: Summary = {"users_erased": num_erased}
     for done, (model, embeddings_ND) in enumerate(zip(models, embeddings, strict=True), start=1):
