@@ -1,6 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
+import pytest
 
 from taiji import schema
 from taiji.data.catalogue import coverage, popular_items
@@ -45,11 +46,10 @@ def test_what_is_sold_from_the_test_window_on_does_not_count():
     assert catalogue["title"].to_pylist() == ["Tea"]
 
 
-def test_one_row_per_title():
+@pytest.mark.parametrize("twin", ["TEA", " tea ", "Tea\u200b"])
+def test_one_row_per_title_as_answers_write_it(twin):
     log = sold(("a", 0), ("b", 0), ("b", 1))
-    catalogue = popular_items(
-        items(a="TEA", b="Tea"), log, before=START + timedelta(days=5), size=9
-    )
+    catalogue = popular_items(items(a=twin, b="Tea"), log, before=START + timedelta(days=5), size=9)
     assert catalogue["item_id"].to_pylist() == ["b"]
 
 

@@ -6,12 +6,14 @@ looks at a target: targets that are outside count as misses, and the share insid
 the coverage.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from taiji.data.item_text import plain_name
 
 
 def popular_items(items: pa.Table, interactions: pa.Table, before: datetime, size: int) -> pa.Table:
@@ -23,19 +25,21 @@ def popular_items(items: pa.Table, interactions: pa.Table, before: datetime, siz
     sold = earlier.group_by("item_id").aggregate([("item_id", "count")])
     counted = items.join(sold, keys="item_id", join_type="inner")
     ordered = counted.sort_by([("item_id_count", "descending"), ("item_id", "ascending")])
-    first = first_rows(ordered["title"].to_pylist())
-    return ordered.take(pa.array(first[:size])).select(items.column_names)
-
-
-def first_rows(titles: Sequence[str]) -> list[int]:
-    """Positions at which a title stands for the first time, in any case of letters."""
-    seen: dict[str, int] = {}
-    for position, title in enumerate(titles):
-        seen.setdefault(title.casefold(), position)
-    return list(seen.values())
+    first = _first_rows(ordered["title"].to_pylist(), size)
+    return ordered.take(pa.array(first, pa.int64())).select(items.column_names)
 
 
 def coverage(catalogue: pa.Table, titles: Sequence[str]) -> float:
     """Share of `titles` that the catalogue holds; 0 for none."""
-    known = {title.casefold() for title in catalogue["title"].to_pylist()}
-    return float(np.mean([title.casefold() in known for title in titles])) if titles else 0.0
+    known = set(map(plain_name, catalogue["title"].to_pylist()))
+    return float(np.mean([plain_name(title) in known for title in titles])) if titles else 0.0
+
+
+def _first_rows(titles: Iterable[str], size: int) -> list[int]:
+    """The rows at which the first `size` different titles stand; see `plain_name`."""
+    seen: dict[str, int] = {}
+    for row, title in enumerate(titles):
+        if len(seen) == size:
+            break
+        seen.setdefault(plain_name(title), row)
+    return list(seen.values())
