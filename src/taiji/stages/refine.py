@@ -57,6 +57,7 @@ def _summary(scored: Sequence[Row], selection: Selection) -> Summary:
     num_examples = len({row["example_id"] for row in scored})
     leaks = Counter(row["leak"] for row in scored if row["leak"] is not None)
     summary: Summary = {
+        "chains": len(scored),
         "kept": sum(survivors.values()),
         "kept_share": round(sum(survivors.values()) / len(scored), 4),
         "examples_with_a_chain_share": round(len(survivors) / num_examples, 4),
