@@ -59,6 +59,9 @@ Overrides = Annotated[
     typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Settings that replace the recipe's."),
 ]
 RunsFolder = Annotated[Path, typer.Option("--runs", help="The folder that holds all runs.")]
+RunFolder = Annotated[
+    Path | None, typer.Option("--run", help="A run directory; default: the newest in runs/.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; write nothing.")]
 
 # A file or a pipe has no width of its own; the tables want this much.
@@ -132,10 +135,7 @@ def config_show(recipe: RecipePath, overrides: Overrides = None) -> None:
 @show_app.command("user")
 def show_user(
     user: Annotated[str, typer.Argument(help="A user id, as in users.parquet.")],
-    run_folder: Annotated[
-        Path | None,
-        typer.Option("--run", help="A run directory; default: the newest in runs/."),
-    ] = None,
+    run_folder: RunFolder = None,
 ) -> None:
     """Show what a run holds of one user: prompt, chains with PPL, answers, rewards, neighbour.
 
@@ -145,6 +145,18 @@ def show_user(
     from taiji.screen.user import print_user
 
     print_user(user, run_folder, _out)
+
+
+@show_app.command("tables")
+def show_tables(run_folder: RunFolder = None) -> None:
+    """Print all tables of a run, with intervals: the paper's, lists, ranking, A/B simulation.
+
+    Example:  taiji show tables --run runs/demo
+    """
+    from taiji.screen.tables import print_tables
+    from taiji.store.run_directory import RunDirectory
+
+    print_tables(RunDirectory(run_folder or _newest_run(Path("runs"))), _out)
 
 
 @data_app.command("check")
@@ -245,7 +257,8 @@ for _stage in STAGES:
 
 def _run(recipe_path: Path, overrides: list[str], runs: Path, *, until: str, dry_run: bool) -> None:
     from taiji.runner import Runner
-    from taiji.screen.run import RunView, print_ending, print_plan
+    from taiji.screen.ending import print_ending
+    from taiji.screen.run import RunView, print_plan
     from taiji.store.run_directory import RunDirectory
 
     recipe = _load(recipe_path, overrides)
@@ -253,7 +266,7 @@ def _run(recipe_path: Path, overrides: list[str], runs: Path, *, until: str, dry
         names = ", ".join(stage.name for stage in STAGES)
         raise ConfigError(f"--until {until}: no such stage: one of {names}")
     directory = RunDirectory(runs / recipe.name)
-    print_plan(recipe, directory, until, _out)
+    print_plan(recipe, directory, until, _out, whole=dry_run)
     if dry_run:
         return
     view = RunView(_out)
@@ -264,7 +277,7 @@ def _run(recipe_path: Path, overrides: list[str], runs: Path, *, until: str, dry
         raise typer.Exit(130) from interrupt
     finally:
         view.close()
-    print_ending(directory, until, recipe_path, _out)
+    print_ending(directory, until, str(recipe_path), _out)
 
 
 def _load(path: Path, overrides: list[str]) -> "Recipe":

@@ -10,7 +10,9 @@ from taiji.config.section import Count, Section, Share
 class CustomRewardSection(Section):
     """A reward of the user's own: code that the recipe names, imported and called."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_]{0,31}$", description="as weights, columns and charts call it"
+    )
     path: str = Field(
         pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
         description="package.module:function",
@@ -25,7 +27,9 @@ class RewardsSection(Section):
     format: Literal["off", "binary", "graded"] = Field(
         "off", description="all four parts of the form, or a quarter for each"
     )
-    custom: tuple[CustomRewardSection, ...] = Field((), strict=False)
+    custom: tuple[CustomRewardSection, ...] = Field(
+        (), strict=False, description="rewards of your own: functions that are imported"
+    )
     scores: str | None = Field(
         None, description="Parquet or CSV of user_id, item_id, score[, as_of] instead of the ranker"
     )
@@ -123,12 +127,14 @@ class AlignSection(Section):
 
     weights: WeightsSection = WeightsSection()
     rewards: RewardsSection = RewardsSection()
-    steps: Count = 100
-    prompts_per_step: Count = 8
+    steps: Count = Field(100, description="of the policy (paper: one epoch of 100,000 prompts)")
+    prompts_per_step: Count = Field(
+        8, description="prompts of one step (paper: a batch of 16 on each of 24 GPUs)"
+    )
     num_generations: int = Field(4, ge=2, description="rollouts per prompt (paper: G = 4)")
-    learning_rate: float = Field(1e-5, gt=0)
+    learning_rate: float = Field(1e-5, gt=0, description="at its peak (paper: 2e-5)")
     beta: float = Field(0.0, ge=0, description="KL weight of Eq. 8 (ours; the paper gives none)")
-    temperature: float = Field(1.0, gt=0, le=2)
+    temperature: float = Field(1.0, gt=0, le=2, description="of the rollouts")
     trainable_layers: Count | None = Field(
         None, description="tune only the last n blocks; null = all weights"
     )

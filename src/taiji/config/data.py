@@ -39,11 +39,11 @@ class ShareWindows(Section):
     """Windows of the log as shares of its time range, rounded to whole days."""
 
     kind: Literal["shares"]
-    history: Share = Field(0.15, gt=0)
-    reward: Share = Field(0.45, gt=0)
-    rl: Share = Field(0.11, gt=0)
-    ranker: Share = Field(0.15, gt=0)
-    test: Share = Field(0.14, gt=0)
+    history: Share = Field(0.15, gt=0, description="only looked back on")
+    reward: Share = Field(0.45, gt=0, description="SFT targets; the reward ranker learns")
+    rl: Share = Field(0.11, gt=0, description="alignment targets")
+    ranker: Share = Field(0.15, gt=0, description="the ranking model learns with features")
+    test: Share = Field(0.14, gt=0, description="everything is judged")
 
     @model_validator(mode="after")
     def _whole(self) -> "ShareWindows":
@@ -58,7 +58,11 @@ class SplitsSection(Section):
 
     timezone: str = Field("America/New_York", description="whose midnights and evenings count")
     period_days: Count = Field(7, description="at most one target of a user in so many days")
-    windows: DateWindows | ShareWindows = Field(DateWindows(), discriminator="kind")
+    windows: DateWindows | ShareWindows = Field(
+        DateWindows(),
+        discriminator="kind",
+        description="five windows of the log, by dates or by shares of its time range",
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -73,7 +77,9 @@ class SplitsSection(Section):
 class DataSection(Section):
     """Stage 1: which log, how much of it, and what a prompt may see."""
 
-    source: Source = CompleteJourneySource()
+    source: Source = Field(
+        CompleteJourneySource(), description="which log, by the name of its layout"
+    )
     text: TextSection = TextSection()
     history_items: Count = Field(50, description="most recent interactions in a prompt (paper: 50)")
     history_days: Count | None = Field(

@@ -22,7 +22,7 @@ def _column(value: Any) -> Any:
 class TextField(Section):
     """Text of a field: a column, a fixed word, or columns in a sentence."""
 
-    column: str | None = None
+    column: str | None = Field(None, description="a column of the file")
     constant: str | None = Field(None, min_length=1, description="the same word in every row")
     template: str | None = Field(
         None, description="`{brand} {name}`: a missing column leaves nothing behind"
@@ -55,8 +55,10 @@ Text = Annotated[TextField, BeforeValidator(_column)]
 class KindField(Section):
     """What a row of the interactions is: one kind for the file, or a column of words."""
 
-    column: str | None = None
-    constant: str | None = Field(None, pattern=r"^[a-z][a-z_]*$")
+    column: str | None = Field(None, description="a column whose words say what each row is")
+    constant: str | None = Field(
+        None, pattern=r"^[a-z][a-z_]*$", description="the same kind for every row, such as purchase"
+    )
     values: dict[str, Annotated[str, Field(pattern=r"^[a-z][a-z_]*$")]] | None = Field(
         None, description="word in the file -> kind; a word that is not named here is a fault"
     )
@@ -73,7 +75,7 @@ class KindField(Section):
 class TimeField(Section):
     """A moment: how it is written, and where the clock stood that wrote it."""
 
-    column: str
+    column: str = Field(description="a column of the file")
     format: str = Field(
         "iso", description="iso, s, ms or us since 1970, or a pattern such as %d/%m/%Y %H:%M"
     )
@@ -112,10 +114,10 @@ Time = Annotated[TimeField, BeforeValidator(_column)]
 class NumberField(Section):
     """A number; `unit` turns what the file counts into what is meant."""
 
-    column: str
+    column: str = Field(description="a column of the file")
     unit: float = Field(1.0, gt=0, description="worth of one: 0.01 for prices in cents")
     strip: str = Field("", description="signs to drop first, such as `$,` of `$1,299.00`")
-    decimal: Literal[".", ","] = "."
+    decimal: Literal[".", ","] = Field(".", description="the sign between units and tenths")
 
 
 Number = Annotated[NumberField, BeforeValidator(_column)]
@@ -136,8 +138,14 @@ Price = Annotated[PriceField, BeforeValidator(_column)]
 class CategoryField(Section):
     """The category path: columns from the top level down, one column that holds it, or flags."""
 
-    columns: tuple[str, ...] | None = Field(None, strict=False, min_length=1, max_length=3)
-    column: str | None = None
+    columns: tuple[str, ...] | None = Field(
+        None,
+        strict=False,
+        min_length=1,
+        max_length=3,
+        description="one column a level, the top level first",
+    )
+    column: str | None = Field(None, description="one column that holds the whole path")
     separator: str | None = Field(None, min_length=1, description="of a path in one text column")
     list: bool = Field(False, description="the column holds a list, the top level first")
     flags: dict[str, str] | None = Field(
@@ -168,7 +176,7 @@ Categories = Annotated[CategoryField, BeforeValidator(_levels)]
 class ExplodeSection(Section):
     """One row for each part of a column, such as `N1-1 N2-0`: what was shown, and its click."""
 
-    column: str
+    column: str = Field(description="the column that holds the parts")
     separator: str = Field(" ", min_length=1, description="between the parts")
     names: tuple[str, ...] = Field(
         strict=False, min_length=1, description="columns that a part becomes"
@@ -193,8 +201,10 @@ class RawTable(Section):
         None, strict=False, min_length=1, description="columns of a csv without a header"
     )
     quote: str = Field('"', max_length=1, description="empty: quotes are plain characters")
-    encoding: str = "utf-8"
-    explode: ExplodeSection | None = None
+    encoding: str = Field("utf-8", description="of text files, such as latin-1 or gb18030")
+    explode: ExplodeSection | None = Field(
+        None, description="one row for each part of a column; null = rows as they are"
+    )
     only: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="column -> words: rows with others are left out, counted"
     )
@@ -227,7 +237,7 @@ class RawTable(Section):
 class UsersTable(RawTable):
     """Who the users are. Optional: without it, users are whoever acts."""
 
-    user_id: Text
+    user_id: Text = Field(description="names a user; every table calls them alike")
     profile: dict[str, Text] = Field(
         default_factory=dict, description="label -> column, in the order in which prompts show them"
     )
@@ -236,43 +246,51 @@ class UsersTable(RawTable):
 class ItemsTable(RawTable):
     """What can be recommended."""
 
-    item_id: Text
-    title: Text
-    categories: Categories | None = None
-    brand: Text | None = None
+    item_id: Text = Field(description="names an item; every table calls it alike")
+    title: Text = Field(description="what prompts and answers call it")
+    categories: Categories | None = Field(
+        None, description="the path of categories, the top level first"
+    )
+    brand: Text | None = Field(None, description="null = none is known")
 
 
 class InteractionsTable(RawTable):
     """What users did with items."""
 
-    user_id: Text
-    item_id: Text
-    ts: Time
-    kind: KindField = KindField(constant="purchase")
+    user_id: Text = Field(description="who acted")
+    item_id: Text = Field(description="on what")
+    ts: Time = Field(description="when")
+    kind: KindField = Field(
+        KindField(constant="purchase"),
+        description="what a row is: a column of words, or one kind for the file",
+    )
     order_id: Text | None = Field(
         None, description="rows of one order are simultaneous; null = rows of one moment are"
     )
     event_id: Text | None = Field(None, description="names a row, so that a repeated one is seen")
-    quantity: Number | None = None
-    price: Price | None = None
+    quantity: Number | None = Field(None, description="pieces; null = one")
+    price: Price | None = Field(None, description="what was paid; null = not known")
 
 
 class ExposuresTable(RawTable):
     """What was shown, and what came of it."""
 
-    user_id: Text
-    item_id: Text
-    ts: Time
-    click: Text
+    user_id: Text = Field(description="who saw it")
+    item_id: Text = Field(description="what was shown")
+    ts: Time = Field(description="when")
+    click: Text = Field(description="whether it was clicked")
     conversion: Text | None = Field(None, description="null = not known")
-    placement: Text | None = None
+    placement: Text | None = Field(None, description="where it stood; null = not known")
 
 
 class EventsTable(RawTable):
     """Any other behaviour: searches, live streams, active apps, saves, likes, comments."""
 
-    modality: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    user_id: Text
-    ts: Time
-    value: Text
+    modality: str = Field(
+        pattern=r"^[a-z][a-z0-9_]*$",
+        description="what it is called in prompts and templates, such as search",
+    )
+    user_id: Text = Field(description="whose behaviour")
+    ts: Time = Field(description="when")
+    value: Text = Field(description="what was searched, watched or used")
     weight: Number | None = Field(None, description="seconds or counts; null = 1")

@@ -23,8 +23,8 @@ class BoostingSection(Section):
     """LightGBM, the second ranking model and the gold judge (extra `lightgbm`)."""
 
     rounds: Count = Field(200, description="trees of each of its two models")
-    leaves: int = Field(31, ge=2)
-    learning_rate: float = Field(0.05, gt=0)
+    leaves: int = Field(31, ge=2, description="the most that a tree has")
+    learning_rate: float = Field(0.05, gt=0, description="share of each tree that counts")
     min_leaf: Count = Field(50, description="impressions that a leaf holds at least")
     category_rows: Count = Field(
         400,
@@ -35,15 +35,17 @@ class BoostingSection(Section):
 class RankerSection(Section):
     """The CTCVR ranking model: two towers over the entire space, target attention."""
 
-    dim: Count = 16
-    hidden: tuple[int, ...] = Field((128, 64), strict=False, min_length=1)
+    dim: Count = Field(16, description="width of each embedding")
+    hidden: tuple[int, ...] = Field(
+        (128, 64), strict=False, min_length=1, description="widths of the towers' hidden layers"
+    )
     attention: Literal["dot", "din"] = Field(
         "dot", description="dot: one product a pair; din: a small network over each pair"
     )
     own_items: Count = Field(50, description="length of the user's own sequence")
-    epochs: Count = 1
-    batch_size: Count = 512
-    learning_rate: float = Field(2e-3, gt=0)
+    epochs: Count = Field(1, description="passes over the exposures")
+    batch_size: Count = Field(512, description="exposures a step")
+    learning_rate: float = Field(2e-3, gt=0, description="of Adam")
     keep_negatives: float = Field(
         1.0,
         gt=0,
@@ -93,9 +95,15 @@ class RankSection(Section):
         description="network, lightgbm, or a class of your own as `package.module:name`",
     )
     arms: tuple[Literal["base", "intra", "cross", "both", "vectors"], ...] = Field(
-        ("base", "intra", "cross", "both"), strict=False, min_length=1
+        ("base", "intra", "cross", "both"),
+        strict=False,
+        min_length=1,
+        description="which features each ranking model gets: none, codes, borrowed sequence, both, "
+        "dense vectors (paper: codes and sequence, each and both)",
     )
-    seeds: Count = 1
+    seeds: Count = Field(
+        1, description="times that each ranking model is trained; one seed shows no lift"
+    )
     controls: tuple[Literal["shuffled", "swapped", "random_neighbour", "reseeded"], ...] = Field(
         (), strict=False, description="arms whose features mean nothing, beside the real ones"
     )

@@ -70,7 +70,7 @@ class RefineSection(Section):
 class LoraSection(Section):
     """A low-rank adapter, merged into the weights when the model is saved."""
 
-    rank: Count = 16
+    rank: Count = Field(16, description="of the adapter's two factors")
     alpha: float = Field(32.0, gt=0, description="the update is scaled by alpha / rank")
     targets: tuple[str, ...] | None = Field(
         None, strict=False, min_length=1, description="module names; null = all linear layers"
@@ -81,13 +81,13 @@ class SftSection(Section):
     """Eq. 2: next-token loss over chain and answer, on TRL's SFTTrainer."""
 
     num_examples: Count = Field(10_000, description="at most this many kept chains")
-    epochs: float = Field(1.0, gt=0)
+    epochs: float = Field(1.0, gt=0, description="passes over the kept chains (paper: 1)")
     max_tokens: Count | None = Field(
         None,
         description="tokens of completions to train on, chains repeated as needed, instead of "
         "epochs: equal budgets make runs comparable",
     )
-    learning_rate: float = Field(2e-5, gt=0)
+    learning_rate: float = Field(2e-5, gt=0, description="at its peak (paper: 1e-7)")
     batch_size: Count = Field(8, description="examples per process and step")
     trainable_layers: Count | None = Field(
         None, description="tune only the last n blocks; null = all weights"

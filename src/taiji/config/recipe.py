@@ -22,7 +22,11 @@ from taiji.config.teachers import EvidenceTeacher, Teacher
 class StudentSection(Section):
     """The language model that is tuned: a folder, a Hub name, or `smollm2-135m-instruct`."""
 
-    model: str = "smollm2-135m-instruct"
+    model: str = Field(
+        "smollm2-135m-instruct",
+        description="folder, Hub name or `smollm2-135m-instruct` (paper: "
+        "DeepSeek-R1-Distill-Qwen-7B)",
+    )
     max_prompt_tokens: Count = Field(
         1024, description="the oldest history is dropped beyond this (paper: 13,000)"
     )
@@ -34,8 +38,11 @@ class StudentSection(Section):
 class EncoderSection(Section):
     """The text encoder behind Eq. 3, grounding and the features."""
 
-    model: str = "all-minilm-l6-v2"
-    batch_size: Count = 32
+    model: str = Field(
+        "all-minilm-l6-v2",
+        description="folder, Hub name or `all-minilm-l6-v2` (paper: Qwen3-Embedding-0.6B)",
+    )
+    batch_size: Count = Field(32, description="texts at a time")
     catalogue_titles: Count = Field(
         8000, description="titles sold most so far, among which an answer is grounded and judged"
     )
@@ -48,7 +55,9 @@ class DistillSection(Section):
         "rupr",
         description="direct: the teacher is not shown the item and names its own (ablation)",
     )
-    teacher: Teacher = EvidenceTeacher()
+    teacher: Teacher = Field(
+        EvidenceTeacher(), description="who writes the chains (paper: QwQ-32B)"
+    )
     candidates: Count = Field(3, le=16, description="chains per example (paper: k = 3)")
 
 
@@ -110,7 +119,12 @@ _WRITERS = frozenset(
 class EvaluateSection(Section):
     """The paper's metrics, each with an interval; and lists of titles beside the answers."""
 
-    hit_rate_at: tuple[int, ...] = Field((50, 100), strict=False, min_length=1)
+    hit_rate_at: tuple[int, ...] = Field(
+        (50, 100),
+        strict=False,
+        min_length=1,
+        description="K of Title_Hit-Rate@K (paper: 50 and 100)",
+    )
     bootstrap: int = Field(1000, ge=100, description="resamples of users for the intervals")
     models: dict[Name, str] = Field(
         default_factory=dict,
@@ -149,15 +163,19 @@ class ReportSection(Section):
 class Recipe(Section):
     """All settings of one run, stage by stage."""
 
-    name: Name
-    seed: int = Field(17, ge=0)
+    name: Name = Field(description="of the run: its folder below `--runs`")
+    seed: int = Field(
+        17, ge=0, description="of every draw: samples, initial weights, rollouts, resamples"
+    )
     engine: Literal["duckdb", "spark"] = Field(
         "duckdb", description="what reads and joins the log: in process, or Spark (extra `spark`)"
     )
     engine_memory_gib: float = Field(
         1.5, ge=0.25, description="what the engine may hold before it writes to disk"
     )
-    compute: Compute = LocalCompute()
+    compute: Compute = Field(
+        LocalCompute(), description="where distillation, scoring, inference and embedding run"
+    )
     data: DataSection = DataSection()
     student: StudentSection = StudentSection()
     encoder: EncoderSection = EncoderSection()

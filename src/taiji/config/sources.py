@@ -27,14 +27,14 @@ def _several(value: Any) -> Any:
 class PathSource(Section):
     """A folder of files, as seen from where the command runs."""
 
-    path: str
+    path: str = Field(description="folder of the files, as unpacked")
 
 
 class TablesSource(Section):
     """Tables of any shape, described field by field."""
 
     kind: Literal["tables"]
-    path: str = "."
+    path: str = Field(".", description="folder that the tables' `files` are looked for in")
     missing: tuple[str, ...] = Field(
         (), strict=False, description="words that stand for nothing, such as NaN; blanks always do"
     )
@@ -46,15 +46,17 @@ class TablesSource(Section):
         strict=False,
         description="last day of the log (UTC); null = today. Later rows are faults",
     )
-    items: ItemsTable
+    items: ItemsTable = Field(description="what can be recommended")
     interactions: Annotated[tuple[InteractionsTable, ...], BeforeValidator(_several)] = Field(
-        strict=False
+        strict=False, description="what users did with items, in one table or several"
     )
-    users: UsersTable | None = None
+    users: UsersTable | None = Field(None, description="who the users are; null = whoever acts")
     exposures: Annotated[tuple[ExposuresTable, ...], BeforeValidator(_several)] = Field(
-        (), strict=False
+        (), strict=False, description="what was shown, and what came of it"
     )
-    events: Annotated[tuple[EventsTable, ...], BeforeValidator(_several)] = Field((), strict=False)
+    events: Annotated[tuple[EventsTable, ...], BeforeValidator(_several)] = Field(
+        (), strict=False, description="any other behaviour"
+    )
 
     @model_validator(mode="after")
     def _some_interactions(self) -> "TablesSource":
@@ -97,7 +99,7 @@ class RecboleSource(PathSource):
 
     kind: Literal["recbole"]
     name: str = Field(pattern=r"^[\w.-]+$", description="of the files before .inter and .item")
-    title: str = "title"
+    title: str = Field("title", description="column of the items' titles")
     categories: str | None = Field(None, description="a token_seq, the top level first")
     interaction: str = Field(
         "purchase", pattern=r"^[a-z][a-z_]*$", description="what a row of .inter is"

@@ -19,19 +19,22 @@ class TransformersTeacher(Section):
     """A local model that writes the reasoning."""
 
     kind: Literal["transformers"]
-    model: str = "smollm2-135m-instruct"
-    temperature: float = Field(0.8, gt=0, le=2)
-    max_new_tokens: Count = 96
-    batch_size: Count = 32
+    model: str = Field(
+        "smollm2-135m-instruct",
+        description="folder, Hub name or `smollm2-135m-instruct` (paper: QwQ-32B)",
+    )
+    temperature: float = Field(0.8, gt=0, le=2, description="of its samples")
+    max_new_tokens: Count = Field(96, description="longest chain with its answer")
+    batch_size: Count = Field(32, description="chains at a time")
 
 
 class VllmTeacher(Section):
     """A local model in vLLM, in the process of the command (extra `vllm`)."""
 
     kind: Literal["vllm"]
-    model: str
-    temperature: float = Field(0.8, ge=0, le=2)
-    max_new_tokens: Count = 512
+    model: str = Field(description="folder or Hub name (paper: QwQ-32B)")
+    temperature: float = Field(0.8, ge=0, le=2, description="of its samples")
+    max_new_tokens: Count = Field(512, description="longest chain with its answer")
     tensor_parallel_size: Count = Field(1, description="GPUs that share the weights")
     gpu_memory_share: float = Field(0.9, gt=0, le=1, description="of each GPU, for vLLM")
     max_model_tokens: Count | None = Field(
@@ -73,9 +76,18 @@ class BudgetSection(Section):
 class EndpointSection(Section):
     """A server that speaks the OpenAI protocol. The key comes from the environment alone."""
 
-    base_url: str = Field(pattern=r"^https?://")
-    model: str
-    api_key_env: str = Field("OPENAI_API_KEY", pattern=r"^[A-Z_][A-Z0-9_]*$")
+    base_url: str = Field(
+        pattern=r"^https?://",
+        description="address without /chat/completions, such as http://localhost:8000/v1",
+    )
+    model: str = Field(
+        description="the server's name of the model (paper, as the teacher: QwQ-32B)"
+    )
+    api_key_env: str = Field(
+        "OPENAI_API_KEY",
+        pattern=r"^[A-Z_][A-Z0-9_]*$",
+        description="variable that holds the key; the key itself stands nowhere",
+    )
     concurrency: Count = Field(8, description="calls side by side")
     timeout_seconds: float = Field(120, gt=0, description="for one attempt, to the last byte")
     retry: RetrySection = RetrySection()
@@ -86,8 +98,8 @@ class OpenAITeacher(EndpointSection):
     """A model behind a chat endpoint that writes the reasoning."""
 
     kind: Literal["openai"]
-    temperature: float = Field(0.8, ge=0, le=2)
-    max_new_tokens: Count = 512
+    temperature: float = Field(0.8, ge=0, le=2, description="of its samples")
+    max_new_tokens: Count = Field(512, description="longest chain with its answer")
     extra_body: dict[str, Any] = Field(
         default_factory=dict,
         description="further fields of each request; null leaves one of ours out, such as seed",

@@ -1,7 +1,7 @@
 """Cells and tables, whatever renders them: a figure with its interval, or a word."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 NOT_RUN = "not run"
@@ -34,6 +34,32 @@ class Table:
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+
+
+def condensed(table: Table) -> Table:
+    """The same table without what says nothing.
+
+    Columns that are empty in every row go; rows of things that were not run become a sentence
+    of the caption.
+    """
+    rows = [row for row in table.rows if NOT_RUN not in row[1:] or _measured(row)]
+    missing = [str(row[0]) for row in table.rows if row not in rows]
+    kept = [0, *(n for n in range(1, len(table.columns)) if any(_says(row[n]) for row in rows))]
+    sentences = [table.caption, f"Not run: {'; '.join(missing)}." if missing else ""]
+    return replace(
+        table,
+        caption=" ".join(sentence for sentence in sentences if sentence),
+        columns=tuple(table.columns[n] for n in kept),
+        rows=tuple(tuple(row[n] for n in kept) for row in rows),
+    )
+
+
+def _measured(row: tuple[Cell, ...]) -> bool:
+    return any(_says(cell) for cell in row[1:])
+
+
+def _says(cell: Cell) -> bool:
+    return cell not in (NOT_APPLICABLE, NOT_RUN)
 
 
 def cell_text(cell: Cell) -> str:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from taiji.config import Recipe
 from taiji.report import charts
 from taiji.report.cards import NUM_CARDS, CardTables, build_cards
-from taiji.report.cells import point_text, range_text
+from taiji.report.cells import Table, condensed, point_text, range_text
 from taiji.report.paper_tables import WRITER_TITLES, build_tables, weighting_title
 from taiji.report.reward_charts import reward_charts, reward_names, top_answers
 from taiji.schema import OUTSIDE
@@ -80,7 +80,7 @@ def render_report(data: ReportData, num_cards: int = NUM_CARDS) -> str:
         splits=_splits(data.examples),
         selection=selection_summary(data.scored, data.threshold),
         charts={name: markupsafe.Markup(svg) for name, svg in _charts(data).items()},
-        tables=build_tables(data.metrics) if data.metrics is not None else (),
+        tables=_tables(data),
         cards=_cards(data, num_cards),
         reward_names=reward_names(data.align_steps),
         top_answers=[] if data.rollouts is None else top_answers(data.rollouts, data.items),
@@ -123,6 +123,10 @@ def _share_below(perplexities: np.ndarray[Any, Any], limit: float) -> float:
 
 def _finite(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
     return np.array([value for value in column.to_pylist() if value is not None], dtype=np.float64)
+
+
+def _tables(data: ReportData) -> list[Table]:
+    return [] if data.metrics is None else [condensed(one) for one in build_tables(data.metrics)]
 
 
 def _teacher(data: ReportData) -> str:

@@ -36,7 +36,7 @@ def refine(ctx: StageContext) -> Summary:
     }
     write_json(choice, ctx.out / "threshold.json")
     write_parquet(pa.Table.from_pylist(scored, schema=SCORED), ctx.out / "scored.parquet", SCORED)
-    return _summary(scored, selection)
+    return {"filter": section.filter, **_summary(scored, selection)}
 
 
 def selection_rule(section: RefineSection, seed: int) -> Rule:

@@ -1,0 +1,61 @@
+"""A run of a page of figures, as the screen reads it: manifests, metrics, one user."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import small_run
+
+from taiji import schema
+from taiji.pipeline import upstream
+from taiji.screen.stage_words import Figures
+from taiji.store.files import write_json, write_parquet
+from taiji.store.run_directory import Manifest, RunDirectory
+
+SUMMARIES: dict[str, Figures] = {
+    "construct": {"lines read": 1469307, "users": 2467, "exposures": 563698},
+    "distill": {"candidates": 168, "teacher": "evidence", "leak_share": 0.0357},
+    "score": {"scored": 168, "median_perplexity": 30.41},
+    "refine": {"filter": "ppl", "chains": 168, "kept": 81, "threshold": 29.954, "rule": "q"},
+    "sft": {"examples": 76, "first_loss": 3.31, "last_loss": 1.68},
+    "simulate": {"ctcvr_auc": 0.9104, "admitted": "yes"},
+    "align": {"rollouts": 24, "steps": 3, "w_semantic": 0.5, "w_preference": 0.5},
+    "infer": {"texts": 68, "untuned_ok": 0.0, "sft_ok": 0.92, "policy_ok": 0.93},
+    "features": {"users_with_features": 32},
+    "rank": {"base_click_auc": 0.87, "base_ctcvr_auc": 0.9129, "both_ctcvr_auc": 0.9138},
+    "evaluate": {
+        "policy_novel_title_hit_rate_at_100": 0.0,
+        "last_bought_novel_title_hit_rate_at_100": 0.17,
+    },
+    "report": {"bytes": 402_133},
+}
+
+
+def metrics() -> dict[str, Any]:
+    whole = copy.deepcopy(small_run.metrics())
+    whole["catalogue"] |= {"targets_any": 12, "targets_novel": 11}
+    whole["ranking"] = small_run.ranking(**{"intra - base": 0.02})
+    weights = {"w_semantic": 0.5, "w_preference": 0.5}
+    whole["align"] |= {"steps": 3, "first": weights, "last": {**weights, "w_semantic": 0.75}}
+    level = {"value": 0.58, "low": 0.29, "high": 0.83}
+    tracks = {"any": {"category_l1": level}, "novel": {}}
+    whole["writers"]["last_bought"] = {"kind": "baseline", "tracks": tracks}
+    return whole
+
+
+def write(root: Path) -> RunDirectory:
+    """The run on disk, as far as the screen reads it."""
+    directory = RunDirectory(root)
+    for stage in upstream("report"):
+        work = directory.begin(stage.name, "key")
+        if stage.name == "construct":
+            examples: pa.Table = small_run.examples()
+            write_parquet(examples, work / "examples.parquet", schema.EXAMPLES)
+        if stage.name == "evaluate":
+            write_json(metrics(), work / "metrics.json")
+        summary = SUMMARIES[stage.name]
+        directory.commit(
+            Manifest(stage.name, "key", "code", {}, {}, 17, seconds=61.2, summary=summary)
+        )
+    return directory
