@@ -18,7 +18,10 @@ COMMANDS = [
     "status",
     "doctor",
     "config show",
+    "config reference",
     "show user",
+    "show tables",
+    "data day",
     "data check",
     *(s.name for s in STAGES),
 ]
@@ -85,7 +88,7 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(tmp_path):
 
 
 def test_config_show_tells_where_each_value_comes_from():
-    result = taiji("config", "show", str(ROOT / "recipes" / "demo.yaml"), "align.weights.eta=0.2")
+    result = taiji("config", "show", "recipes/demo.yaml", "align.weights.eta=0.2", cwd=ROOT)
     assert result.returncode == 0
     assert re.search(r"align\.weights\.eta\s*│\s*0\.2\s*│\s*command line", result.stdout)
     assert re.search(r"align\.weights\.mu\s*│\s*1\.0\s*│\s*default", result.stdout)

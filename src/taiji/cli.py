@@ -4,7 +4,6 @@ Exit codes: 0 fine, 1 a bug, 2 configuration, 3 run-directory conflict, 4 data, 
 6 memory or disk, 75 locked, 130 and 143 stopped by a signal.
 """
 
-import json
 import logging
 import os
 import signal
@@ -116,20 +115,32 @@ def status(
 
 
 @config_app.command("show")
-def config_show(recipe: RecipePath, overrides: Overrides = None) -> None:
-    """Print every setting of a recipe and where its value came from.
+def config_show(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    describe: Annotated[
+        bool, typer.Option("--describe", help="Say what each setting is, and for whom.")
+    ] = False,
+) -> None:
+    """Print every setting of a recipe and where its value came from, or what it is.
 
     Example:  taiji config show recipes/demo.yaml align.weights.rule=fixed
     """
-    from rich.table import Table
+    from taiji.config.loading import load_recipe
+    from taiji.screen.settings import settings_table
 
-    from taiji.config.loading import leaves, load_recipe
+    _out.print(settings_table(load_recipe(recipe, overrides or []), describes=describe))
 
-    loaded = load_recipe(recipe, overrides or [])
-    table = Table("setting", "value", "from", header_style="bold")
-    for dotted, value in leaves(loaded.recipe):
-        table.add_row(dotted, _plain(json.dumps(value)), _plain(loaded.origin(dotted)))
-    _out.print(table)
+
+@config_app.command("reference")
+def config_reference() -> None:
+    """Print all settings that there are, as Markdown: docs/settings.md.
+
+    Example:  taiji config reference > docs/settings.md
+    """
+    from taiji.screen.settings import settings_page
+
+    typer.echo(settings_page(), nl=False)
 
 
 @show_app.command("user")

@@ -86,7 +86,7 @@ class WeightsSection(Section):
     eta: float = Field(0.1, gt=0, description="eta of Eq. 5 (ours; the paper gives none)")
     mu: float = Field(1.0, gt=0, description="mu of Eq. 5 (ours; the paper gives none)")
     initial: dict[str, float] | None = Field(
-        None, description="where the weights start, by reward; null = uniform"
+        None, description="where the weights start, by reward; null = uniform (as the paper's)"
     )
     act_on: Literal["rewards", "advantages"] = Field(
         "rewards", description="mix rewards (Eq. 9), or each reward's own advantages (as in GDPO)"

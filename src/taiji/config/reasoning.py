@@ -45,7 +45,7 @@ class RefineSection(Section):
         0.5,
         description="share of sampled chains that pass: R is their quantile (paper: the median)",
     )
-    threshold_sample: Count = Field(2300, description="candidates sampled for R")
+    threshold_sample: Count = Field(2300, description="candidates sampled for R (paper: 2,300)")
     threshold: float | None = Field(
         None, description="a fixed R instead of the quantile, as the filter measures"
     )

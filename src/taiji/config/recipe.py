@@ -53,7 +53,7 @@ class DistillSection(Section):
 
     mode: Literal["rupr", "direct"] = Field(
         "rupr",
-        description="direct: the teacher is not shown the item and names its own (ablation)",
+        description="rupr: the teacher is shown the item (paper); direct: it names its own",
     )
     teacher: Teacher = Field(
         EvidenceTeacher(), description="who writes the chains (paper: QwQ-32B)"

@@ -22,7 +22,7 @@ from taiji.store.files import read_json
 from taiji.store.run_directory import RunDirectory
 
 _FEW_TESTS = 1000
-_PUBLISHED = "the paper's figures: its logs are not public, so none can stand beside these"
+_PUBLISHED = "how it compares with the paper, whose logs are not public"
 _VERDICTS = {"takes more seeds": "one seed cannot tell it from chance"}
 
 
@@ -83,7 +83,7 @@ def read_finished(directory: RunDirectory, recipe: str) -> Finished:
 
 def ending_panel(run: Finished) -> Panel:
     """At most 25 lines of 80 columns."""
-    grid = Table.grid(Column(style="bold", width=9, no_wrap=True), Column(overflow="fold"))
+    grid = Table.grid(Column(style="bold", width=8, no_wrap=True), Column(overflow="fold"))
     grid.padding = (0, 1, 0, 0)
     blank = ("", "")
     for label, text in (*_seen(run), blank, *_not_shown(run), blank, *_rest(run)):
@@ -97,7 +97,7 @@ def _seen(run: Finished) -> Iterator[tuple[str, str]]:
     yield "done", _done(run.figures)
     form = numbers(run.figures["infer"], suffix="_ok")
     if form:
-        yield "form", f"texts in the form that is asked: {by_writer(form)}"
+        yield "form", f"in the form asked for: {by_writer(form)}"
     yield "filter", stage_words("refine", run.figures["refine"])
     yield "weights", _weights(run)
     yield "answers", _answers(run.metrics["writers"])
@@ -157,18 +157,18 @@ def _ranking(ranking: Mapping[str, Any]) -> str:
 
 
 def _not_shown(run: Finished) -> Iterator[tuple[str, str]]:
-    """What such a run cannot show, and why."""
+    """What such a run does not show, and why."""
     reasons = []
     num_tests = run.metrics["catalogue"]["targets_any"]
     if num_tests < _FEW_TESTS:
-        reasons.append(f"{num_tests} tested answers leave wide intervals")
+        reasons.append(f"{num_tests} answers were tested")
     if int(run.metrics["ranking"]["seeds"]) == 1:
-        reasons.append("each ranking model was trained once")
-    lines = [f"a lift, or that there is none: {', and '.join(reasons)}"] if reasons else []
+        reasons.append("each ranking model trained once")
+    lines = [f"a lift, or its absence: {', '.join(reasons)}"] if reasons else []
     if "evidence" in str(run.figures["distill"]["teacher"]):
-        lines.append("what a language model teaches: `evidence` states facts of the prompt")
+        lines.append("what a language model teaches: the teacher only states facts")
     lines += ["what users do: all of it is offline", _PUBLISHED]
-    yield from zip(["not shown", *[""] * len(lines)], lines, strict=False)
+    yield from zip(["not seen", *[""] * len(lines)], lines, strict=False)
 
 
 def _rest(run: Finished) -> Iterator[tuple[str, str]]:
@@ -176,7 +176,7 @@ def _rest(run: Finished) -> Iterator[tuple[str, str]]:
     yield "report", str(root / "report" / "report.html")
     yield "tables", f"taiji show tables --run {root}"
     yield "one user", f"taiji show user {run.user_id} --run {root}"
-    yield "try next", f"taiji run {recipe} align.weights.rule=popo_light name=light"
+    yield "try next", f"taiji run {recipe} align.weights.rule=fixed name=fixed"
 
 
 def _value(cell: Cell) -> float:
