@@ -134,8 +134,8 @@ def test_quarantine_accounts_for_every_row_and_basket(grocer, tmp_path):
     install_grocer(grocer)
     run(tmp_path / "out")
     quarantine = json.loads((tmp_path / "out" / "quarantine.json").read_text())
-    assert sum(quarantine["transactions"].values()) == 12 * 53 * 3
-    assert quarantine["products"] == {"kept": 7, "not merchandise": 1}
+    assert sum(quarantine["interactions"].values()) == 12 * 53 * 3
+    assert quarantine["items"] == {"kept": 7, "not merchandise": 1}
     assert quarantine["promotions"] == {"kept": 2 * 53}
     assert sum(quarantine["baskets"]["sft"].values()) == 12 * 24
     assert quarantine["baskets"]["rl"]["drawn"] == 5

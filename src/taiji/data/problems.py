@@ -57,6 +57,9 @@ class UnusableError(DataError):
 MOST_KEPT = 1000
 """Rows of one reason that are kept; all of them are counted."""
 
+MERGED = "merged: same item and kind in the same order"
+"""Reason of rows that were good and yet are no row of their own."""
+
 QUARANTINE = pa.schema(
     [
         pa.field("table", pa.string(), nullable=False),

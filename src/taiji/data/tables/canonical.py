@@ -26,7 +26,7 @@ from taiji.config.mapping import (
 from taiji.config.sources import CompleteJourneySource, TablesSource
 from taiji.data.calendar import sample_sql
 from taiji.data.engine.protocol import Engine
-from taiji.data.problems import MOST_SAMPLES, QUARANTINE, Counts, Problem, UnusableError
+from taiji.data.problems import MERGED, MOST_SAMPLES, QUARANTINE, Counts, Problem, UnusableError
 from taiji.data.sources import complete_journey
 from taiji.data.sources.known import described
 from taiji.data.tables import canonical_sql as sql
@@ -37,7 +37,6 @@ from taiji.data.tables.unreadable import unreadable
 from taiji.schema import EVENTS, EXPOSURES, INTERACTIONS, ITEMS, USERS
 
 NOT_DRAWN = "not drawn: exposure_share"
-MERGED = "merged: same item and kind in the same order"
 
 Numbers = Mapping[str, list[int]]
 """Canonical table -> numbers of the raw tables that feed it."""
@@ -81,7 +80,7 @@ def prepare(engine: Engine, section: DataSection, seed: int, folder: Path) -> Ma
 def prepare_all(engine: Engine, section: DataSection, seed: int, folder: Path) -> Prepared:
     """As `prepare`, but hand back what is wrong with the rows instead of raising."""
     if isinstance(section.source, CompleteJourneySource):
-        return Prepared(complete_journey.deliver(section, seed, folder))
+        return Prepared(complete_journey.deliver(engine, section, seed, folder))
     source, prepared = described(section.source), Prepared()
     with tempfile.TemporaryDirectory(prefix=".raw-", dir=folder) as work:
         opened = open_source(engine, source, Path(work))
