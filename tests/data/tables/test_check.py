@@ -17,7 +17,7 @@ from taiji.data.tables.check import check
 from taiji.data.tables.rules import ITEM_RULES, LABEL_RULES, NUMBER_RULES, ORPHAN, time_rules
 from taiji.store.files import read_json
 
-DOCS = Path(__file__).parents[2] / "docs" / "data.md"
+DOCS = Path(__file__).parents[3] / "docs" / "data.md"
 SHARES = {"windows": {"kind": "shares"}, "timezone": "UTC"}
 
 

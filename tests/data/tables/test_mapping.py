@@ -204,8 +204,8 @@ def test_several_tables_of_interactions_with_kinds_of_their_own(tmp_path):
     )
     mine = [row for row in tables["interactions"] if row["user_id"] == "cid"]
     assert [(row["item_id"], row["kind"], row["order_id"]) for row in mine] == [
-        ("pot", "view", "2024-01-03 10:00:00"),
-        ("mug", "save", "2024-01-03 10:00:01"),
+        ("pot", "view", "@2024-01-03 10:00:00"),
+        ("mug", "save", "@2024-01-03 10:00:01"),
     ]
     assert result.counts["interactions"]["E107 kind not mapped"] == 1
     assert "interactions.kind (column e): E107 kind not mapped: 1 of 3 rows" in said(result)

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from taiji.config import DataSection, Recipe
 from taiji.data.calendar import timestamp_sql
 from taiji.data.engine import Engine, open_engine
+from taiji.data.engine.keys import joined_key
 from taiji.data.examples.examples import write_prompts
 from taiji.data.examples.past import since_sql
 from taiji.data.tables.prepare import prepare_tables
@@ -65,13 +66,13 @@ SELECT
 FROM changes
 """
 
-_ASKS = """
+_ASKS = f"""
 SELECT
-    concat_ws('-', 'day', user_id) AS example_id,
+    {joined_key("'day'", "user_id")} AS example_id,
     user_id,
     'day' AS split,
     cutoff,
-    {since} AS since,
+    {{since}} AS since,
     CAST(NULL AS STRING) AS target_item_id,
     CAST(NULL AS STRING) AS novel_target_item_id,
     CAST(NULL AS ARRAY<STRING>) AS target_item_ids,

@@ -5,6 +5,8 @@ features are asked for. An order is a set: its lines have one time, and none of 
 of another.
 """
 
+from taiji.data.engine.keys import joined_key
+
 # Every order of a target window with its targets, judged. `{line_hash}` ranks the lines of an
 # order, `{order_hash}` the orders; neither looks at anything but ids. Of each user and period the
 # first usable order by hash stays, so that histories do not repeat one another.
@@ -153,22 +155,25 @@ FROM ranked
 WHERE place <= {num_rank_users}
 """
 
-ASKS = """
+_ORDER_KEY = joined_key("split", "user_id", "order_id")
+_USER_KEY = joined_key("m.split", "u.user_id")
+
+ASKS = f"""
 WITH both AS (
     SELECT
-        concat_ws('-', split, user_id, order_id) AS example_id,
+        {_ORDER_KEY} AS example_id,
         user_id,
         split,
         cutoff,
         CASE WHEN towards_novel THEN novel_item_id ELSE any_item_id END AS target_item_id,
         novel_item_id AS novel_target_item_id,
-        {target_item_ids} AS target_item_ids,
+        {{target_item_ids}} AS target_item_ids,
         basket_item_ids,
         place
     FROM drawn
     UNION ALL
     SELECT
-        concat_ws('-', m.split, u.user_id) AS example_id,
+        {_USER_KEY} AS example_id,
         u.user_id,
         m.split,
         m.cutoff,
@@ -183,8 +188,8 @@ WITH both AS (
 SELECT
     example_id, user_id, split, cutoff, target_item_id, novel_target_item_id, target_item_ids,
     basket_item_ids,
-    {since} AS since,
-    row_number() OVER (ORDER BY CASE split {split_order} END, place) AS place
+    {{since}} AS since,
+    row_number() OVER (ORDER BY CASE split {{split_order}} END, place) AS place
 FROM both
 """
 

@@ -5,6 +5,7 @@ of each reason are written to quarantine.parquet with their place and what stood
 stream through the engine from file to file.
 """
 
+import logging
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,9 +33,12 @@ from taiji.data.sources.known import described
 from taiji.data.tables import canonical_sql as sql
 from taiji.data.tables import mapping as m
 from taiji.data.tables.opening import Opened, column_of, open_source
+from taiji.data.tables.orders import LINES, doubtful_orders, find_orders
 from taiji.data.tables.rules import SAME_ROW, Mapped, Rule, judged_sql
 from taiji.data.tables.unreadable import unreadable
 from taiji.schema import EVENTS, EXPOSURES, INTERACTIONS, ITEMS, USERS
+
+logger = logging.getLogger(__name__)
 
 NOT_DRAWN = "not drawn: exposure_share"
 
@@ -74,6 +78,8 @@ def prepare(engine: Engine, section: DataSection, seed: int, folder: Path) -> Ma
     fatal = [problem for problem in prepared.problems if problem.fatal]
     if fatal:
         raise UnusableError(*fatal)
+    for problem in prepared.problems:
+        logger.warning("%s", problem)
     return prepared.counts
 
 
@@ -103,6 +109,7 @@ def prepare_all(engine: Engine, section: DataSection, seed: int, folder: Path) -
             _add(prepared.counts.setdefault(one.name, {}), counts)
             mapped = rules[one.view.number]
             prepared.problems += _problems(one, mapped, counts, source.tolerance, refused)
+        prepared.problems += doubtful_orders(engine)
         _settle(prepared, written)
         for number in range(len(opened)):
             engine.create(f"judged_{number}", "SELECT 1 AS gone")  # what was large may go
@@ -150,10 +157,12 @@ def _write(
         sql.kept_sql(name, numbers.get(name, []))
         for name in ("interactions", "exposures", "events")
     )
+    find_orders(engine, interactions, section.splits.timezone)
+    lines = LINES.format(kept=interactions)
     queries = {
         "items": (items, ITEMS),
         "users": (sql.users_sql(numbers, profile, held_out), USERS),
-        "interactions": (sql.INTERACTIONS.format(kept=interactions), INTERACTIONS),
+        "interactions": (sql.INTERACTIONS.format(lines=lines), INTERACTIONS),
         "exposures": (sql.EXPOSURES.format(kept=exposures, drawn=drawn), EXPOSURES),
         "events": (sql.EVENTS.format(kept=events), EVENTS),
     }

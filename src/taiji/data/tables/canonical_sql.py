@@ -12,14 +12,14 @@ _TS = "timestamp_ntz '1970-01-01 00:00:00' AS ts"
 _ONE = "cast(1 as double)"
 _NO_ROWS = {
     "interactions": f"'' AS user_id, '' AS item_id, {_TS}, '' AS order_id, '' AS kind, "
-    f"{_ONE} AS quantity, {_ONE} AS price",
+    f"{_ONE} AS quantity, {_ONE} AS price, 0 AS source",
     "exposures": f"'' AS user_id, '' AS item_id, {_TS}, '' AS placement, 0 AS click, "
     "0 AS conversion",
     "events": f"'' AS user_id, {_TS}, '' AS modality, '' AS value, {_ONE} AS weight",
 }
 COLUMNS = {
     "items": "item_id, title, category_l1, category_l2, category_l3, brand",
-    "interactions": "user_id, item_id, ts, order_id, kind, quantity, price",
+    "interactions": "user_id, item_id, ts, order_id, kind, quantity, price, source",
     "exposures": "user_id, item_id, ts, placement, click, conversion",
     "events": "user_id, ts, modality, value, weight",
 }
@@ -36,33 +36,26 @@ def kept_sql(table: str, numbers: Sequence[int]) -> str:
 # Rows of one order have one time, its first. The price of merged rows is the mean over their
 # pieces, summed as decimals: a sum of floats depends on who adds first.
 INTERACTIONS = """
-WITH lines AS (
-    SELECT *, coalesce(order_id, cast(ts as string)) AS order_key FROM ({kept})
-),
-orders AS (
-    SELECT user_id, order_key, min(ts) AS order_ts FROM lines GROUP BY user_id, order_key
-),
-merged AS (
+WITH merged AS (
     SELECT
-        user_id, order_key, item_id, kind,
+        user_id, order_key, order_ts, item_id, kind,
         count(*) AS num_rows,
         sum(quantity) AS quantity,
         sum(CASE WHEN price IS NOT NULL THEN quantity END) AS priced,
         max(price) AS price,
         cast(sum(cast(price * quantity as decimal(28, 6))) as double) AS paid
-    FROM lines
-    GROUP BY user_id, order_key, item_id, kind
+    FROM ({lines})
+    GROUP BY user_id, order_key, order_ts, item_id, kind
 )
 SELECT
-    merged.user_id,
+    user_id,
     item_id,
     order_ts AS ts,
-    merged.order_key AS order_id,
+    order_key AS order_id,
     kind,
     cast(quantity as int) AS quantity,
     CASE WHEN num_rows = 1 THEN price ELSE paid / nullif(priced, 0) END AS price
 FROM merged
-JOIN orders ON orders.user_id = merged.user_id AND orders.order_key = merged.order_key
 ORDER BY user_id, ts, order_id, item_id, kind
 """
 

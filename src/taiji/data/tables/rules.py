@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from taiji.data.engine.keys import joined_key
 from taiji.data.tables.expressions import literal
 
 LONGEST_TITLE = 4096
@@ -84,13 +85,13 @@ FROM (
 
 def _without_repeats(judged: str, mapped: Mapped, columns: str) -> str:
     """Of the good rows with one key the first stays; without row numbers, the least."""
-    parts = ", ' | ', ".join(f"coalesce(cast({c} as string), '')" for c in mapped.outputs)
+    content = joined_key(*(f"cast({column} as string)" for column in mapped.outputs), "''")
     same, other = copies(mapped.key)
     key = ", ".join(mapped.key)
     window = f"(PARTITION BY {key}, fault IS NULL ORDER BY source, file, row_no, content)"
     return f"""
 WITH judged AS ({judged}),
-described AS (SELECT *, concat({parts}) AS content FROM judged),
+described AS (SELECT *, {content} AS content FROM judged),
 ranked AS (
     SELECT *, row_number() OVER {window} AS place, first_value(content) OVER {window} AS kept
     FROM described
