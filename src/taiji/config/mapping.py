@@ -4,6 +4,7 @@ How the sources of `data.source` put tables together is in `taiji.config.sources
 described table becomes is in `taiji.data.tables.mapping`.
 """
 
+import codecs
 import re
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from taiji.config.section import Section
 
 SCALE = ("s", "ms", "us")
+_SAMPLE = "id,name\n1,a b"
 
 
 def _column(value: Any) -> Any:
@@ -119,6 +121,12 @@ class NumberField(Section):
     strip: str = Field("", description="signs to drop first, such as `$,` of `$1,299.00`")
     decimal: Literal[".", ","] = Field(".", description="the sign between units and tenths")
 
+    @model_validator(mode="after")
+    def _keeps_the_decimal(self) -> "NumberField":
+        if self.decimal in self.strip:
+            raise ValueError("strip holds the decimal sign: 1.50 would become 150")
+        return self
+
 
 Number = Annotated[NumberField, BeforeValidator(_column)]
 
@@ -201,6 +209,9 @@ class RawTable(Section):
         None, strict=False, min_length=1, description="columns of a csv without a header"
     )
     quote: str = Field('"', max_length=1, description="empty: quotes are plain characters")
+    escape: str | None = Field(
+        None, min_length=1, max_length=1, description="makes the next sign plain, as a backslash"
+    )
     encoding: str = Field("utf-8", description="of text files, such as latin-1 or gb18030")
     explode: ExplodeSection | None = Field(
         None, description="one row for each part of a column; null = rows as they are"
@@ -228,10 +239,23 @@ class RawTable(Section):
     @classmethod
     def _known_encoding(cls, name: str) -> str:
         try:
-            "".encode(name)
-        except LookupError:
-            raise ValueError("no such encoding: utf-8, latin-1, cp1252, gb18030 …") from None
+            decoder = codecs.getincrementaldecoder(name)(errors="surrogateescape")
+            is_text = decoder.decode(_SAMPLE.encode(name), final=True) == _SAMPLE
+        except (LookupError, UnicodeError, ValueError, TypeError, AssertionError):
+            is_text = False
+        if not is_text or codecs.lookup(name).name.endswith(("escape", "idna", "punycode")):
+            raise ValueError("no such text encoding: utf-8, latin-1, cp1252, gb18030 …")
         return name
+
+    @model_validator(mode="after")
+    def _signs_differ(self) -> "RawTable":
+        signs = [self.separator or ",", self.quote, self.escape or ""]
+        told = [sign for sign in signs if sign]
+        if len(set(told)) < len(told) or any(set(sign) & set("\r\n\0") for sign in told):
+            raise ValueError("separator, quote and escape must differ, and be no line end")
+        if not (self.quote + (self.escape or "")).isascii():
+            raise ValueError("quote and escape must be ASCII")
+        return self
 
 
 class UsersTable(RawTable):

@@ -72,6 +72,24 @@ MOMENTS = [
         moment(2024, 1, 3, 12, 5, 9),
     ),
     ("20240103", {"format": "%Y%m%d"}, moment(2024, 1, 3)),
+    # A zone in the text is stronger than the recipe's, however it is written.
+    *(
+        (f"2024-01-03 10:00:00{zone}", {"timezone": "Europe/Berlin"}, moment(2024, 1, 3, hour))
+        for zone, hour in [
+            *((" UTC", 10), ("UTC", 10), (" GMT", 10), ("z", 10), (" Z", 10), ("", 9)),
+            *((" +01:00", 9), ("+01", 9), ("+0100", 9), ("UTC+1", 9), (" GMT-02:00", 12)),
+            ("+05:00[Asia/Karachi]", 5),
+        ]
+    ),
+    ("2024-01-03T10:00:00,123456789Z", {}, moment(2024, 1, 3, 10, 0, 0, 123456)),
+    ("2024-01-03T10+01:00", {}, moment(2024, 1, 3, 9)),
+    ("2024-01-03T10:00:00.5", {"timezone": "UTC"}, moment(2024, 1, 3, 10, 0, 0, 500000)),
+    *(
+        (f"2024-01-03 10:00:00{zone}", {"timezone": "Europe/Berlin"}, None)
+        for zone in (" EST", " Europe/Berlin", " CET", "+15:00", " UTC+99", "x")
+    ),
+    ("2024-01-03 25:00:00", {"timezone": "UTC"}, None),
+    ("1_704_276_000", {"format": "s"}, None),
     ("1704276000", {}, None),
     ("13/13/2024", {"format": "%d/%m/%Y"}, None),
     ("2024-02-30", {}, None),
@@ -107,9 +125,52 @@ def test_numbers(tmp_path):
     assert evaluate(tmp_path, ["1.299,50"], lambda columns: columns.number(german)) == [1299.5]
 
 
+def test_signs_between_thousands_are_refused_unless_they_are_named(tmp_path):
+    comma = NumberField(column="c", decimal=",")
+    written = ["1.299", "12,50", "1.299,00", "1000", "-,5", "1 299", "1'299"]
+    found = evaluate(tmp_path, written, lambda columns: columns.number(comma))
+    assert found == [None, 12.5, None, 1000.0, -0.5, None, None]
+    point = NumberField(column="c")
+    written = ["1,299", "1_000", "1d", "1e3", "+2.", "0x10", "1.5f"]
+    found = evaluate(tmp_path, written, lambda columns: columns.number(point))
+    assert found == [None, None, None, 1000.0, 2.0, None, None]
+    # A column of numbers has no signs to be read.
+    found = evaluate(tmp_path, [1.5, 1299.0], lambda c: c.number(comma), kind="number")
+    assert found == [1.5, 1299.0]
+    with pytest.raises(ValidationError, match="strip holds the decimal sign"):
+        NumberField(column="c", strip="$.")
+
+
 def test_words_are_trimmed_and_missing_words_are_null(tmp_path):
     found = evaluate(tmp_path, [" a ", "NaN", "", None], lambda c: c.word("c"), missing=("NaN",))
     assert found == ["a", None, None, None]
+
+
+def test_text_ids_that_became_floats_are_the_whole_numbers_they_were(tmp_path):
+    field = TextField(column="c")
+    found = evaluate(
+        tmp_path, ["12.0", "1.5", "v1.0", "007", "-3.0", "1.00"], lambda c: c.key(field)
+    )
+    assert found == ["12", "1.5", "v1.0", "007", "-3", "1.00"]
+    found = evaluate(
+        tmp_path, ["1.2e+17", "1,23457E+17", "12e4", "a+b"], lambda c: c.is_rounded(field)
+    )
+    assert found == [True, True, False, False]
+    found = evaluate(tmp_path, [1e16, 1e15, None], lambda c: c.is_rounded(field), kind="number")
+    assert found == [True, False, False]
+
+
+def test_users_whose_ids_lost_digits_are_refused(tmp_path):
+    orders = ORDERS.replace("ann", "1.23457E+17")
+    result, _ = prepared(shop(write_shop(tmp_path, orders=orders)), tmp_path / "out")
+    assert result.counts["interactions"] == {"E102 user_id is a rounded number": 2, "kept": 2}
+
+
+def test_a_zone_that_is_only_named_is_told(tmp_path):
+    orders = ORDERS.replace("2024-01-03T10:00:00Z", "2024-01-03 10:00:00 EST")
+    result, _ = prepared(shop(write_shop(tmp_path, orders=orders)), tmp_path / "out")
+    assert "E109 time in a zone that is only named: 2 of 4 rows" in said(result)
+    assert "'2024-01-03 10:00:00 EST': write the offset" in said(result)
 
 
 def test_ids_that_became_floats_read_as_the_whole_numbers_they_were(tmp_path):

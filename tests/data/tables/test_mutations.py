@@ -134,8 +134,11 @@ def test_a_missing_or_renamed_column_is_an_error(tmp_path, header, message):
         ),
         (pa.array([0], pa.timestamp("us")), {}, "E109 times carry no zone: set timezone"),
         (pa.array([0], pa.timestamp("us", "UTC")), {"format": "s"}, "E109 holds times already"),
-        (pa.array([[1]]), {}, "E102 holds nested values"),
-        (pa.array([{"a": 1}]), {}, "E102 holds nested values"),
+        (pa.array([[1]]), {}, "E102 holds lists: "),
+        (pa.array([{"a": 1}]), {}, "E102 holds struct<a: int64>: "),
+        (pa.array([[[1]]]), {}, "E102 holds list<element: list<element: int64>>: "),
+        (pa.array([1], pa.duration("s")), {}, "E102 holds duration[s]: "),
+        (pa.array([1], pa.time32("s")), {}, "E102 holds time32[ms]: "),
     ],
 )
 def test_a_retyped_column_is_an_error(tmp_path, column, change, message):
@@ -155,7 +158,7 @@ def test_a_column_of_two_types_in_two_files_is_an_error(tmp_path):
     write_shop(tmp_path)
     for number, value in enumerate((1, "x")):
         pq.write_table(pa.table({"sku": [value]}), tmp_path / f"i{number}.parquet")
-    with pytest.raises(UnusableError, match="column sku holds string, other files whole"):
+    with pytest.raises(UnusableError, match="column sku holds string, other files int64"):
         prepared(shop(tmp_path, items={"files": "i*.parquet"}), tmp_path / "out")
 
 

@@ -232,11 +232,23 @@ def _problems(
         code, _, what = reason.partition(" ")
         shown = tuple(samples[reason])
         yield Problem(code, where, what, mend, fatal, num_rows, total, shown)
+    yield from _of_reading(one)
+
+
+def _of_reading(one: Opened) -> Iterator[Problem]:
+    """What a person should know of how text was read."""
     if one.reading.num_replaced:
         what = f"{one.reading.num_replaced:,} characters are no {one.section.encoding}, now U+FFFD"
         shown = (one.reading.first_replaced,)
         mend = "set encoding, such as latin-1 or cp1252, or correct the file"
         yield Problem("W210", one.label, what, mend, fatal=False, samples=shown)
+    if one.reading.num_backslashes:
+        what = f"{one.reading.num_backslashes:,} quotes stand behind a backslash"
+        mend = "if backslashes take away a quote's meaning, set escape to a backslash"
+        yield Problem("W215", one.label, what, mend, fatal=False)
+    for column, file in one.reading.some_files.items():
+        what = f"no row of {file} has {column}, which other files have: it is empty there"
+        yield Problem("W216", one.label, what, "is it called otherwise?", fatal=False)
 
 
 def _blame(reason: str, rules: Mapping[str, Rule]) -> tuple[str, str]:

@@ -7,10 +7,10 @@ DuckDB its second.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from taiji.config.mapping import CategoryField, NumberField, TextField, TimeField
-from taiji.data.tables.files import Kind
+from taiji.data.tables.parquet_files import Kind
 
 _SCALE = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _CODES = {
@@ -23,8 +23,18 @@ _CODES = {
     "S": "([0-9]{1,2})",
     "p": "([AaPp])\\.?[Mm]\\.?",
 }
-_DATE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_ZONE = ":[0-9.]+ *(Z|z|[+-][0-9]{2}(:?[0-9]{2})?)$"
+_DATE = "([0-9]{4}-[0-9]{2}-[0-9]{2})"
+_PLAIN = f"^{_DATE}([Tt ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{{1,6}})?)?)?$"
+_OFFSET = "([+-])(0?[0-9]|1[0-4])(?::?([0-5][0-9]))?"
+_CLOCK = "([01][0-9]|2[0-3])(?::?([0-5][0-9])(?::?([0-5][0-9])(?:[.,]([0-9]{1,6})[0-9]*)?)?)?"
+# Date, hour, minute, second, fraction, zone, sign, hours, minutes.
+_ISO = (
+    f"^{_DATE}[Tt ]{_CLOCK} ?((?i:Z|UTC|GMT)|(?i:UTC|GMT)?{_OFFSET}(?:\\[[A-Za-z0-9_/+-]+\\])?)?$"
+)
+_NUMBER = r"^[+-]?([0-9]+{0}?[0-9]*|{0}[0-9]+)([eE][+-]?[0-9]+)?$"
+_WHOLE_AS_FLOAT = r"^-?[0-9]+\.0$"
+_ROUNDED = r"^-?[0-9]([.,][0-9]+)?[eE][+][0-9]+$"
+_MOST_EXACT = 2**53  # beyond it a float no longer counts one by one
 _FARTHEST = 250_000_000_000_000_000  # microseconds, about the year 9892
 
 NUMBER_LIMIT = 1e15
@@ -33,14 +43,24 @@ NUMBER_LIMIT = 1e15
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of one table, and which words in them stand for nothing."""
+    """The columns of one table, and which words in them stand for nothing.
+
+    Attributes:
+        kinds: Column -> what it holds.
+        names: Column -> what the engine calls it, where that differs.
+    """
 
     kinds: dict[str, Kind]
     missing: Sequence[str] = ()
+    names: dict[str, str] = field(default_factory=dict)
+
+    def name(self, column: str) -> str:
+        """A column as SQL calls it."""
+        return identifier(self.names.get(column, column))
 
     def word(self, column: str) -> str:
         """A column as trimmed text; null for blanks, NaN and missing words. 3.0 reads 3."""
-        name = identifier(column)
+        name = self.name(column)
         text = f"cast({name} as string)"
         if self.kinds[column] == "number":
             whole = f"cast(try_cast({name} as bigint) as string)"
@@ -66,14 +86,38 @@ class Columns:
         squeezed = f"trim(regexp_replace(concat({joined}), ' +', ' '))"
         return f"CASE WHEN coalesce({some}) IS NOT NULL THEN {squeezed} END"
 
+    def key(self, field: TextField) -> str:
+        """An id. Text such as `3.0` is the 3 that a table with gaps made a float of."""
+        if field.column is None or self.kinds[field.column] != "text":
+            return self.text(field)
+        word = self.word(field.column)
+        whole = f"{word} LIKE '%.0' AND {word} RLIKE {literal(_WHOLE_AS_FLOAT)}"
+        cut = f"CASE WHEN {whole} THEN substr({word}, 1, length({word}) - 2) ELSE {word} END"
+        return _renamed(cut, field.values)
+
+    def is_rounded(self, field: TextField) -> str:
+        """Whether an id was a float too large to be exact, such as 1.23457E+17."""
+        match None if field.column is None else self.kinds[field.column]:
+            case "number":
+                return f"coalesce(abs({self.name(field.column or '')}) >= {_MOST_EXACT}, false)"
+            case "text":
+                word = self.word(field.column or "")
+                return f"coalesce({word} LIKE '%+%' AND {word} RLIKE {literal(_ROUNDED)}, false)"
+        return "false"
+
     def number(self, field: NumberField) -> str:
-        """A double in the field's unit; null also where the text is no number."""
+        """A double in the field's unit; null also where the text is no number.
+
+        A sign that the field does not name, such as the dots of 1.299 where the comma is the
+        decimal sign, makes it none: read as the other sign it would be a thousandth.
+        """
         text = self.word(field.column)
-        if field.strip:
-            text = f"trim(translate({text}, {literal(field.strip)}, ''))"
-        if field.decimal == ",":
-            text = f"replace({text}, ',', '.')"
-        value = f"try_cast({text} as double)"
+        if self.kinds[field.column] == "text":
+            if field.strip:
+                text = f"trim(translate({text}, {literal(field.strip)}, ''))"
+            value = _parsed(text, field.decimal)
+        else:
+            value = f"try_cast({text} as double)"
         value = value if field.unit == 1 else f"{value} * cast({field.unit!r} as double)"
         return f"CASE WHEN abs({value}) < {NUMBER_LIMIT} THEN {value} END"
 
@@ -83,12 +127,13 @@ class Columns:
             levels = [self.word(column) for column in field.columns]
         elif field.flags is not None:
             flags = field.flags.items()
-            whens = [f"WHEN {self.word(flag)} = '1' THEN {literal(name)}" for flag, name in flags]
+            whens = [f"WHEN {is_one(self.word(flag))} THEN {literal(name)}" for flag, name in flags]
             levels = [f"CASE {' '.join(whens)} END"]
         elif field.list:
-            column = identifier(field.column or "")
+            column = self.name(field.column or "")
             levels = [
-                known(f"try_element_at({column}, {number})", self.missing) for number in (1, 2, 3)
+                known(f"cast(try_element_at({column}, {number}) as string)", self.missing)
+                for number in (1, 2, 3)
             ]
         elif field.separator is not None:
             path, separator = self.word(field.column or ""), literal(field.separator)
@@ -103,23 +148,22 @@ class Columns:
 
     def moment(self, field: TimeField) -> str:
         """A plain timestamp in UTC; null where the text is no time."""
-        column, kind = identifier(field.column), self.kinds[field.column]
+        column, kind = self.name(field.column), self.kinds[field.column]
         if kind == "zoned":
             return f"cast({column} as timestamp_ntz)"
         if kind == "moment":
             return _from_local(f"cast({column} as timestamp_ntz)", field.timezone)
         text = self.word(field.column)
         if field.format in _SCALE:
-            micros = f"try_cast({text} as double) * {_SCALE[field.format]}"
+            micros = f"{_parsed(text, '.')} * {_SCALE[field.format]}"
             inside = f"abs({micros}) < {_FARTHEST}"
             shift = f"timestampadd(MICROSECOND, cast(round({micros}) as bigint), {_EPOCH})"
             return f"CASE WHEN {inside} THEN {shift} ELSE {_beyond(micros)} END"
         if field.format == "iso":
-            zoned = f"cast(try_cast({text} as timestamp) as timestamp_ntz)"
-            local = _from_local(f"try_cast({text} as timestamp_ntz)", field.timezone)
+            plain = _from_local(f"try_cast({text} as timestamp_ntz)", field.timezone)
             return (
-                f"CASE WHEN NOT {text} RLIKE {literal(_DATE)} THEN NULL "
-                f"WHEN {text} RLIKE {literal(_ZONE)} THEN {zoned} ELSE {local} END"
+                f"CASE WHEN {text} RLIKE {literal(_PLAIN)} THEN {plain} "
+                f"WHEN {text} RLIKE {literal(_ISO)} THEN {_by_iso(text, field.timezone)} END"
             )
         return _from_local(_by_pattern(text, field.format), field.timezone)
 
@@ -130,7 +174,7 @@ class Columns:
             return "true"
         if kind == "moment" or field.format != "iso":
             return "false"
-        return f"{self.word(field.column)} RLIKE {literal(_ZONE)}"
+        return f"coalesce({_iso_part(self.word(field.column), 6)} <> '', false)"
 
 
 _EPOCH = "timestamp_ntz '1970-01-01 00:00:00'"
@@ -162,6 +206,42 @@ def _renamed(word: str, values: dict[str, str]) -> str:
         return word
     whens = " ".join(f"WHEN {literal(old)} THEN {literal(new)}" for old, new in values.items())
     return f"CASE {word} {whens} ELSE {word} END"
+
+
+def is_one(word: str) -> str:
+    """Whether a word says yes: 1, 1.0 or true."""
+    return f"lower({word}) IN ('1', '1.0', 'true')"
+
+
+def _parsed(text: str, decimal: str) -> str:
+    """A double of plain digits; null for what an engine of its own would read, as 1_000 or 1d."""
+    pattern = _NUMBER.format("[.]" if decimal == "." else ",")
+    digits = text if decimal == "." else f"replace({text}, ',', '.')"
+    return f"CASE WHEN {text} RLIKE {literal(pattern)} THEN try_cast({digits} as double) END"
+
+
+def _iso_part(text: str, number: int) -> str:
+    return f"regexp_extract({text}, {literal(_ISO)}, {number})"
+
+
+def _by_iso(text: str, zone: str | None) -> str:
+    """A moment with an offset of its own, or in a form that engines do not read alike."""
+    date, hour, minute, second, fraction = (_iso_part(text, number) for number in range(1, 6))
+    sign, hours, minutes = (_iso_part(text, number) for number in (7, 8, 9))
+    clock = (
+        f"{hour}, ':', {_or_zero(minute)}, ':', {_or_zero(second)}, '.', rpad({fraction}, 6, '0')"
+    )
+    local = f"try_cast(concat({date}, ' ', {clock}) as timestamp_ntz)"
+    offset = f"(cast({_or_zero(hours)} as int) * 60 + cast({_or_zero(minutes)} as int))"
+    shift = f"CASE WHEN {sign} = '-' THEN {offset} ELSE -{offset} END"
+    return (
+        f"CASE WHEN {_iso_part(text, 6)} <> '' THEN timestampadd(MINUTE, {shift}, {local}) "
+        f"ELSE {_from_local(local, zone)} END"
+    )
+
+
+def _or_zero(digits: str) -> str:
+    return f"CASE WHEN {digits} = '' THEN '00' ELSE {digits} END"
 
 
 def _beyond(micros: str) -> str:

@@ -19,14 +19,16 @@ from taiji.config.mapping import (
     TextField,
     UsersTable,
 )
-from taiji.data.tables.expressions import Columns, literal
+from taiji.data.tables.expressions import Columns, identifier, is_one, literal
 from taiji.data.tables.rules import (
+    ITEM_ID_RULES,
     ITEM_RULES,
     LABEL_RULES,
     LEFT_OUT,
     NUMBER_RULES,
     ORPHAN,
     PLACE,
+    USER_RULES,
     Mapped,
     Rule,
     missing,
@@ -47,21 +49,24 @@ class View:
         relation: What stands after FROM.
         number: Tells several tables of one kind apart.
         columns: How to read its columns.
+        numbered: It has columns that tell each row's file and number.
     """
 
     relation: str
     number: int
     columns: Columns
+    numbered: bool = False
 
 
 def map_users(table: UsersTable, view: View) -> Mapped:
     """Profiles: `user_id` and one column `field_<n>` for each profile field."""
     fields = {f"field_{n}": text for n, text in enumerate(table.profile.values())}
     columns = {
-        "user_id": view.columns.text(table.user_id),
+        "user_id": view.columns.key(table.user_id),
         **{name: view.columns.text(text) for name, text in fields.items()},
+        **_rounded(view, user_id=table.user_id),
     }
-    rules = (*_only(table), missing("user_id"))
+    rules = (*_only(table), *USER_RULES)
     return Mapped(_select(table, view, columns, "user_id"), rules, tuple(columns), ("user_id",))
 
 
@@ -71,12 +76,13 @@ def map_items(table: ItemsTable, view: View) -> Mapped:
     if table.categories is not None:
         levels = view.columns.levels(table.categories)
     columns = {
-        "item_id": view.columns.text(table.item_id),
+        "item_id": view.columns.key(table.item_id),
         "title": view.columns.text(table.title),
         **{f"category_l{n}": level for n, level in enumerate(levels, start=1)},
         "brand": _optional(table.brand, view),
+        **_rounded(view, item_id=table.item_id),
     }
-    rules = (*_only(table), missing("item_id"), *ITEM_RULES)
+    rules = (*_only(table), *ITEM_ID_RULES, *ITEM_RULES)
     return Mapped(_select(table, view, columns, "item_id"), rules, tuple(columns), ("item_id",))
 
 
@@ -92,14 +98,15 @@ def map_interactions(table: InteractionsTable, view: View, limit: datetime) -> M
     if table.price is not None and table.price.per == "line":
         price = f"{price} / nullif({quantity}, cast(0 as double))"
     columns = {
-        "user_id": words.text(table.user_id),
-        "item_id": words.text(table.item_id),
+        "user_id": words.key(table.user_id),
+        "item_id": words.key(table.item_id),
+        **_rounded(view, user_id=table.user_id, item_id=table.item_id),
         "ts": words.moment(table.ts),
-        "order_id": _optional(table.order_id, view),
+        "order_id": _key(table.order_id, view),
         "kind": _kind(table.kind, view),
         "quantity": quantity,
         "price": price,
-        "event_id": _optional(table.event_id, view),
+        "event_id": _key(table.event_id, view),
         "raw_ts": words.word(table.ts.column),
         "has_zone": words.has_zone(table.ts),
         "raw_kind": words.word(table.kind.column) if table.kind.column else "''",
@@ -108,8 +115,8 @@ def map_interactions(table: InteractionsTable, view: View, limit: datetime) -> M
     }
     rules = (
         *_only(table),
-        missing("user_id"),
-        missing("item_id"),
+        *USER_RULES,
+        *ITEM_ID_RULES,
         *time_rules(limit),
         missing("kind", "raw_kind IS NULL"),
         Rule("E107 kind not mapped", "kind", "kind IS NULL", "raw_kind", "name the word in values"),
@@ -127,8 +134,9 @@ def map_exposures(table: ExposuresTable, view: View, limit: datetime) -> Mapped:
     """What was shown, with its labels."""
     words = view.columns
     columns = {
-        "user_id": words.text(table.user_id),
-        "item_id": words.text(table.item_id),
+        "user_id": words.key(table.user_id),
+        "item_id": words.key(table.item_id),
+        **_rounded(view, user_id=table.user_id, item_id=table.item_id),
         "ts": words.moment(table.ts),
         "placement": f"coalesce({_optional(table.placement, view)}, '')",
         "raw_click": words.text(table.click),
@@ -139,8 +147,8 @@ def map_exposures(table: ExposuresTable, view: View, limit: datetime) -> Mapped:
     labels = {name: _flag(columns[f"raw_{name}"]) for name in ("click", "conversion")}
     rules = (
         *_only(table),
-        missing("user_id"),
-        missing("item_id"),
+        *USER_RULES,
+        *ITEM_ID_RULES,
         *time_rules(limit),
         missing("click", "raw_click IS NULL"),
         *LABEL_RULES,
@@ -156,7 +164,8 @@ def map_events(table: EventsTable, view: View, limit: datetime) -> Mapped:
     words = view.columns
     weight = "cast(NULL as double)" if table.weight is None else words.number(table.weight)
     columns = {
-        "user_id": words.text(table.user_id),
+        "user_id": words.key(table.user_id),
+        **_rounded(view, user_id=table.user_id),
         "ts": words.moment(table.ts),
         "modality": literal(table.modality),
         "value": words.text(table.value),
@@ -167,7 +176,7 @@ def map_events(table: EventsTable, view: View, limit: datetime) -> Mapped:
     }
     rules = (
         *_only(table),
-        missing("user_id"),
+        *USER_RULES,
         *time_rules(limit),
         missing("value", "value IS NULL"),
         not_a_number("weight"),
@@ -177,8 +186,8 @@ def map_events(table: EventsTable, view: View, limit: datetime) -> Mapped:
 
 
 def _select(table: RawTable, view: View, columns: dict[str, str], key: str) -> str:
-    numbered = FILE in view.columns.kinds
-    file, row = (FILE, ROW) if numbered else ("cast(NULL as string)", "cast(NULL as bigint)")
+    place = (identifier(FILE), identifier(ROW))
+    file, row = place if view.numbered else ("cast(NULL as string)", "cast(NULL as bigint)")
     wanted = [
         f"{view.columns.word(column)} IN ({', '.join(map(literal, words))})"
         for column, words in table.only.items()
@@ -206,6 +215,14 @@ def _optional(field: TextField | None, view: View) -> str:
     return "cast(NULL as string)" if field is None else view.columns.text(field)
 
 
+def _key(field: TextField | None, view: View) -> str:
+    return "cast(NULL as string)" if field is None else view.columns.key(field)
+
+
+def _rounded(view: View, **ids: TextField) -> dict[str, str]:
+    return {f"{name}_rounded": view.columns.is_rounded(field) for name, field in ids.items()}
+
+
 def _raw(field: NumberField | None, view: View) -> str:
     return "cast(NULL as string)" if field is None else view.columns.word(field.column)
 
@@ -220,10 +237,7 @@ def _kind(field: KindField, view: View) -> str:
 
 
 def _flag(word: str) -> str:
-    return (
-        f"CASE WHEN lower({word}) IN ('1', '1.0', 'true') THEN 1 "
-        f"WHEN lower({word}) IN ('0', '0.0', 'false') THEN 0 END"
-    )
+    return f"CASE WHEN {is_one(word)} THEN 1 WHEN lower({word}) IN ('0', '0.0', 'false') THEN 0 END"
 
 
 def _only(table: RawTable) -> tuple[Rule, ...]:

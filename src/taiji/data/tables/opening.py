@@ -6,12 +6,13 @@ missing files and columns, columns of the wrong kind, times without a clock.
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from taiji.config.mapping import (
     CategoryField,
+    ExplodeSection,
     KindField,
     NumberField,
     RawTable,
@@ -22,11 +23,14 @@ from taiji.config.mapping import (
 from taiji.config.sources import TablesSource
 from taiji.data.engine.protocol import Engine
 from taiji.data.problems import Problem, UnusableError
+from taiji.data.tables.blocks import Reading
 from taiji.data.tables.expressions import Columns, identifier, literal
-from taiji.data.tables.files import Kind, kind_of, open_files
+from taiji.data.tables.files import RawFiles, open_files
 from taiji.data.tables.mapping import View
-from taiji.data.tables.text_files import FILE, ROW, Reading
+from taiji.data.tables.parquet_files import Kind, kind_of
 from taiji.data.tables.unreadable import unreadable
+
+_MOST_SHOWN = 30
 
 Field = TextField | KindField | TimeField | NumberField | CategoryField
 
@@ -40,6 +44,7 @@ class Opened:
         label: What errors call it.
         section: Its part of the recipe.
         view: How SQL reads it.
+        types: Column -> its type, as errors call it; empty for text files.
         reading: What did not parse.
     """
 
@@ -47,6 +52,7 @@ class Opened:
     label: str
     section: RawTable
     view: View
+    types: dict[str, str]
     reading: Reading
 
 
@@ -92,45 +98,57 @@ def _open(
     exploded = table.explode.names if table.explode else ()
     wanted = {column for _, field in fields for column in _columns(field)} | set(table.only)
     wanted = wanted - set(exploded) | ({table.explode.column} if table.explode else set())
-    relation, reading = f"raw_{number}", Reading()
+    relation = f"raw_{number}"
     if table.table is not None:
-        label = table.table
-        relation = ".".join(map(identifier, label.split(".")))
-        with unreadable("E101", label, "name a table that the engine knows, or give files"):
-            schema = engine.query(f"SELECT * FROM {relation} LIMIT 0").schema
-        kinds = {column.name: kind_of(column.type) for column in schema}
+        files = _engine_table(engine, table.table)
+        relation = ".".join(map(identifier, table.table.split(".")))
     else:
         lists = {
             c for _, f in fields if isinstance(f, CategoryField) and f.list for c in _columns(f)
         }
         folder = Path(source.path).expanduser()
         files = open_files(table, folder, work, wanted=wanted, lists=lists)
-        label, reading, kinds = files.label, files.reading, dict(files.columns)
-        if files.numbered:
-            kinds |= {FILE: "text", ROW: "whole"}
         engine.read(relation, [str(path) for path in files.paths])
-    if table.explode is not None and table.explode.column in kinds:
-        relation = _exploded(table, relation)
-        kinds |= dict.fromkeys(exploded, "text")
-    return Opened(
-        name, label, table, View(relation, number, Columns(kinds, source.missing)), reading
-    )
+    columns = Columns(dict(files.kinds), source.missing, dict(files.names))
+    if table.explode is not None and table.explode.column in files.kinds:
+        relation = _exploded(table.explode, relation, columns)
+    view = View(relation, number, columns, files.numbered)
+    return Opened(name, files.label, table, view, files.types, files.reading)
 
 
-def _exploded(table: RawTable, relation: str) -> str:
-    """One row for each part of a column; a blank one gives one row of nulls, to be refused."""
-    section = table.explode
-    assert section is not None
-    column = f"trim(coalesce({identifier(section.column)}, ''))"
-    parts = ", ".join(
-        f"split_part(part, {literal(section.inner)}, {number}) AS {identifier(name)}"
-        for number, name in enumerate(section.names, start=1)
-    )
+def _engine_table(engine: Engine, name: str) -> RawFiles:
+    relation = ".".join(map(identifier, name.split(".")))
+    with unreadable("E101", name, "name a table that the engine knows, or give files"):
+        schema = engine.query(f"SELECT * FROM {relation} LIMIT 0").schema
+    kinds = {column.name: kind_of(column.type) for column in schema}
+    types = {column.name: str(column.type) for column in schema}
+    return RawFiles(name, (), kinds, types)
+
+
+def _exploded(section: ExplodeSection, relation: str, columns: Columns) -> str:
+    """One row for each part of a column; a blank one gives one row of nulls, to be refused.
+
+    The new columns, which `columns` then knows, take names that the table does not have.
+    """
+    column = f"trim(coalesce({columns.name(section.column)}, ''))"
+    taken = {name.lower() for name in (*columns.kinds, *columns.names.values(), "file", "row")}
+    part = _free("part", taken)
+    cuts = []
+    for number, name in enumerate(section.names, start=1):
+        columns.kinds[name], columns.names[name] = "text", _free(f"part_{number}", taken)
+        cut = f"split_part({part}, {literal(section.inner)}, {number})"
+        cuts.append(f"{cut} AS {columns.name(name)}")
     pattern = literal(re.escape(section.separator))
     return (
-        f"(SELECT whole.*, {parts} FROM {relation} AS whole "
-        f"LATERAL VIEW explode(split({column}, {pattern})) parts AS part)"
+        f"(SELECT whole.*, {', '.join(cuts)} FROM {relation} AS whole "
+        f"LATERAL VIEW explode(split({column}, {pattern})) {_free('parts', taken)} AS {part})"
     )
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _fields(table: RawTable) -> Iterator[tuple[str, Field]]:
@@ -157,7 +175,6 @@ def _columns(field: Field) -> tuple[str, ...]:
 def _misfits(opened: Opened) -> Iterator[Problem]:
     """Columns that are missing, and those that cannot be what the recipe says."""
     kinds = opened.view.columns.kinds
-    known = sorted(set(kinds) - {FILE, ROW})
     needs = [
         (name, column, field)
         for name, field in _fields(opened.section)
@@ -166,26 +183,41 @@ def _misfits(opened: Opened) -> Iterator[Problem]:
     words = [(f"only.{column}", column) for column in opened.section.only]
     if opened.section.explode is not None:
         words.append(("explode.column", opened.section.explode.column))
-    for name, column in [*((name, column) for name, column, _ in needs), *words]:
+    asked = [*((name, column) for name, column, _ in needs), *words]
+    if not any(column in kinds for _, column in asked):
+        columns = ", ".join(dict.fromkeys(column for _, column in asked))
+        mend = f"{_shown(sorted(kinds))} (no header? set names; one column? set separator)"
+        yield Problem("E101", opened.label, f"has none of the columns {columns}", mend, fatal=True)
+        return
+    for name, column in asked:
         if column not in kinds:
-            close = difflib.get_close_matches(column, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"columns here: {', '.join(known)}"
+            close = difflib.get_close_matches(column, kinds, n=1)
+            mend = f"did you mean {close[0]}?" if close else _shown(sorted(kinds))
             where = f"{opened.label}: {opened.name}.{name}"
-            yield Problem("E101", where, f"no column {column}", hint, fatal=True)
+            yield Problem("E101", where, f"no column {column}", mend, fatal=True)
     for name, column, field in needs:
-        if column in kinds and (found := _misfit(field, kinds[column])):
+        if column in kinds and (
+            found := _misfit(field, kinds[column], opened.types.get(column, "text"))
+        ):
             code, what, mend = found
             where = f"{opened.label}: {opened.name}.{name} (column {column})"
             yield Problem(code, where, what, mend, fatal=True)
 
 
-def _misfit(field: Field, kind: Kind) -> tuple[str, str, str] | None:
+def _shown(columns: Sequence[str]) -> str:
+    names = [name[:40] for name in columns[:_MOST_SHOWN]]
+    more = len(columns) - len(names)
+    return f"columns here: {', '.join(names)}" + (f" and {more} more" if more else "")
+
+
+def _misfit(field: Field, kind: Kind, type_name: str) -> tuple[str, str, str] | None:
     as_list = isinstance(field, CategoryField) and field.list
+    if kind == "other":
+        return "E102", f"holds {type_name}", "write it as text, numbers, times or lists of text"
     if as_list and kind != "list":
         return "E102", "holds no lists", "leave list out; for a path in one text set separator"
-    if kind in ("list", "other") and not as_list:
-        mend = "set list: true for categories" if kind == "list" else "flatten it into columns"
-        return "E102", "holds nested values", mend
+    if kind == "list" and not as_list:
+        return "E102", "holds lists", "set list: true for categories, else write one row for each"
     if isinstance(field, TimeField):
         return _misfit_time(field, kind)
     return None

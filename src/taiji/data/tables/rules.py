@@ -17,6 +17,7 @@ PLACE = ("source", "file", "row_no", "row_key")
 """Where a row stood: number of its table, file, row in the file, and its key."""
 
 SAME_ROW = ", same row"
+_NAMED_ZONE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.,]+ *\\[?[A-Za-z]{2}"
 _EARLIEST = "timestamp_ntz '1990-01-01 00:00:00'"
 _MOST = 2_147_483_647
 
@@ -115,6 +116,13 @@ def time_rules(limit: datetime) -> tuple[Rule, ...]:
     return (
         missing("ts", "raw_ts IS NULL"),
         Rule(
+            "E109 time in a zone that is only named",
+            "ts",
+            f"ts IS NULL AND raw_ts RLIKE {literal(_NAMED_ZONE)}",
+            "raw_ts",
+            "write the offset, such as +01:00: names such as EST mean several",
+        ),
+        Rule(
             "E102 time cannot be read",
             "ts",
             "ts IS NULL",
@@ -133,9 +141,21 @@ def time_rules(limit: datetime) -> tuple[Rule, ...]:
             "ts",
             f"ts < {_EARLIEST} OR ts >= {latest}",
             "raw_ts",
-            "check ts.format (s, ms or us?), correct the rows, or set observed_until",
+            "check ts.format (s, ms or us?), correct the rows, or set observed_until; where the "
+            "source has no ts.format, convert the file to seconds",
         ),
     )
+
+
+def _id_rules(field: str) -> tuple[Rule, ...]:
+    """An id is empty, or a number that has lost its last digits."""
+    mend = "write ids as text or whole numbers: as floats two of them may have become one"
+    when = f"{field}_rounded"
+    return missing(field), Rule(f"E102 {field} is a rounded number", field, when, field, mend)
+
+
+USER_RULES = _id_rules("user_id")
+ITEM_ID_RULES = _id_rules("item_id")
 
 
 ORPHAN = Rule(
@@ -154,7 +174,7 @@ def not_a_number(field: str) -> Rule:
         field,
         f"{field} IS NULL AND raw_{field} IS NOT NULL",
         f"raw_{field}",
-        f"set {field}.decimal or {field}.strip, or name the word in missing",
+        f"set {field}.decimal, {field}.strip for signs between thousands, or name words in missing",
     )
 
 

@@ -1,166 +1,190 @@
 """CSV and JSON lines, rewritten as Parquet of strings; what does not parse is counted.
 
 A row is told by its file and number: in CSV the header is row 1 and blank lines do not count,
-in JSON lines every line counts.
+in JSON lines every line counts. The columns of the Parquet have names of our own (`staged`): a
+file may call a column what it likes.
 """
 
-import codecs
 import csv
-import gzip
 import io
 import json
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from taiji.config.mapping import RawTable
-from taiji.data.problems import MOST_KEPT, Problem, UnusableError
+from taiji.data.tables.blocks import BLOCK_BYTES, Reading, text_blocks, unusable
 
-FILE, ROW = "_file", "_row"
+FILE, ROW = "file", "row"
 
-_BLOCK_BYTES = 16 << 20
 _ROWS = 10_000
-_SURROGATES = re.compile("[\ud800-\udfff]")
-_STAND_IN = "\x1f"  # for a separator of several characters
+_STAND_IN = "\x1f"  # for a separator that is not one byte
 
 
-@dataclass(frozen=True)
-class BrokenRow:
-    """A row that does not parse: where it stood, why, how it begins, how many of its kind."""
+class Staged:
+    """Where rewritten rows of one file go, under names of our own.
 
-    file: str
-    row: int
-    reason: str
-    text: str
-    place: int
-
-
-@dataclass
-class Reading:
-    """What a pass over text files met.
-
-    Attributes:
-        num_broken: Rows that do not parse, by reason.
-        broken: The first of them.
-        num_replaced: Characters that became U+FFFD.
-        first_replaced: File and line of the first of those.
+    Args:
+        path: The file that is read.
+        names: Its column -> its name in the Parquet.
+        writer: Of the schema with these names, `FILE` and `ROW`.
     """
 
-    num_broken: dict[str, int] = field(default_factory=dict)
-    broken: list[BrokenRow] = field(default_factory=list)
-    num_replaced: int = 0
-    first_replaced: str = ""
+    def __init__(self, path: Path, names: Mapping[str, str], writer: pq.ParquetWriter) -> None:
+        self.path = path
+        self.names = names
+        self._writer = writer
 
-    def refuse(self, file: str, row: int, reason: str, text: str) -> None:
-        """Count a row that does not parse."""
-        self.num_broken[reason] = place = self.num_broken.get(reason, 0) + 1
-        if place <= MOST_KEPT:
-            self.broken.append(BrokenRow(file, row, reason, text[:200], place))
+    def is_list(self, column: str) -> bool:
+        """Whether the values of a column are lists."""
+        return bool(pa.types.is_list(self._writer.schema.field(self.names[column]).type))
 
-    def repaired(self, text: str, where: str) -> str:
-        """Put U+FFFD where `text` has a lone surrogate, and count them."""
-        clean, number = _SURROGATES.subn("\ufffd", text)
-        if number:
-            self.first_replaced = self.first_replaced or where
-            self.num_replaced += number
-        return clean
+    def write(self, columns: Mapping[str, pa.Array], numbers: Sequence[int]) -> None:
+        """Write rows; a column that is not given is null."""
+        known = {self.names[column]: values for column, values in columns.items()}
+        known[FILE] = pa.repeat(self.path.name, len(numbers))
+        known[ROW] = pa.array(numbers, pa.int64())
+        schema = self._writer.schema
+        arrays = [
+            known[column.name].cast(column.type)
+            if column.name in known
+            else pa.nulls(len(numbers), column.type)
+            for column in schema
+        ]
+        self._writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
-def rewrite_csv(
-    path: Path, raw: RawTable, schema: pa.Schema, reading: Reading, writer: pq.ParquetWriter
-) -> set[str]:
-    """Write the rows of one file; return the columns that the file has."""
-    separator = raw.separator or ("\t" if ".tsv" in path.suffixes else ",")
-    delimiter = separator if len(separator) == 1 else _STAND_IN
-    blocks = _blocks(path, raw.encoding, reading)
-    if delimiter != separator:
-        blocks = (block.replace(separator, delimiter) for block in blocks)
-    stream = _Blocks(blocks)
-    names = list(raw.names or _header(stream, delimiter, raw.quote))
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        what, mend = f"two columns are called {', '.join(twice)}", "rename one"
-        raise UnusableError(Problem("E101", str(path), what, mend, fatal=True))
-    found = [name for name in schema.names if name in names]
+def rewrite_csv(raw: RawTable, reading: Reading, staged: Staged) -> set[str]:
+    """Write the rows of one file; return the columns that the file has.
+
+    Raises:
+        UnusableError: The file is empty, or two columns that are read share a name.
+    """
+    path = staged.path
+    separator = raw.separator or ("\t" if ".tsv" in map(str.lower, path.suffixes) else ",")
+    delimiter = separator if len(separator.encode()) == 1 else _STAND_IN
+    stream = _Blocks(_prepared(text_blocks(path, raw.encoding, reading), raw, separator, reading))
+    if not raw.names and stream.exhausted():
+        raise unusable("E101", path, "is empty", "a header is needed, or set names")
+    names = list(raw.names or _header(stream, delimiter, raw))
+    found = [name for name in staged.names if name in names]
+    if twice := [name for name in found if names.count(name) > 1]:
+        what = f"two columns are called {', '.join(twice)}"
+        raise unusable("E101", path, what, "rename one")
+    if not found or stream.exhausted():
+        return set(names)
     skipped: list[int] = []
     first_row = 1 if raw.names else 2
 
     def refuse(row: Any) -> str:
         skipped.append(row.number + first_row - 1)
         reason = f"E102 row has {row.actual_columns} columns instead of {row.expected_columns}"
-        reading.refuse(path.name, skipped[-1], reason, row.text)
+        reading.refuse(path.name, skipped[-1], reason, row.text.replace(_STAND_IN, separator))
         return "skip"
 
-    if not found or stream.exhausted():
-        return set(names)
+    places = {name: str(names.index(name)) for name in found}
     table = pyarrow.csv.open_csv(
         stream,
-        pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=names),
+        pyarrow.csv.ReadOptions(
+            use_threads=False,
+            block_size=BLOCK_BYTES,
+            column_names=[str(place) for place in range(len(names))],
+        ),
         pyarrow.csv.ParseOptions(
             delimiter=delimiter,
             quote_char=raw.quote or False,
+            escape_char=raw.escape or False,
             newlines_in_values=bool(raw.quote),
             invalid_row_handler=refuse,
         ),
         pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(found, pa.string()), include_columns=found
+            column_types=dict.fromkeys(places.values(), pa.string()),
+            include_columns=list(places.values()),
         ),
     )
     rows = _row_numbers(skipped, first_row)
     for batch in table:
-        numbers = [next(rows) for _ in range(batch.num_rows)]
-        writer.write_table(_complete(batch, path.name, numbers, schema))
+        columns = {name: batch.column(place) for name, place in places.items()}
+        if delimiter != separator:  # one that stood inside quotes separates nothing
+            columns = {
+                name: pc.replace_substring(values, _STAND_IN, separator)
+                for name, values in columns.items()
+            }
+        staged.write(columns, [next(rows) for _ in range(batch.num_rows)])
     return set(names)
 
 
-def rewrite_jsonl(
-    path: Path, raw: RawTable, schema: pa.Schema, reading: Reading, writer: pq.ParquetWriter
-) -> set[str]:
+def rewrite_jsonl(raw: RawTable, reading: Reading, staged: Staged) -> set[str]:
     """Write the rows of one file; return the columns that some row has.
 
-    A column `a.b` is the value under `b` in the object under `a`.
+    A column `a.b` is the value under the key `a.b`, or else under `b` in the object under `a`.
+
+    Raises:
+        UnusableError: The file is JSON, and not one object a line.
     """
-    names = [name for name in schema.names if name not in (FILE, ROW)]
+    path, names = staged.path, list(staged.names)
     keys = {name: name.split(".") for name in names}
-    lists = {name for name in names if pa.types.is_list(schema.field(name).type)}
+    types = {name: pa.list_(pa.string()) if staged.is_list(name) else pa.string() for name in names}
     found: set[str] = set()
     columns: dict[str, list[Any]] = {name: [] for name in names}
     numbers: list[int] = []
 
     def flush() -> None:
-        arrays = [pa.array(columns[name], schema.field(name).type) for name in names]
-        batch = pa.RecordBatch.from_arrays(arrays, names=names)
-        writer.write_table(_complete(batch, path.name, numbers, schema))
+        staged.write({name: pa.array(columns[name], types[name]) for name in names}, numbers)
         for values in (*columns.values(), numbers):
             values.clear()
 
-    blocks = _blocks(path, raw.encoding, reading)
-    lines = (line for block in blocks for line in block.removesuffix("\n").split("\n"))
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_lines(text_blocks(path, raw.encoding, reading)), start=1):
         if not line.strip():
             continue
         row = _json_object(line)
         if row is None:
+            if not found:
+                _refuse_other_json(path, line)
             reading.refuse(path.name, number, "E102 line is no JSON object", line)
             continue
-        where = f"{path}, line {number}"
         found |= row.keys()
-        for name in names:
-            value = _dig(row, keys[name])
-            if value is not _ABSENT:
-                found.add(name)
-            columns[name].append(_json_text(value, name in lists, reading, where))
+        values = {name: _dig(row, name, keys[name]) for name in names}
+        found |= {name for name, value in values.items() if value is not _ABSENT}
+        nested = [name for name in names if _is_nested(values[name], staged.is_list(name))]
+        if nested:
+            reason = f"E102 {', '.join(nested)} holds nested values"
+            reading.refuse(path.name, number, reason, line)
+            continue
+        for name, value in values.items():
+            text = _json_text(value, staged.is_list(name), reading, f"{path}, line {number}")
+            columns[name].append(text)
         numbers.append(number)
         if len(numbers) == _ROWS:
             flush()
     flush()
     return found
+
+
+def _lines(blocks: Iterator[str]) -> Iterator[str]:
+    return (line for block in blocks for line in block.removesuffix("\n").split("\n"))
+
+
+def _prepared(
+    blocks: Iterator[str], raw: RawTable, separator: str, reading: Reading
+) -> Iterator[str]:
+    """Text in which one byte separates columns; backslashes before quotes are counted."""
+    is_long = len(separator.encode()) > 1
+    counted = bool(raw.quote) and not raw.escape
+    for block in blocks:
+        if counted:
+            reading.num_backslashes += block.count("\\" + raw.quote)
+        if is_long:
+            if _STAND_IN in block:
+                reading.num_replaced += block.count(_STAND_IN)
+                block = block.replace(_STAND_IN, "\ufffd")
+            block = block.replace(separator, _STAND_IN)
+        yield block
 
 
 _ABSENT = object()
@@ -175,12 +199,32 @@ def _json_object(line: str) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def _dig(row: Any, keys: list[str]) -> Any:
+def _refuse_other_json(path: Path, line: str) -> None:
+    """Before any object was read: is this JSON of another shape?"""
+    start = line.strip()
+    if start.startswith("["):
+        mend = "write one object a line, as `jq -c '.[]'` does"
+        raise unusable("E102", path, "is a JSON array, not JSON lines", mend)
+    if start == "{":
+        mend = "write one object a line, as `jq -c .` does"
+        raise unusable("E102", path, "spreads an object over several lines", mend)
+
+
+def _dig(row: Any, name: str, keys: list[str]) -> Any:
+    if name in row:
+        return row[name]
     for key in keys:
         if not isinstance(row, dict) or key not in row:
             return _ABSENT
         row = row[key]
     return row
+
+
+def _is_nested(value: Any, is_list: bool) -> bool:
+    """Whether a value is no word, and where lists are asked for, no list of words."""
+    if is_list and isinstance(value, list):
+        return any(isinstance(part, dict | list) for part in value)
+    return isinstance(value, dict | list)
 
 
 def _json_text(value: Any, is_list: bool, reading: Reading, where: str) -> Any:
@@ -231,41 +275,12 @@ class _Blocks(io.RawIOBase):
         return size
 
 
-def _header(stream: _Blocks, delimiter: str, quote: str) -> list[str]:
+def _header(stream: _Blocks, delimiter: str, raw: RawTable) -> list[str]:
     line = stream.first_line().decode().rstrip("\r")
-    if not quote:
+    if not raw.quote:
         return [name.strip() for name in line.split(delimiter)]
-    rows = csv.reader([line], delimiter=delimiter, quotechar=quote)
+    rows = csv.reader([line], delimiter=delimiter, quotechar=raw.quote, escapechar=raw.escape)
     return [name.strip() for name in next(rows, [])]
-
-
-def _blocks(path: Path, encoding: str, reading: Reading) -> Iterator[str]:
-    """Yield a file's text, whole lines at a time, without a byte-order mark."""
-    decoder = codecs.getincrementaldecoder(encoding)(errors="surrogateescape")
-    carried, num_lines, opening = "", 0, True
-    with _open(path) as stream:
-        while True:
-            data = stream.read(_BLOCK_BYTES // 4)
-            text = carried + decoder.decode(data, final=not data)
-            if opening:
-                text, opening = text.removeprefix("\ufeff"), not text
-            cut = len(text) if not data else text.rfind("\n") + 1
-            block, carried = text[:cut], text[cut:]
-            if block:
-                where = f"{path}, line {_line_of_fault(block, num_lines)}"
-                num_lines += block.count("\n")
-                yield reading.repaired(block, where)
-            if not data:
-                return
-
-
-def _line_of_fault(block: str, num_before: int) -> int:
-    fault = _SURROGATES.search(block)
-    return num_before + block.count("\n", 0, fault.start() if fault else 0) + 1
-
-
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def _row_numbers(skipped: list[int], first: int) -> Iterator[int]:
@@ -277,16 +292,3 @@ def _row_numbers(skipped: list[int], first: int) -> Iterator[int]:
         else:
             yield number
         number += 1
-
-
-def _complete(batch: pa.RecordBatch, file: str, numbers: list[int], schema: pa.Schema) -> pa.Table:
-    """Add what the file does not have: its name, row numbers and absent columns as null."""
-    known = {name: batch.column(name) for name in batch.schema.names}
-    known |= {FILE: pa.repeat(file, batch.num_rows), ROW: pa.array(numbers, pa.int64())}
-    arrays = [
-        known[column.name].cast(column.type)
-        if column.name in known
-        else pa.nulls(batch.num_rows, column.type)
-        for column in schema
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema)
