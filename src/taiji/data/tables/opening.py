@@ -86,8 +86,13 @@ def _tables(source: TablesSource) -> Iterator[tuple[str, RawTable]]:
     yield "items", source.items
     if source.users is not None:
         yield "users", source.users
-    for name in ("interactions", "exposures", "events"):
-        for table in getattr(source, name):
+    several = {
+        "interactions": source.interactions,
+        "exposures": source.exposures,
+        "events": source.events,
+    }
+    for name, tables in several.items():
+        for table in tables:
             yield name, table
 
 
