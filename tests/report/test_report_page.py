@@ -1,5 +1,6 @@
 import re
 
+import finished_run
 import pytest
 import small_run
 
@@ -155,3 +156,16 @@ def test_cards_choose_users_that_more_stages_saw_first():
     assert [card.user_id for card in cards] == ["u0"]  # u1 has no rollouts and no neighbour
     assert cards[0].num_parts == 4
     assert cards[0].neighbour["titles"] == list(small_run.HOSTILE[1:3])
+
+
+def test_the_first_screen_says_what_was_seen_and_what_was_not():
+    metrics = finished_run.metrics()
+    manifests = [
+        {**small_run.manifest(stage), "summary": summary}
+        for stage, summary in finished_run.SUMMARIES.items()
+    ]
+    page = render_report(small_run.whole_run(metrics=metrics, manifests=manifests))
+    first = page.partition('data-testid="seen"')[2].partition('data-testid="caveats"')[0]
+    assert "kept 81 of 168 chains under R = 29.95" in first
+    assert "popo, 3 steps: preference 0.50, semantic 0.50 to 0.75" in first
+    assert "<b>Not seen:</b> a lift, or its absence: 12 answers were tested" in first

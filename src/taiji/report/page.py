@@ -20,6 +20,7 @@ from taiji.config import Recipe
 from taiji.report import charts
 from taiji.report.cards import NUM_CARDS, CardTables, build_cards
 from taiji.report.cells import Table, condensed, point_text, range_text
+from taiji.report.outcome import not_seen, seen
 from taiji.report.paper_tables import WRITER_TITLES, build_tables, weighting_title
 from taiji.report.reward_charts import reward_charts, reward_names, top_answers
 from taiji.schema import OUTSIDE
@@ -81,6 +82,8 @@ def render_report(data: ReportData, num_cards: int = NUM_CARDS) -> str:
         selection=selection_summary(data.scored, data.threshold),
         charts={name: markupsafe.Markup(svg) for name, svg in _charts(data).items()},
         tables=_tables(data),
+        seen=[] if data.metrics is None else list(seen(_summaries(data), data.metrics)),
+        not_seen=[] if data.metrics is None else list(not_seen(_summaries(data), data.metrics)),
         cards=_cards(data, num_cards),
         reward_names=reward_names(data.align_steps),
         top_answers=[] if data.rollouts is None else top_answers(data.rollouts, data.items),
@@ -123,6 +126,10 @@ def _share_below(perplexities: np.ndarray[Any, Any], limit: float) -> float:
 
 def _finite(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
     return np.array([value for value in column.to_pylist() if value is not None], dtype=np.float64)
+
+
+def _summaries(data: ReportData) -> Mapping[str, Row]:
+    return {manifest["stage"]: manifest["summary"] for manifest in data.manifests}
 
 
 def _tables(data: ReportData) -> list[Table]:

@@ -22,10 +22,10 @@ from rich.table import Column, Table
 
 from taiji.config import Recipe
 from taiji.pipeline import Stage
+from taiji.report.stage_words import stage_words
 from taiji.runner import State, stages_of, status
 from taiji.safe_text import printable
 from taiji.screen.estimates import KNOWN_MODEL, estimate_seconds, stage_size
-from taiji.screen.stage_words import stage_words
 from taiji.store.run_directory import Manifest, RunDirectory
 
 WIDTH = 80  # of what a run prints: it is read in logs and on pages too

@@ -9,7 +9,7 @@ import small_run
 
 from taiji import schema
 from taiji.pipeline import upstream
-from taiji.screen.stage_words import Figures
+from taiji.report.stage_words import Figures
 from taiji.store.files import write_json, write_parquet
 from taiji.store.run_directory import Manifest, RunDirectory
 

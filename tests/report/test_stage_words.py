@@ -7,8 +7,8 @@ import pytest
 
 import taiji
 from taiji.pipeline import STAGES
-from taiji.screen import stage_words as words
-from taiji.screen.stage_words import stage_words
+from taiji.report import stage_words as words
+from taiji.report.stage_words import stage_words
 
 SOURCE = Path(taiji.__file__).parent
 

@@ -1,0 +1,112 @@
+"""What a run showed, and what it did not, in a sentence each: for its last lines and its page."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from taiji.report.cells import Cell, Measured, Metrics, cell_text, figure_cell, point_text
+from taiji.report.ranking_tables import shown
+from taiji.report.stage_words import Figures, by_writer, count, numbers, stage_words, writer_name
+
+_FEW_TESTS = 1000
+_VERDICTS = {"takes more seeds": "one seed cannot tell it from chance"}
+
+
+def seen(figures: Mapping[str, Figures], metrics: Metrics) -> Iterator[tuple[str, str]]:
+    """What was done; form learnt, filter, weights, answers, ranking: as far as the run has them.
+
+    Args:
+        figures: Summary of each stage's manifest.
+        metrics: `metrics.json` of `evaluate`.
+    """
+    parts = {
+        "done": _done(figures),
+        "form": _form(figures.get("infer", {})),
+        "filter": stage_words("refine", figures.get("refine", {})),
+        "weights": _weights(metrics.get("align")),
+        "answers": _answers(metrics["writers"]),
+        "ranking": _ranking(metrics.get("ranking")),
+    }
+    return ((label, text) for label, text in parts.items() if text)
+
+
+def not_seen(figures: Mapping[str, Figures], metrics: Metrics) -> Iterator[str]:
+    """What such a run does not show, and why."""
+    reasons = []
+    num_tests = metrics["catalogue"].get("targets_any")
+    if num_tests is not None and num_tests < _FEW_TESTS:
+        reasons.append(f"{num_tests} answers were tested")
+    ranking = metrics.get("ranking")
+    if ranking and int(ranking["seeds"]) == 1:
+        reasons.append("each ranking model trained once")
+    if reasons:
+        yield f"a lift, or its absence: {', '.join(reasons)}"
+    if "evidence" in str(figures.get("distill", {}).get("teacher", "")):
+        yield "what a language model teaches: the teacher only states facts"
+    yield "what users do: all of it is offline"
+    yield "how it compares with the paper, whose logs are not public"
+
+
+def _done(figures: Mapping[str, Figures]) -> str:
+    try:
+        return "; ".join(
+            (
+                f"logs of {count(figures['construct']['users'], 'user')}",
+                f"{count(figures['distill']['candidates'], 'chain')} of thought",
+                f"a student tuned on {figures['sft']['examples']}, aligned on "
+                f"{count(figures['align']['rollouts'], 'rollout')}",
+                "its words as features at "
+                f"{count(figures['features']['users_with_features'], 'moment')}",
+            )
+        )
+    except KeyError:
+        return ""  # of another version, or not all stages have run
+
+
+def _form(figures: Figures) -> str:
+    form = numbers(figures, suffix="_ok")
+    return f"in the form asked for: {by_writer(form)}" if form else ""
+
+
+def _weights(align: Metrics | None) -> str:
+    if not align or "first" not in align:
+        return ""
+    first, last = (numbers(align[end], prefix="w_") for end in ("first", "last"))
+    moves = {name: (f"{first[name]:.2f}", f"{weight:.2f}") for name, weight in last.items()}
+    words = [f"{name} {a} to {b}" if a != b else f"{name} {b}" for name, (a, b) in moves.items()]
+    still = " (hardly moved)" if all(was == now for was, now in moves.values()) else ""
+    return f"{align['rule']}, {count(align['steps'], 'step')}: {', '.join(words)}{still}"
+
+
+def _answers(writers: Mapping[str, Any]) -> str:
+    """The last model beside the best trivial answer, by the category of the next basket."""
+    level = {
+        name: figure_cell(writer["tracks"]["any"], "category_l1", "share")
+        for name, writer in writers.items()
+    }
+    models = [name for name, writer in writers.items() if writer["kind"] == "model"]
+    trivial = [n for n in writers if n not in models and isinstance(level[n], Measured)]
+    best = max(trivial, key=lambda name: _value(level[name]), default=None)
+    own = "policy" if "policy" in models else next(iter(models), None)
+    named = [f"{writer_name(n)} {cell_text(level[n])}" for n in (own, best) if n]
+    return f"right category L1 of the next basket: {', '.join(named)}" if named else ""
+
+
+def _ranking(ranking: Metrics | None) -> str:
+    if not ranking:
+        return ""
+    groups = next(iter(ranking["backbones"].values()))["all"]
+    lifts = [n for n in groups["contrasts"] if ranking["contrasts"][n] == "lift"]
+    lifts = [n for n in lifts if n.split(" - ")[0] in groups["arms"]]
+    name = "both - base" if "both - base" in lifts else next(iter(lifts), None)
+    base = figure_cell(groups["arms"]["base"], "ctcvr_auc", "fine")
+    if name is None:
+        return f"CTCVR AUC {cell_text(base)} without the text"
+    with_text = figure_cell(groups["arms"][name.split(" - ")[0]], "ctcvr_auc", "fine")
+    verdict = shown(name, groups["contrasts"][name], "ctcvr", seeds=int(ranking["seeds"]))
+    points = [point_text(c) if isinstance(c, Measured) else c for c in (base, with_text)]
+    said = _VERDICTS.get(verdict, verdict)
+    return f"CTCVR AUC {points[0]} without the text, {points[1]} with it: {said}"
+
+
+def _value(cell: Cell) -> float:
+    return cell.value if isinstance(cell, Measured) else float("-inf")
