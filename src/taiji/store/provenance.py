@@ -1,13 +1,16 @@
 """Which code a stage ran, and which library versions were installed.
 
 The code of a stage is the stage's own file and every file of Taiji that it imports, directly or
-not, so a change to the report does not retrain the model, and a change to Eq. 1 does. The recipe's
-own package is left out: the values of the settings are part of a stage's key by themselves.
+not, so a change to the report does not retrain the model, and a change to Eq. 1 does. What counts
+is the syntax tree: comments, docstrings and formatting do not. Files that lie beside these
+modules, such as templates, belong to them. The recipe's own package is left out: the values of
+the settings are part of a stage's key by themselves.
 """
 
 import ast
 import hashlib
 import importlib.metadata
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -17,17 +20,24 @@ _LIBRARIES = ("duckdb", "faiss-cpu", "numpy", "pyarrow", "sqlglot", "torch", "tr
 
 
 def code_digest(module: str) -> str:
-    """SHA-256 over the source of `module` (such as `taiji.stages.sft`) and all that it imports.
+    """SHA-256 of what `module` (such as `taiji.stages.sft`) and all that it imports say.
 
-    Files beside a module that share its name, such as a template, belong to it.
+    Raises:
+        SyntaxError: A file of Taiji is no Python.
     """
     digest = hashlib.sha256()
-    for name in sorted(_closure(module)):
-        path = _path(name)
-        for file in sorted(path.parent.glob(f"{path.stem}.*")):
-            digest.update(file.name.encode())
-            digest.update(file.read_bytes())
+    closure = sorted(_closure(module))
+    for name in closure:
+        digest.update(f"{name} {source_digest(_path(name))}\n".encode())
+    for path in sorted({file for name in closure for file in _beside(_path(name))}):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(_ROOT).as_posix()} {content}\n".encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+def source_digest(path: Path) -> str:
+    """SHA-256 of a Python file's syntax tree, without docstrings, comments and formatting."""
+    return _read(path, path.stat().st_mtime_ns)[0]
 
 
 def library_versions() -> dict[str, str]:
@@ -36,31 +46,79 @@ def library_versions() -> dict[str, str]:
 
 
 def _closure(module: str) -> set[str]:
+    """The module, all that it imports anywhere in its file, and the packages that they lie in."""
     found: set[str] = set()
     todo = [module]
     while todo:
         name = todo.pop()
         if name not in found and name != _SETTINGS and not name.startswith(f"{_SETTINGS}."):
             found.add(name)
-            todo.extend(_imports(name))
+            path = _path(name)
+            todo += _read(path, path.stat().st_mtime_ns)[1]
+            todo += [name.rpartition(".")[0] or name]
     return found
 
 
-def _imports(module: str) -> frozenset[str]:
-    path = _path(module)
-    return _imports_in(path, path.stat().st_mtime_ns)
-
-
 @cache
-def _imports_in(path: Path, _changed: int) -> frozenset[str]:
-    """Of Taiji's own modules; parsed once for each state of a file."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def _read(path: Path, _changed: int) -> tuple[str, frozenset[str]]:
+    """Digest of the syntax tree and names of imported modules; once for each state of a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    text: list[str] = []
+    _write(tree, text)
+    imported = frozenset(name for name in _imports(tree) if _is_ours(name))
+    return hashlib.sha256("".join(text).encode("utf-8", "surrogatepass")).hexdigest(), imported
+
+
+def _write(node: object, out: list[str]) -> None:
+    """Append a tree as text, alike in all versions of Python that parse it alike.
+
+    `ast.dump` shows fields that newer versions add, empty ones too; here an empty field is absent.
+    """
+    if isinstance(node, ast.AST):
+        kind = type(node)
+        out.append(f"{kind.__name__}(")
+        for name in kind._fields:
+            value = getattr(node, name, None)
+            if kind is ast.Constant or value not in (None, []):
+                out.append(f"{name}=")
+                _write(value, out)
+        out.append(")")
+    elif isinstance(node, list):
+        for child in node:
+            if not _is_words(child):
+                out.append(",")
+                _write(child, out)
+    else:
+        out.append(repr(node))
+
+
+def _is_words(node: object) -> bool:
+    """A docstring, or any other text that stands alone and does nothing."""
+    alone = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return alone and isinstance(node.value.value, str)
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return frozenset(n for n in names if n.split(".")[0] == "taiji" and _path(n).is_file())
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _is_ours(name: str) -> bool:
+    return name.split(".")[0] == "taiji" and _path(name).is_file()
+
+
+def _beside(module: Path) -> Iterator[Path]:
+    """Files of the module's folder that are no Python, and those of folders that are no package."""
+    for path in module.parent.iterdir():
+        if path.is_dir():
+            if path.name != "__pycache__" and not (path / "__init__.py").exists():
+                yield from (inner for inner in path.rglob("*") if inner.is_file())
+        elif path.suffix not in (".py", ".pyc"):
+            yield path
 
 
 def _path(module: str) -> Path:
