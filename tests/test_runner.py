@@ -21,7 +21,7 @@ from taiji.errors import (
 )
 from taiji.pipeline import STAGES, find_stage, upstream
 from taiji.runner import Runner, State, status
-from taiji.store.run_directory import RunDirectory
+from taiji.store.run_directory import UNFINISHED, RunDirectory
 
 
 class Log:
@@ -184,6 +184,7 @@ def test_a_failed_stage_leaves_the_finished_ones(tmp_path):
             return load(name)
 
         def stage(ctx):
+            ctx.parts("work").mkdir(parents=True)
             (ctx.out / "half.txt").write_text("half")
             raise DataError("bad row")
 
@@ -200,11 +201,66 @@ def test_a_failed_stage_leaves_the_finished_ones(tmp_path):
 
 
 def test_leftovers_of_another_key_are_not_reused(tmp_path):
-    directory = RunDirectory(tmp_path)
-    (directory.begin("construct", "old") / "half.txt").write_text("half")
+    work = RunDirectory(tmp_path).begin("construct", "old")
+    (work / UNFINISHED).mkdir()
     log = run(tmp_path, recipe(), "construct")
     assert log.lines[0] == ("started", "construct")
-    assert not (tmp_path / "construct" / "half.txt").exists()
+
+
+def test_only_parts_outlive_a_kill_and_nothing_hidden_is_published(tmp_path):
+    attempts = []
+
+    def leaving(name):
+        def stage(ctx):
+            attempts.append({path.relative_to(ctx.out).parts[0] for path in ctx.out.rglob("*")})
+            (ctx.out / ".raw-1").mkdir()
+            (ctx.out / ".raw-1" / "rows.parquet").write_text("users' rows")
+            (ctx.out / "out.txt").write_text("half")
+            ctx.parts("work").mkdir(parents=True, exist_ok=True)
+            (ctx.parts("work") / "0").write_text("part")
+            (ctx.parts("work") / ".1.77.tmp").write_text("cut")
+            if len(attempts) == 1:
+                raise DataError("killed here")
+            return {}
+
+        return stage
+
+    with pytest.raises(DataError, match="killed here"):
+        run(tmp_path, recipe(), "construct", leaving)
+    run(tmp_path, recipe(), "construct", leaving)
+    assert attempts == [{".key"}, {".key", UNFINISHED}]
+    found = {path.name for path in (tmp_path / "construct").rglob("*")}
+    assert found == {"manifest.json", "out.txt"}
+
+
+def test_a_file_that_no_manifest_names_is_refused(tmp_path):
+    run(tmp_path, recipe(), "construct")
+    (tmp_path / "construct" / ".raw").mkdir()
+    (tmp_path / "construct" / ".raw" / "log.csv").write_text("u,i\n")
+    with pytest.raises(DataError, match=r"raw/log\.csv: no run wrote it.*move it away"):
+        run(tmp_path, recipe(), "construct")
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "dangling"])
+def test_work_in_progress_that_is_no_folder_is_refused(tmp_path, kind):
+    run(tmp_path, recipe(), "construct")
+    work = tmp_path / "run" / "construct.tmp"
+    work.parent.mkdir()
+    if kind == "file":
+        work.write_text("mine")
+    else:
+        work.symlink_to(tmp_path / ("construct" if kind == "link" else "nowhere"))
+    with pytest.raises(RunDirectoryError, match=r"construct\.tmp: .*move it away"):
+        run(tmp_path / "run", recipe(), "construct")
+    assert (tmp_path / "construct" / "out.txt").is_file()
+
+
+def test_a_run_directory_that_is_a_file_or_lies_below_one_is_refused(tmp_path):
+    (tmp_path / "f").write_text("mine")
+    for place in (tmp_path / "f", tmp_path / "f" / "run", Path("/dev/null"), Path("/dev/null/x")):
+        with pytest.raises(RunDirectoryError, match="choose another folder with --runs"):
+            run(place, recipe(), "construct")
+    assert (tmp_path / "f").read_text() == "mine"
 
 
 def test_files_that_no_run_wrote_are_not_overwritten(tmp_path):
@@ -242,11 +298,13 @@ def status_of(directory, recipe_):
 
 def slow(name):
     def stage(ctx):
+        ctx.parts("work").mkdir(parents=True, exist_ok=True)
         for i in range(4):
-            part = ctx.out / f"{i}.txt"
+            part = ctx.parts("work") / f"{i}.txt"
             if not part.exists():
                 time.sleep(0.005)
                 part.write_text(f"{name} {i}")
+        (ctx.out / "out.txt").write_text("".join(sorted(p.name for p in part.parent.iterdir())))
         return {}
 
     return stage

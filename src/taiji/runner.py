@@ -25,7 +25,7 @@ from taiji.pipeline import STAGES, Stage, find_stage, upstream
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.store.files import digest_file, digest_value, replacing
 from taiji.store.provenance import code_digest, library_versions
-from taiji.store.run_directory import Manifest, RunDirectory
+from taiji.store.run_directory import UNFINISHED, Manifest, RunDirectory
 
 StageFunction = Callable[[StageContext], Summary]
 
@@ -99,24 +99,24 @@ class Runner:
 
     def _write_recipe(self) -> None:
         path = self._directory.root / "recipe.resolved.yaml"
-        for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a write that was killed
-            leftover.unlink()
         with replacing(path) as temporary:
             temporary.write_text(dump_recipe(self._recipe), encoding="utf-8")
 
     def _update(self, stage: Stage) -> None:
         names = _inputs(stage, self._recipe, self._directory)
-        inputs = {name: self._directory.verify(name) for name in names}
+        inputs = {name: self._directory.verify(name, contents=False) for name in names}
         planned = plan(stage, self._recipe, self._directory)
         existing = self._directory.manifest(stage.name)
         if existing is not None and existing.key == planned.key:
-            self._directory.verify(stage.name)
+            self._directory.verify(stage.name, contents=False)
             self._listener.reused(stage, existing)
             return
+        for name in names:  # from here on they are used, so their contents count
+            self._directory.verify(name)
         work = self._directory.begin(stage.name, planned.key)
-        self._listener.started(stage, resumed=any(not _hidden(path) for path in work.iterdir()))
+        self._listener.started(stage, resumed=(work / UNFINISHED).is_dir())
         began = time.monotonic()
-        context = StageContext(self._recipe, work, inputs, self._listener.progress)
+        context = StageContext(self._recipe, work, inputs, self._listener.progress, key=planned.key)
         summary = self._load(stage.name)(context)
         ending = replace(
             planned,
@@ -126,11 +126,8 @@ class Runner:
             summary=summary,
         )
         whole = self._directory.commit(ending)
+        self._directory.digests.save()
         self._listener.finished(stage, whole)
-
-
-def _hidden(path: Path) -> bool:
-    return path.name.startswith(".")
 
 
 def plan(stage: Stage, recipe: Recipe, directory: RunDirectory) -> Manifest:

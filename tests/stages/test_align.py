@@ -170,7 +170,8 @@ def test_the_stage_aligns_and_a_killed_run_ends_the_same(run, student):
     end = json.loads((out / "model" / "generation_config.json").read_text())["eos_token_id"]
     assert end
     assert "Policy after POPO" in (out / "model" / "README.md").read_text()
-    assert {path.name for path in out.iterdir()} == {"model", "metrics.jsonl", "rollouts.parquet"}
+    shown = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    assert shown == {"model", "metrics.jsonl", "rollouts.parquet"}
 
     rows = read_jsonl(out / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3]

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -95,13 +96,15 @@ def test_every_model_answers_the_tests_and_the_policy_alone_the_ranking_users(ct
     assert summary["texts"] == 11
     assert summary["prompts_cut"] == summary["history_lines_dropped"] == 0
     assert {row["status"] for row in texts} <= {"ok", "truncated", "malformed", "empty"}
-    assert sorted(path.name for path in ctx.out.iterdir()) == ["texts.parquet"]
+    shown = [path.name for path in ctx.out.iterdir() if not path.name.startswith(".")]
+    assert shown == ["texts.parquet"]
 
 
 def test_a_killed_run_goes_on_and_writes_the_same_texts(ctx):
     stage.infer(ctx)
     whole = read_parquet(ctx.out / "texts.parquet", schema.TEXTS)
     (ctx.out / "texts.parquet").unlink()
+    shutil.rmtree(ctx.out / ".parts")
 
     def kill(done: int, total: int, what: str) -> None:
         if done == 3 and what.endswith("sft"):  # at the end of its second shard
@@ -110,14 +113,20 @@ def test_a_killed_run_goes_on_and_writes_the_same_texts(ctx):
     killed = StageContext(ctx.recipe, ctx.out, ctx.inputs, kill)
     with pytest.raises(KilledError):
         stage.infer(killed)
-    kept = sorted(path.name for path in (ctx.out / "parts").iterdir())
-    assert kept == ["sft-test-texts.parts", "untuned-test-texts.parquet"]
+    parts = {path.name: sorted(path.iterdir()) for path in ctx.parts("asked").iterdir()}
+    assert set(parts) == {"sft-test-texts", "untuned-test-texts"}
+    first, second = parts["untuned-test-texts"]
+    data = bytearray(second.read_bytes())
+    data[-1] ^= 1
+    second.write_bytes(data)  # a damaged shard is made again, and no rerun stops at it
     heard = []
     resumed = StageContext(ctx.recipe, ctx.out, ctx.inputs, lambda *args: heard.append(args))
     stage.infer(resumed)
-    assert not [what for _, _, what in heard if what.endswith("untuned")]
+    assert {done for done, _, what in heard if what.endswith("untuned")} == {3}
     assert [done for done, _, what in heard if what.endswith("sft")] == [3, 3]  # half and whole
     assert read_parquet(ctx.out / "texts.parquet", schema.TEXTS).equals(whole)
+    assert second.with_name(f"{second.name}.damaged").is_file()
+    assert first.is_file()
 
 
 def test_what_the_budget_drops_is_counted_once_an_example(ctx):
@@ -197,12 +206,14 @@ def test_another_engine_may_write(ctx):
     assert model.texts("few", rows_of(EXAMPLES[:2]))["answer"].to_pylist() == ["1 tea"] * 2
 
 
-def test_a_finished_file_is_not_written_again(ctx):
-    stage.infer(ctx)
-    before = (ctx.out / "texts.parquet").stat().st_mtime_ns
+def test_killed_at_its_very_end_it_asks_no_model_again(ctx, monkeypatch):
     summary = stage.infer(ctx)
-    assert (ctx.out / "texts.parquet").stat().st_mtime_ns == before
-    assert summary["texts"] == 11
+
+    def unwanted(*_):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(asked_models, "load_causal_lm", unwanted)
+    assert stage.infer(ctx) == summary
 
 
 def test_the_plan_gives_the_policy_its_users_even_if_it_is_not_judged():

@@ -174,13 +174,19 @@ def test_a_killed_comparison_goes_on_and_ends_with_the_same_bytes(
         rank(context)
     rank(context)
     assert len(fits) == 9  # 4, the one that was killed, and the 4 that were left
-    assert sorted(path.name for path in context.out.iterdir()) == [
+    shown = [path.name for path in context.out.iterdir() if not path.name.startswith(".")]
+    assert sorted(shown) == [
         "metrics.json",
         "models",
         "predictions.parquet",
     ]
     for name in ("metrics.json", "predictions.parquet"):
         assert (context.out / name).read_bytes() == (whole.out / name).read_bytes()
+    kept = [path.relative_to(whole.out) for path in (whole.out / "models").rglob("*")]
+    assert kept
+    for name in kept:
+        there = context.out / name
+        assert there.is_dir() or there.read_bytes() == (whole.out / name).read_bytes()
 
 
 def test_without_a_base_arm_there_are_no_contrasts(upstream, tmp_path):

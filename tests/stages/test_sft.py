@@ -52,7 +52,8 @@ def test_the_model_folder_loads_and_tells_where_it_comes_from(refined, student):
     assert "20 chains of thought of teacher `evidence`" in card
     assert summary["examples"] == 20
     assert summary["last_loss"] < summary["first_loss"]
-    assert {path.name for path in ctx.out.iterdir()} == {"model", "metrics.jsonl"}
+    shown = {path.name for path in ctx.out.iterdir() if not path.name.startswith(".")}
+    assert shown == {"model", "metrics.jsonl"}
 
 
 def test_there_is_one_metrics_row_for_each_step_also_after_a_kill(refined, student):
@@ -66,7 +67,7 @@ def test_there_is_one_metrics_row_for_each_step_also_after_a_kill(refined, stude
     killed = context(refined, "again", student, sft=SECTION, progress=kill)
     with pytest.raises(KilledError):
         sft(killed)
-    with (killed.out / "metrics.jsonl").open("a") as stream:
+    with (killed.parts("checkpoints") / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 5, "lo')
     seen = []
     sft(

@@ -6,7 +6,6 @@ import pytest
 
 from taiji.errors import DataError, MissingArtifactError
 from taiji.store.files import (
-    Shards,
     append_jsonl,
     read_json,
     read_jsonl,
@@ -89,15 +88,3 @@ def test_a_cut_last_line_is_dropped_and_a_broken_one_is_not(tmp_path):
     path.write_text('{"step"\n{"step": 2}\n')
     with pytest.raises(DataError, match=r"m\.jsonl"):
         read_jsonl(path)
-
-
-def test_shards_merge_in_order_and_clean_up(tmp_path):
-    shards = Shards(tmp_path / "parts", SCHEMA)
-    shards.write(1, table("b"))
-    assert (shards.done(0), shards.done(1)) == (False, True)
-    with pytest.raises(MissingArtifactError):
-        shards.merge(2, tmp_path / "all.parquet")
-    shards.write(0, table("a"))
-    assert shards.merge(2, tmp_path / "all.parquet") == 2
-    assert read_parquet(tmp_path / "all.parquet")["id"].to_pylist() == ["a", "b"]
-    assert not (tmp_path / "parts").exists()

@@ -1,6 +1,5 @@
 """Stage 3, POPO: reinforcement learning on several rewards with adaptive weights (Eq. 3 to 9)."""
 
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,8 +27,10 @@ from taiji.schema import ROLLOUTS
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.preferences import Preferences, ladder, load_preferences
-from taiji.store.files import Shards, append_jsonl, read_jsonl, read_parquet, replacing
-from taiji.training.checkpoints import newest_complete
+from taiji.store.files import append_jsonl, read_jsonl, read_parquet, replacing
+from taiji.store.shards import Shards
+from taiji.store.vouched import set_aside
+from taiji.training.checkpoints import METRICS, newest_complete, restore_metrics
 from taiji.training.model_card import model_card
 
 
@@ -55,7 +56,7 @@ def align(ctx: StageContext) -> Summary:
     judge = _build_judge(ctx, logs.items, examples, catalogue, preferences.reward, end_ids)
     rewards = PolicyRewards(judge, section.rewards.names, custom)
     run = PolicyRun(
-        section, student.max_completion_tokens, ctx.recipe.seed, ctx.out / "checkpoints"
+        section, student.max_completion_tokens, ctx.recipe.seed, ctx.parts("checkpoints")
     )
     record = _Record(ctx, run.folder, rewards.names, _diagnosis(logs, examples, preferences))
     num_trained = train_policy(model, tokenizer, prompts, rewards, run, record.on_step)
@@ -65,7 +66,6 @@ def align(ctx: StageContext) -> Summary:
         **lost,
     }
     _save(ctx, model, tokenizer, summary)
-    shutil.rmtree(run.folder, ignore_errors=True)
     return summary
 
 
@@ -134,11 +134,8 @@ class _Record:
         self._reward_names = reward_names
         self._diagnosis = diagnosis
         self._steps = ctx.recipe.align.steps
-        self._metrics = ctx.out / "metrics.jsonl"
-        self._folder = ctx.out / "rollouts"
-        self._shards = Shards(self._folder, ROLLOUTS)
-        resumed = newest_complete(checkpoints)
-        self._forget_after(resumed[1] if resumed else 0)
+        self._shards = Shards(ctx.parts("rollouts"), ROLLOUTS)
+        self._metrics = restore_metrics(checkpoints, self._resumed(checkpoints))
 
     def on_step(self, row: dict[str, float], rollouts: list[Rollout]) -> None:
         step = int(row["step"])
@@ -154,10 +151,10 @@ class _Record:
     def finish(self) -> Summary:
         """Merge the rollouts; a few figures of the first and the last step."""
         merged = self._ctx.out / "rollouts.parquet"
-        if not merged.is_file():  # else: killed after merging
-            self._shards.merge(self._steps, merged)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._shards.merge(self._steps, merged)
         rollouts = read_parquet(merged, ROLLOUTS)
+        with replacing(self._ctx.out / METRICS) as temporary:
+            temporary.write_bytes(self._metrics.read_bytes())
         rows = read_jsonl(self._metrics)
         summary: Summary = {"steps": len(rows), "rollouts": rollouts.num_rows}
         for name in self._reward_names:
@@ -169,13 +166,16 @@ class _Record:
         summary["ungrounded"] = rungs.count("none")
         return summary
 
-    def _forget_after(self, step: int) -> None:
-        """Drop the rows of steps that will be taken again, and a cut last line."""
-        rows = [row for row in read_jsonl(self._metrics) if row["step"] <= step]
-        with replacing(self._metrics) as temporary:
-            temporary.touch()
-            for row in rows:
-                append_jsonl(row, temporary)
+    def _resumed(self, checkpoints: Path) -> Path | None:
+        """The checkpoint to go on from; of no use without the rollouts of all steps before it."""
+        newest = newest_complete(checkpoints)
+        if newest is None:
+            return None
+        path, step = newest
+        if all(self._shards.done(index) for index in range(step)):
+            return path
+        set_aside(path, "has lost rollouts of a step before it")
+        return None
 
 
 def _coverage(items: pa.Table, examples: pa.Table, catalogue: pa.Table) -> float:

@@ -24,7 +24,8 @@ from taiji.schema import CANDIDATES
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.shards import write_shards
-from taiji.store.files import Shards, read_parquet, write_parquet
+from taiji.store.files import read_parquet, write_parquet
+from taiji.store.shards import Shards
 from taiji.templates import Templates, resolve_templates
 
 logger = logging.getLogger(__name__)
@@ -38,26 +39,22 @@ _TELL_UNJUDGED = 0.05
 
 def distill(ctx: StageContext) -> Summary:
     """Write `candidates.parquet`: k chains for each SFT example, with status and leaks."""
-    path, written = ctx.out / "candidates.parquet", ctx.out / "written.parquet"
+    path = ctx.out / "candidates.parquet"
     tasks, lost = _tasks(ctx)
-    if not path.is_file():
-        if not written.is_file():
-            _write(ctx, tasks)
-        rows = read_parquet(written, CANDIDATES).to_pylist()
-        _judge(rows, tasks)
-        write_parquet(pa.Table.from_pylist(rows, schema=CANDIDATES), path, CANDIDATES)
-    written.unlink(missing_ok=True)
+    rows = _write(ctx, tasks).to_pylist()
+    _judge(rows, tasks)
+    write_parquet(pa.Table.from_pylist(rows, schema=CANDIDATES), path, CANDIDATES)
     return _summary(read_parquet(path, CANDIDATES).to_pylist(), ctx.recipe.distill.mode) | lost
 
 
-def _write(ctx: StageContext, tasks: Sequence[Task]) -> None:
+def _write(ctx: StageContext, tasks: Sequence[Task]) -> pa.Table:
     """Ask the teacher for every example, by resumable shards."""
-    shards = Shards(ctx.out / "shards", CANDIDATES)
+    shards = Shards(ctx.parts("chains"), CANDIDATES)
     starts = range(0, len(tasks), _SHARD_ROWS)
     pieces = [tasks[first : first + _SHARD_ROWS] for first in starts]
     build = partial(_asker, ctx.recipe, ctx.calls.absolute())
     write_shards(ctx, shards, pieces, build, size=len, what="examples")
-    shards.merge(len(starts), ctx.out / "written.parquet")
+    return pa.concat_tables(shards.all(len(starts)))
 
 
 def _asker(recipe: Recipe, calls: Path) -> Worker[Sequence[Task], pa.Table]:

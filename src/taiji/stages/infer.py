@@ -6,9 +6,7 @@ features their texts become. The answer is kept as it came: a malformed one is a
 error.
 """
 
-import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,18 +22,16 @@ from taiji.store.files import read_parquet, write_parquet
 
 def infer(ctx: StageContext) -> Summary:
     """Write texts.parquet: one row per model and example."""
-    path, parts = ctx.out / "texts.parquet", ctx.out / "parts"
-    if not path.is_file():  # it is there if an earlier attempt was killed at its very end
-        _write_texts(ctx, path, parts)
-    shutil.rmtree(parts, ignore_errors=True)
+    path = ctx.out / "texts.parquet"
+    _write_texts(ctx, path)
     return _summary(read_parquet(path, TEXTS))
 
 
-def _write_texts(ctx: StageContext, path: Path, parts: Path) -> None:
+def _write_texts(ctx: StageContext, path: Path) -> None:
     logs = Constructed(ctx.inputs["construct"])
     examples = {"test": logs.examples("test"), "users": logs.examples(*RANK_SPLITS)}
     plan = plan_texts(ctx.recipe.infer.models, ctx.recipe.features.texts)
-    models = asked_models(replace(ctx, out=parts))
+    models = asked_models(ctx)
     texts = [
         models[name].texts(" and ".join(sets), pa.concat_tables(examples[one] for one in sets))
         for name, sets in plan.items()

@@ -10,6 +10,7 @@ once, so that a killed comparison goes on with the next.
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ from taiji.schema import PREDICTIONS
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.language_features import FeatureSource
-from taiji.store.files import Shards, read_json, write_json, write_parquet
+from taiji.store.files import write_json, write_parquet
+from taiji.store.shards import Shards
+from taiji.store.vouched import copy_vouched, is_whole, vouch
 
 RESAMPLES = 200
 _DECIMALS = 5
@@ -60,11 +63,9 @@ def rank(ctx: StageContext) -> Summary:
         DivergenceError: A model predicts something that is not a probability.
         EngineError: LightGBM is asked for and not installed.
     """
-    path = ctx.out / "metrics.json"
-    if not path.is_file():  # it is there if an earlier attempt was killed at its very end
-        write_json(_compare(ctx), path)
-    shutil.rmtree(ctx.out / "parts", ignore_errors=True)
-    return _summary(read_json(path))
+    metrics = _compare(ctx)
+    write_json(metrics, ctx.out / "metrics.json")
+    return _summary(metrics)
 
 
 def plan_fits(ctx: StageContext) -> list[Fit]:
@@ -109,9 +110,10 @@ def _fit_all(
     """Predictions of every fit for the test exposures; those of finished fits are read again."""
     backbones = build_backbones(ctx.recipe.rank.backbones, ctx.recipe.ranker)
     labels = Labels.from_exposures(windows.train)
-    parts = Shards(ctx.out / "parts", _PARTS)
+    parts = Shards(ctx.parts("fits"), _PARTS)
     for index, fit in enumerate(fits):
-        if parts.done(index):
+        folder = _model_folder(ctx, fit)
+        if parts.done(index) and (folder is None or is_whole(folder)):
             continue
         what = f"{fit.backbone}, arm {fit.variant.name}, seed {fit.number + 1}"
         ctx.progress(index, len(fits), what)
@@ -130,12 +132,30 @@ def _fit_all(
         )
         found = model.predict(windows.test_pairs, later)
         found = checked(found, windows.test.num_rows, fit.backbone)
-        if fit.number == 0 and fit.variant.name == fit.variant.arm:
-            model.save(ctx.out / "models" / fit.backbone.replace(":", ".") / fit.variant.arm)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            model.save(folder)
+            vouch(folder)
         columns = [np.asarray(found.ctr), np.asarray(found.ctcvr)]
         parts.write(index, pa.table([c.astype(np.float32) for c in columns], schema=_PARTS))
     ctx.progress(len(fits), len(fits), "judging")
-    return [parts.read(index) for index in range(len(fits))]
+    _keep_models(ctx, fits)
+    return list(parts.all(len(fits)))
+
+
+def _model_folder(ctx: StageContext, fit: Fit) -> Path | None:
+    """Where a model waits for the end of the comparison; None for one that is not kept."""
+    if fit.number > 0 or fit.variant.name != fit.variant.arm:
+        return None
+    return ctx.parts("models") / f"{fit.backbone.replace(':', '.')}-{fit.variant.arm}"
+
+
+def _keep_models(ctx: StageContext, fits: Sequence[Fit]) -> None:
+    for fit in fits:
+        folder = _model_folder(ctx, fit)
+        if folder is not None:
+            kept = ctx.out / "models" / fit.backbone.replace(":", ".") / fit.variant.arm
+            copy_vouched(folder, kept)
 
 
 def _write_predictions(

@@ -27,7 +27,8 @@ from taiji.schema import CANDIDATES, SCORES
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.shards import write_shards
-from taiji.store.files import Shards, read_parquet
+from taiji.store.files import read_parquet
+from taiji.store.shards import Shards
 
 _SHARD_ROWS = 32
 """Prompts between two commits: about a minute of scoring on two cores."""
@@ -38,8 +39,7 @@ Row = dict[str, Any]
 def score(ctx: StageContext) -> Summary:
     """Write `scores.parquet`: every chain with its scores."""
     path = ctx.out / "scores.parquet"
-    if not path.is_file():  # it is there if an earlier attempt was killed at its very end
-        _write_scores(ctx, path)
+    _write_scores(ctx, path)
     return _summary(read_parquet(path, SCORES))
 
 
@@ -49,7 +49,7 @@ def _write_scores(ctx: StageContext, path: Path) -> None:
     examples = Constructed(ctx.inputs["construct"]).targeted_examples("sft")
     by_id = {example["example_id"]: example for example in examples.to_pylist()}
     told = [(by_id[group[0]["example_id"]], group) for group in groups]
-    shards = Shards(ctx.out / "shards", SCORES)
+    shards = Shards(ctx.parts("scores"), SCORES)
     starts = range(0, len(told), _SHARD_ROWS)
     pieces = [told[first : first + _SHARD_ROWS] for first in starts]
     write_shards(ctx, shards, pieces, partial(_rater, ctx.recipe), size=len, what="prompts")

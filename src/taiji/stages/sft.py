@@ -1,9 +1,7 @@
 """Stage 2, ORFT: fine-tune the student on the kept chains (Eq. 2)."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ from taiji.schema import SCORED
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.store.files import append_jsonl, read_jsonl, read_parquet, replacing
-from taiji.training.checkpoints import newest_complete
+from taiji.training.checkpoints import METRICS, newest_complete, restore_metrics
 from taiji.training.model_card import model_card
 
 
@@ -28,9 +26,9 @@ def sft(ctx: StageContext) -> Summary:
     section, student = ctx.recipe.sft, ctx.recipe.student
     model, tokenizer = load_causal_lm(student.model)
     kept, left_out = _kept_rows(ctx, ChatScaffold(tokenizer))
-    checkpoints, metrics = ctx.out / "checkpoints", ctx.out / "metrics.jsonl"
+    checkpoints = ctx.parts("checkpoints")
     resumed = newest_complete(checkpoints)
-    _forget_after(metrics, resumed[1] if resumed else 0)
+    metrics = restore_metrics(checkpoints, resumed[0] if resumed else None)
 
     def on_step(row: dict[str, float], num_steps: int) -> None:
         append_jsonl(row, metrics)
@@ -58,7 +56,8 @@ def sft(ctx: StageContext) -> Summary:
     }
     teachers = ", ".join(sorted({chain.teacher for chain in kept}))
     _save(ctx, model, tokenizer, summary | {"teacher": teachers})
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    with replacing(ctx.out / METRICS) as temporary:
+        temporary.write_bytes(metrics.read_bytes())
     return summary
 
 
@@ -116,15 +115,6 @@ def _within_budget(rows: Sequence[_Chain], max_tokens: int) -> list[_Chain]:
             f"sft.max_tokens: {max_tokens}: less than the first completion's {lengths[0]}: raise it"
         )
     return taken
-
-
-def _forget_after(metrics: Path, step: int) -> None:
-    """Drop the rows of steps that a resumed run will take again, and a cut last line."""
-    rows = [row for row in read_jsonl(metrics) if row["step"] <= step]
-    with replacing(metrics) as temporary:
-        temporary.touch()
-        for row in rows:
-            append_jsonl(row, temporary)
 
 
 def _save(

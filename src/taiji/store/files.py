@@ -1,4 +1,4 @@
-"""Files that are whole or absent: Parquet, JSON, JSON lines, digests and resumable shards.
+"""Files that are whole or absent: Parquet, JSON, JSON lines and digests.
 
 Every write goes to a temporary file in the same folder, is synced, then renamed, so a kill at
 any moment leaves the old content or the new. Parquet carries page checksums, because without
@@ -8,7 +8,6 @@ them about half of all single-bit flips read back as wrong data in silence.
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,9 +69,19 @@ def write_json(value: object, path: Path) -> None:
     Raises:
         ValueError: A number is NaN or infinite.
     """
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    text = json_text(value)
     with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
+
+
+def json_text(value: object) -> str:
+    """JSON with sorted keys, one to a line.
+
+    Raises:
+        ValueError: A number is NaN or infinite.
+    """
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return text + "\n"
 
 
 def read_json(path: Path) -> Any:
@@ -147,48 +156,3 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class Shards:
-    """Numbered Parquet parts of one table, so that a killed stage repeats only the part in flight.
-
-    Args:
-        folder: Where the parts lie until they are merged.
-        schema: The columns of every part.
-    """
-
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        self._folder = folder
-        self._schema = schema
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def done(self, index: int) -> bool:
-        """Whether part `index` is whole on disk."""
-        return self._path(index).is_file()
-
-    def write(self, index: int, table: pa.Table) -> None:
-        """Write part `index`; a part that exists is replaced."""
-        write_parquet(table, self._path(index), self._schema)
-
-    def read(self, index: int) -> pa.Table:
-        """Part `index`.
-
-        Raises:
-            MissingArtifactError: It is not there.
-        """
-        return read_parquet(self._path(index), self._schema)
-
-    def merge(self, num_shards: int, path: Path) -> int:
-        """Write parts 0 .. num_shards-1 in order into one file, drop the parts, return the rows.
-
-        Raises:
-            MissingArtifactError: A part is not there.
-        """
-        parts = [self.read(index) for index in range(num_shards)]
-        table = pa.concat_tables(parts) if parts else self._schema.empty_table()
-        write_parquet(table, path, self._schema)
-        shutil.rmtree(self._folder)
-        return int(table.num_rows)
-
-    def _path(self, index: int) -> Path:
-        return self._folder / f"{index:06d}.parquet"

@@ -94,8 +94,11 @@ def _write(node: object, out: list[str]) -> None:
 
 def _is_words(node: object) -> bool:
     """A docstring, or any other text that stands alone and does nothing."""
-    alone = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return alone and isinstance(node.value.value, str)
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:

@@ -2,9 +2,11 @@
 
     runs/<recipe name>/
         recipe.resolved.yaml
-        <stage>/            whole, or not there
+        .digests.json       digests of files with the state in which they were taken
+        <stage>/            whole, or not there; nothing that its manifest does not name
             manifest.json   key, inputs, outputs with size and SHA-256, figures, seconds
-        <stage>.tmp/        work in progress; reused by the same stage with the same key
+        <stage>.tmp/        work in progress
+            .parts/         what a killed run had finished; reused by the same stage with its key
 
 A stage's key is the hash of all that its result depends on. The same key means "up to date".
 """
@@ -13,57 +15,23 @@ import fcntl
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
 from taiji.errors import DataError, LockedError, MissingArtifactError, RunDirectoryError
-from taiji.store.files import digest_file, digest_value, read_json, replacing, sync, write_json
+from taiji.store import manifest as manifests
+from taiji.store.digests import KnownDigests
+from taiji.store.files import replacing, sync
+from taiji.store.manifest import Manifest, Output
 
-_MANIFEST = "manifest.json"
+__all__ = ["UNFINISHED", "Manifest", "Output", "RunDirectory"]
+
+UNFINISHED = ".parts"
 _KEY = ".key"
-
-
-@dataclass(frozen=True)
-class Output:
-    """One file of an artifact."""
-
-    bytes: int
-    sha256: str
-    rows: int | None = None
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a stage wrote, from what, and how.
-
-    Attributes:
-        key: Hash of code, settings, seed and upstream outputs.
-        settings: Hash of each recipe section that the stage reads.
-        inputs: The upstream artifacts' own output digests, by stage.
-        seconds: Wall time of the last attempt, without earlier ones that were killed.
-    """
-
-    stage: str
-    key: str
-    code: str
-    settings: Mapping[str, str]
-    inputs: Mapping[str, str]
-    seed: int
-    seconds: float = 0.0
-    finished: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    summary: Mapping[str, float | int | str] = field(default_factory=dict)
-    outputs: Mapping[str, Output] = field(default_factory=dict)
-
-    @property
-    def outputs_digest(self) -> str:
-        """One hash over all outputs: what downstream stages depend on."""
-        return digest_value({name: output.sha256 for name, output in self.outputs.items()})
 
 
 class RunDirectory:
@@ -71,7 +39,7 @@ class RunDirectory:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._verified: dict[str, str] = {}  # stage -> key; a digest of gigabytes is taken once
+        self.digests = KnownDigests(root / ".digests.json")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -79,9 +47,17 @@ class RunDirectory:
 
         Raises:
             LockedError: Another process holds it.
+            RunDirectoryError: It cannot be written to.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("a+", encoding="utf-8") as stream:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            stream = (self.root / ".lock").open("a+", encoding="utf-8")
+        except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+            raise RunDirectoryError(
+                f"{error.filename or self.root}: {error.strerror}: no run can be kept there: "
+                "choose another folder with --runs"
+            ) from error
+        with stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -93,6 +69,8 @@ class RunDirectory:
             stream.truncate(0)
             stream.write(f"process {os.getpid()} on {socket.gethostname()}")
             stream.flush()
+            for leftover in self.root.glob(".*.tmp"):  # of a write that was killed
+                leftover.unlink(missing_ok=True)
             yield
 
     def folder(self, stage: str) -> Path:
@@ -103,86 +81,105 @@ class RunDirectory:
         """The manifest of `stage`, or None if it has not finished yet.
 
         Raises:
-            DataError: The manifest is damaged.
+            DataError: The manifest is damaged, edited, or that of another stage.
         """
-        path = self.folder(stage) / _MANIFEST
-        if not path.is_file():
-            return None
-        value: dict[str, Any] = read_json(path)
-        try:
-            outputs = {name: Output(**output) for name, output in value.pop("outputs").items()}
-            return Manifest(**value, outputs=outputs)
-        except (TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"{path}: not a manifest ({error}): rerun {stage}") from error
+        path = self.folder(stage) / manifests.NAME
+        found = manifests.read_manifest(path)
+        if found is not None and found.stage != stage:
+            raise DataError(f"{path}: is that of {found.stage}: remove {path.parent} and run again")
+        return found
 
-    def verify(self, stage: str) -> Path:
+    def verify(self, stage: str, *, contents: bool = True) -> Path:
         """Check every file of `stage` against its manifest and return the folder.
+
+        Args:
+            stage: Its name.
+            contents: Read every file, unless this process has read it and it has not changed
+                since. If not: read only what has changed since it was last read by anybody.
 
         Raises:
             MissingArtifactError: The stage has not finished, or a file is gone.
-            DataError: A file differs from what was written.
+            DataError: A file differs from what was written, or nobody wrote it.
         """
-        manifest = self.manifest(stage)
+        manifest, folder = self.manifest(stage), self.folder(stage)
         if manifest is None:
-            raise MissingArtifactError(f"{self.folder(stage)}: not there: run that stage first")
-        if self._verified.get(stage) == manifest.key:
-            return self.folder(stage)
-        mend = f"remove it with `rm -r {self.folder(stage)}` and run again"
+            raise MissingArtifactError(f"{folder}: not there: run that stage first")
+        mend = f"remove it with `rm -r {folder}` and run again"
+        digest_of = self.digests.taken if contents else self.digests.known
         for name, output in manifest.outputs.items():
-            path = self.folder(stage) / name
+            path = folder / name
             if not path.is_file():
                 raise MissingArtifactError(f"{path}: gone: {mend}")
-            found = digest_file(path)
+            found = digest_of(path)
             if found != output.sha256:
                 raise DataError(f"{path}: is {found}, was written as {output.sha256}: {mend}")
-        self._verified[stage] = manifest.key
-        return self.folder(stage)
+        strangers = _files(folder) - set(manifest.outputs) - {manifests.NAME}
+        if strangers:
+            raise DataError(
+                f"{folder / min(strangers)}: no run wrote it ({len(strangers)} such files): move "
+                "it away"
+            )
+        return folder
 
     def begin(self, stage: str, key: str) -> Path:
-        """The folder to work in: what a killed run with the same key left, or an empty one.
+        """The folder to work in: empty, but for the parts that a run with the same key finished.
 
         Raises:
-            RunDirectoryError: In the place of the artifact lies something that no run wrote.
+            RunDirectoryError: In the place of the artifact, or of the work, lies something that
+                no run wrote.
         """
         folder, work = self.folder(stage), self._work(stage)
-        if folder.exists() and not (folder / _MANIFEST).is_file():
+        if os.path.lexists(folder) and not (folder / manifests.NAME).is_file():
             raise RunDirectoryError(f"{folder}: holds files that no run wrote: move them away")
-        if not (work / _KEY).is_file() or (work / _KEY).read_text() != key:
-            if work.exists():
-                shutil.rmtree(work)
-            work.mkdir(parents=True)
-            with replacing(work / _KEY) as temporary:
-                temporary.write_text(key)
-        for leftover in work.rglob(".*.tmp"):  # of a write that was killed
-            leftover.unlink()
+        if work.is_symlink() or (work.exists() and not work.is_dir()):
+            raise RunDirectoryError(f"{work}: is no folder that a run made: move it away")
+        if _key_of(work) == key:
+            _sweep(work, keep=(_KEY, UNFINISHED))
+            for leftover in (work / UNFINISHED).rglob(".*.tmp"):  # of a write that was killed
+                leftover.unlink()
+            return work
+        if work.exists():
+            shutil.rmtree(work)
+        work.mkdir(parents=True)
+        with replacing(work / _KEY) as temporary:
+            temporary.write_text(key)
         return work
 
     def commit(self, manifest: Manifest) -> Manifest:
-        """Turn the work folder into the artifact: digests, manifest last, then one rename."""
+        """Turn the work folder into the artifact: digests, manifest last, then one rename.
+
+        What is hidden (`.parts`, scratch) stays out of it.
+        """
         work = self._work(manifest.stage)
-        files = sorted(
-            p for p in work.rglob("*") if p.is_file() and p.name not in (_MANIFEST, _KEY)
-        )
-        outputs = {path.relative_to(work).as_posix(): _describe(path) for path in files}
-        whole = Manifest(**{**vars(manifest), "outputs": outputs})
-        write_json(asdict(whole), work / _MANIFEST)
+        outputs = {name: self._describe(work / name) for name in sorted(_shown(work))}
+        whole = replace(manifest, outputs=outputs)
+        with replacing(work / manifests.NAME) as temporary:
+            temporary.write_text(manifests.sealed(whole), encoding="utf-8")
         self._publish(manifest.stage)
-        self._verified[manifest.stage] = manifest.key
         return whole
 
     def recover(self, stage: str) -> None:
         """Finish a commit that was killed between its manifest and its rename."""
-        if (self._work(stage) / _MANIFEST).is_file():
-            self._publish(stage)
+        work = self._work(stage)
+        with suppress(DataError):  # a damaged one is swept when the stage begins
+            whole = manifests.read_manifest(work / manifests.NAME) is not None
+            if whole and not work.is_symlink():
+                self._publish(stage)
         shutil.rmtree(self._old(stage), ignore_errors=True)
 
+    def _describe(self, path: Path) -> Output:
+        rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
+        sync(path)
+        return Output(path.stat().st_size, self.digests.taken(path), rows)
+
     def _publish(self, stage: str) -> None:
-        folder, old = self.folder(stage), self._old(stage)
-        (self._work(stage) / _KEY).unlink(missing_ok=True)
+        folder, work, old = self.folder(stage), self._work(stage), self._old(stage)
+        for path in sorted(work.rglob(".*"), reverse=True):
+            _remove(path)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
-        self._work(stage).rename(folder)
+        work.rename(folder)
         sync(self.root)
         shutil.rmtree(old, ignore_errors=True)
 
@@ -193,7 +190,36 @@ class RunDirectory:
         return self.root / f"{stage}.old"
 
 
-def _describe(path: Path) -> Output:
-    rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
-    sync(path)
-    return Output(path.stat().st_size, digest_file(path), rows)
+def _key_of(work: Path) -> str | None:
+    try:
+        return (work / _KEY).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _sweep(folder: Path, keep: tuple[str, ...]) -> None:
+    for path in folder.iterdir():
+        if path.name not in keep:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+
+
+def _shown(folder: Path) -> set[str]:
+    """Files that neither are hidden nor lie in a hidden folder."""
+    names = (p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
+    return {
+        name.as_posix()
+        for name in names
+        if name.as_posix() != manifests.NAME
+        and not any(part.startswith(".") for part in name.parts)
+    }

@@ -1,8 +1,8 @@
-"""Checkpoints that are known to be whole.
+"""Checkpoints that are known to be whole, as `taiji.store.vouched` knows them.
 
-A trainer writes a checkpoint file by file, so a kill leaves a folder that looks like one.
-A marker, written last, lists every file with its size; without it, or with a file that is
-missing or cut, the folder does not count. Older checkpoints go only after the marker is there.
+The file `metrics.jsonl` beside the checkpoints belongs to each: a copy goes into it, so that a
+resumed run has the rows of exactly the steps that it does not take again. Older checkpoints go
+only after the newest is vouched for.
 """
 
 import re
@@ -12,33 +12,34 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from taiji.errors import DataError
-from taiji.store.files import read_json, sync, write_json
+from taiji.store.files import replacing
+from taiji.store.vouched import is_whole, vouch
+
+METRICS = "metrics.jsonl"
 
 _NAME = re.compile(r"checkpoint-(\d+)")
-_MARKER = "complete.json"
 
 
 def newest_complete(folder: Path) -> tuple[Path, int] | None:
-    """The newest whole checkpoint in `folder` with its step, or None."""
+    """The newest whole checkpoint in `folder` and its step, or None; damaged ones are set aside."""
     for step, path in sorted(_checkpoints(folder), reverse=True):
-        if _is_complete(path):
+        if is_whole(path):
             return path, step
     return None
 
 
-def mark_complete(checkpoint: Path) -> None:
-    """Flush a checkpoint's files to disk and vouch for them."""
-    files = {}
-    for path in sorted(checkpoint.rglob("*")):
-        if path.is_file() and path.name != _MARKER:
-            sync(path)
-            files[path.relative_to(checkpoint).as_posix()] = path.stat().st_size
-    write_json(files, checkpoint / _MARKER)
+def restore_metrics(folder: Path, checkpoint: Path | None) -> Path:
+    """Bring `metrics.jsonl` back to what it was at a checkpoint, or to nothing; return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / METRICS
+    kept = None if checkpoint is None else checkpoint / METRICS
+    with replacing(path) as temporary:
+        temporary.write_bytes(kept.read_bytes() if kept is not None and kept.is_file() else b"")
+    return path
 
 
 class KeepNewestWhole(TrainerCallback):
-    """Marks every checkpoint that a trainer has written, then drops all others."""
+    """Vouches for every checkpoint that a trainer has written, then drops all others."""
 
     def on_save(
         self,
@@ -47,12 +48,14 @@ class KeepNewestWhole(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Runs after the last file of a checkpoint is written."""
+        """Runs after the last file of a checkpoint is written, and after the step's metrics."""
         if not state.is_world_process_zero or args.output_dir is None:
             return
         folder = Path(args.output_dir)
         newest = folder / f"checkpoint-{state.global_step}"
-        mark_complete(newest)
+        if (folder / METRICS).is_file():
+            shutil.copyfile(folder / METRICS, newest / METRICS)
+        vouch(newest)
         for _, path in _checkpoints(folder):
             if path != newest:
                 shutil.rmtree(path)
@@ -63,17 +66,3 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
         return []
     named = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
     return [(int(match.group(1)), path) for match, path in named if match]
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    marker = checkpoint / _MARKER
-    if not marker.is_file():
-        return False
-    try:
-        files = read_json(marker)
-    except DataError:
-        return False
-    return all(
-        (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size
-        for name, size in files.items()
-    )

@@ -27,7 +27,7 @@ from taiji.reasoning.prompts import prompt_fitter
 from taiji.schema import TEXTS
 from taiji.stages.parts.context import StageContext
 from taiji.stages.parts.shards import write_shards
-from taiji.store.files import Shards, read_parquet
+from taiji.store.shards import Shards
 
 _SCORED_ROWS = 8
 """Examples between two commits where titles are scored: hundreds of branches each."""
@@ -60,7 +60,7 @@ class AskedModel:
         name: As tables call it.
         source: Folder or Hub name of the model.
         ctx: Its recipe says how the model is prompted, how it decodes and where that is done.
-            What was said is kept in `ctx.out`; it must not outlive what it depends on.
+            What was said is kept in `ctx.parts`.
         open_generator: Makes whatever writes the model's texts.
     """
 
@@ -122,15 +122,13 @@ class AskedModel:
         size: int,
         build: Callable[[], Worker[pa.Table, pa.Table]],
     ) -> pa.Table:
-        path = self._ctx.out / f"{self.name}-{what.replace(' ', '-')}.parquet"
-        if not path.is_file():
-            shards = Shards(path.with_suffix(".parts"), columns)
-            starts = range(0, asked.num_rows, size)
-            pieces = [asked.take(_range(start, size, asked.num_rows)) for start in starts]
-            what = f"{what} by {self.name}"
-            write_shards(self._ctx, shards, pieces, build, size=len, what=what)
-            shards.merge(len(pieces), path)
-        return read_parquet(path, columns)
+        folder = self._ctx.parts("asked") / f"{self.name}-{what.replace(' ', '-')}"
+        shards = Shards(folder, columns)
+        starts = range(0, asked.num_rows, size)
+        pieces = [asked.take(_range(start, size, asked.num_rows)) for start in starts]
+        what = f"{what} by {self.name}"
+        write_shards(self._ctx, shards, pieces, build, size=len, what=what)
+        return pa.concat_tables([columns.empty_table(), *shards.all(len(pieces))])
 
 
 def asked_models(

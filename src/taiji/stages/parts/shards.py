@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from taiji.language.workers import Worker, work
 from taiji.stages.parts.context import StageContext
-from taiji.store.files import Shards
+from taiji.store.shards import Shards
 
 Piece = TypeVar("Piece")
 
