@@ -1,5 +1,6 @@
 """The runner with small stages that write real files; only the mathematics is missing."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -12,7 +13,9 @@ import pytest
 
 from taiji import runner
 from taiji.config import Recipe
+from taiji.config.section import Section
 from taiji.errors import (
+    ConfigError,
     DataError,
     LockedError,
     MissingArtifactError,
@@ -21,6 +24,8 @@ from taiji.errors import (
 )
 from taiji.pipeline import STAGES, find_stage, upstream
 from taiji.runner import Runner, State, status
+from taiji.store import digests as known_digests
+from taiji.store.files import digest_file
 from taiji.store.run_directory import UNFINISHED, RunDirectory
 
 
@@ -64,7 +69,7 @@ def recipe(**sections) -> Recipe:
 
 def run(directory, recipe_, until="report", loader=load) -> Log:
     log = Log()
-    Runner(recipe_, RunDirectory(directory), log, loader).run(until)
+    Runner(recipe_, RunDirectory(directory), log, loader, lambda *_: None).run(until)
     return log
 
 
@@ -128,26 +133,111 @@ def test_a_changed_setting_reruns_only_what_depends_on_it(tmp_path):
     assert ran == ["simulate", "align", "infer", "features", "rank", "evaluate", "report"]
 
 
+def test_every_section_of_contents_names_something():
+    for stage in STAGES:
+        sections = [attrgetter(name)(Recipe(name="t")) for name in stage.contents]
+        assert all(isinstance(section, Section) for section in sections)
+
+
+def a_folder(path: Path) -> Path:
+    path.mkdir()
+    (path / "model.safetensors").write_text("weights")
+    (path / "chat_template.jinja").write_text("{{ messages }}")
+    return path / "chat_template.jinja"
+
+
+def a_log(path: Path) -> Path:
+    path.mkdir()
+    (path / "b.csv").write_text("u,i\n")
+    (path / "a.csv").write_text("u,i\n")
+    return path / "b.csv"
+
+
+def a_file(path: Path) -> Path:
+    path.write_text("u1\n")
+    return path
+
+
+TABLES = {
+    "kind": "tables",
+    "items": {"files": "items.csv", "item_id": "i", "title": "t"},
+    "interactions": {"files": "*.csv", "user_id": "u", "item_id": "i", "ts": "t"},
+}
+
+
 @pytest.mark.parametrize(
-    ("stage", "section", "setting"),
+    ("make", "setting", "stages"),
     [
-        ("features", "features", "erased_users"),
-        ("align", "align", "rewards.scores"),
-        ("evaluate", "align", "rewards.scores"),
+        (a_file, "features.erased_users", {"features"}),
+        (a_file, "align.rewards.scores", {"align", "evaluate"}),
+        (a_folder, "student.model", {"distill", "score", "sft", "infer", "evaluate"}),
+        (a_folder, "encoder.model", {"align", "features", "evaluate"}),
+        (a_folder, "score.model", {"score"}),
+        (a_folder, "distill.teacher.model", {"distill"}),
+        (a_folder, "evaluate.models.mine", {"evaluate"}),
+        (a_log, "data.source.path", {"construct"}),
     ],
 )
-def test_a_file_that_a_setting_names_counts_by_its_content(tmp_path, stage, section, setting):
-    named = tmp_path / "named.csv"
-    named.write_text("u1\n")
-    value: dict = {}
-    reduce(lambda at, name: at.setdefault(name, {}), setting.split(".")[:-1], value)[
-        setting.split(".")[-1]
-    ] = str(named)
-    wanted = recipe(**{section: value})
-    run(tmp_path, wanted)
-    assert dict(status_of(tmp_path, wanted))[stage] is State.CURRENT
-    named.write_text("u1\nu2\n")
-    assert dict(status_of(tmp_path, wanted))[stage] is State.STALE
+def test_what_a_setting_names_counts_by_its_content(tmp_path, make, setting, stages):
+    inner = make(tmp_path / "named")
+    tree: dict = {"data": {"source": TABLES}, "distill": {"teacher": {"kind": "transformers"}}}
+    tree = json.loads(json.dumps(tree))
+    *above, last = setting.split(".")
+    reduce(lambda at, name: at.setdefault(name, {}), above, tree)[last] = str(tmp_path / "named")
+    wanted, run_folder = recipe(**tree), tmp_path / "run"
+    run(run_folder, wanted)
+    assert set(dict(status_of(run_folder, wanted)).values()) <= {State.CURRENT, State.MISSING}
+    before = inner.stat()
+    inner.write_text(inner.read_text().upper() + "v")
+    os.utime(inner, ns=(before.st_atime_ns, before.st_mtime_ns))
+    inner.write_text(inner.read_text()[:-1])  # of the old size and the old time
+    states = dict(status_of(run_folder, wanted))
+    first = min(ALL.index(name) for name in stages)
+    assert states[ALL[first]] is State.STALE
+    assert {states[name] for name in ALL[:first]} <= {State.CURRENT}
+    keys = {name: RunDirectory(run_folder).manifest(name).key for name in ALL}
+    directory = RunDirectory(run_folder)
+    assert {
+        name for name in ALL if runner.plan(find_stage(name), wanted, directory).key != keys[name]
+    } == stages
+
+
+def test_code_of_the_users_own_counts_by_what_it_does(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_pack").mkdir()
+    code = tmp_path / "own_pack" / "mine.py"
+    code.write_text("raise SystemExit  # not to be imported to be looked at\n")
+    section = {"rewards": {"custom": [{"name": "mine", "path": "own_pack.mine:reward"}]}}
+    wanted = recipe(align=section, rank={"backbones": ["own_pack.mine:Model"]})
+    run(tmp_path / "run", wanted)
+    code.write_text("raise SystemExit\n")
+    assert dict(status_of(tmp_path / "run", wanted))["align"] is State.CURRENT
+    code.write_text("x = 1\n")
+    states = dict(status_of(tmp_path / "run", wanted))
+    assert (states["infer"], states["align"]) == (State.STALE, State.STALE)
+    assert states["simulate"] is State.CURRENT
+
+
+def test_what_is_gone_since_a_stage_ran_has_not_changed(tmp_path):
+    named = a_file(tmp_path / "erased.txt")
+    wanted = recipe(features={"erased_users": str(named)})
+    run(tmp_path / "run", wanted)
+    named.unlink()
+    assert run(tmp_path / "run", wanted).ran() == []
+
+
+def test_equal_contents_are_read_once_for_all_runs_of_a_command(tmp_path, monkeypatch):
+    inner = a_folder(tmp_path / "student")
+    wanted = recipe(student={"model": str(inner.parent)})
+    monkeypatch.setattr(known_digests, "_SETTLED_NS", -1)
+    run(tmp_path / "run", wanted)
+    read: list[Path] = []
+    monkeypatch.setattr(
+        known_digests, "digest_file", lambda path: read.append(path) or digest_file(path)
+    )
+    status_of(tmp_path / "run", wanted)
+    assert run(tmp_path / "run", wanted).ran() == []
+    assert read == []
 
 
 def test_equal_outputs_stop_a_rerun_early(tmp_path):
@@ -278,8 +368,35 @@ def test_a_full_disk_is_a_resource_error(tmp_path):
 
         return stage
 
-    with pytest.raises(ResourceError, match="no space left"):
+    with pytest.raises(ResourceError, match=r"out\.txt: no space left: free some \([0-9.]+ GiB"):
         run(tmp_path, recipe(), loader=full)
+
+
+def test_too_little_memory_names_the_settings_of_its_stage(tmp_path):
+    def large(name):
+        def stage(ctx):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
+
+        return load(name) if name != "sft" else stage
+
+    with pytest.raises(ResourceError, match=r"lower sft\.batch_size"):
+        run(tmp_path, recipe(), loader=large)
+
+
+def test_what_the_recipe_names_is_looked_at_before_any_stage_works(tmp_path):
+    seen = []
+
+    def refuse(recipe_, stages):
+        seen.append([stage.name for stage in stages])
+        raise ConfigError("encoder.model: no such folder")
+
+    with pytest.raises(ConfigError):
+        Runner(recipe(), RunDirectory(tmp_path / "run"), Log(), load, refuse).run()
+    assert not (tmp_path / "run").exists()
+    run(tmp_path / "run", recipe(), "simulate")
+    with pytest.raises(ConfigError):
+        Runner(recipe(), RunDirectory(tmp_path / "run"), Log(), load, refuse).run("sft")
+    assert seen == [ALL, ["distill", "score", "refine", "sft"]]
 
 
 def test_a_second_writer_is_turned_away(tmp_path):

@@ -25,7 +25,7 @@ class Stage:
         reads: Stages whose artifacts it reads.
         sections: Recipe sections that its result depends on, or parts such as `data.text`.
         may_read: Stages whose artifacts it reads if they have run and are up to date.
-        files: Settings that name a file whose content its result depends on.
+        contents: Sections whose settings name what it reads: files, models, code of the user's own.
     """
 
     name: str
@@ -34,12 +34,17 @@ class Stage:
     reads: tuple[str, ...]
     sections: tuple[str, ...]
     may_read: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
+    contents: tuple[str, ...] = ()
 
 
 STAGES = (
     Stage(
-        "construct", "Turn logs into profiles, histories, targets and exposures.", 1, (), ("data",)
+        "construct",
+        "Turn logs into profiles, histories, targets and exposures.",
+        1,
+        (),
+        ("data",),
+        contents=("data.source",),
     ),
     Stage(
         "distill",
@@ -47,6 +52,7 @@ STAGES = (
         1,
         ("construct",),
         ("distill", "student", "data.text"),
+        contents=("distill.teacher", "student"),
     ),
     Stage(
         "score",
@@ -54,6 +60,7 @@ STAGES = (
         2,
         ("construct", "distill"),
         ("score", "student", "data.text"),
+        contents=("score", "student"),
     ),
     Stage(
         "refine",
@@ -68,6 +75,7 @@ STAGES = (
         2,
         ("construct", "refine"),
         ("sft", "student", "data.text"),
+        contents=("student",),
     ),
     Stage(
         "simulate",
@@ -82,7 +90,7 @@ STAGES = (
         3,
         ("construct", "sft", "simulate"),
         ("align", "student", "encoder", "data.text"),
-        files=("align.rewards.scores",),
+        contents=("align.rewards", "encoder"),
     ),
     Stage(
         "infer",
@@ -90,6 +98,7 @@ STAGES = (
         4,
         ("construct", "sft", "align"),
         ("infer", "student", "data.text", "features.texts"),
+        contents=("student",),
     ),
     Stage(
         "features",
@@ -97,7 +106,7 @@ STAGES = (
         4,
         ("construct", "infer"),
         ("features", "encoder", "data"),
-        files=("features.erased_users",),
+        contents=("features", "encoder"),
     ),
     Stage(
         "rank",
@@ -105,6 +114,7 @@ STAGES = (
         4,
         ("construct", "features"),
         ("rank", "ranker"),
+        contents=("rank",),
     ),
     Stage(
         "abtest",
@@ -112,6 +122,7 @@ STAGES = (
         4,
         ("construct", "features", "rank"),
         ("abtest", "ranker", "rank"),
+        contents=("rank",),
     ),
     Stage(
         "evaluate",
@@ -120,7 +131,7 @@ STAGES = (
         ("construct", "distill", "refine", "sft", "simulate", "align", "infer", "rank"),
         ("evaluate", "encoder", "align", "distill", "student", "infer", "data.text"),
         may_read=("abtest",),
-        files=("align.rewards.scores",),
+        contents=("align.rewards", "encoder", "evaluate", "student"),
     ),
     Stage(
         "report",

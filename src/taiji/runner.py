@@ -4,30 +4,43 @@ A stage's key is the hash of its code, its settings, the seed and its upstream o
 libraries are imported when a stage that needs them starts, so reuse and status stay quick.
 """
 
-import errno
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
 from functools import reduce
 from operator import getitem
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from taiji.abtest.statistics import check_library
-from taiji.alignment.rewards.custom import import_rewards
 from taiji.config import Recipe
 from taiji.config.loading import dump_recipe
-from taiji.errors import ConfigError, MissingArtifactError, ResourceError
+from taiji.config.section import Section
+from taiji.errors import ConfigError, MissingArtifactError
 from taiji.pipeline import STAGES, Stage, find_stage, upstream
 from taiji.stages.parts.context import StageContext, Summary
-from taiji.store.files import digest_file, digest_value, replacing
+from taiji.stages.parts.outside import contents
+from taiji.stages.parts.preflight import check_before_work
+from taiji.store.exhausted import resource_errors
+from taiji.store.files import digest_value, replacing
 from taiji.store.provenance import code_digest, library_versions
 from taiji.store.run_directory import UNFINISHED, Manifest, RunDirectory
 
 StageFunction = Callable[[StageContext], Summary]
+
+_GONE = digest_value(None)
+_LESS = "close other programs, or take a larger machine,"
+_LESS_MEMORY = {
+    "construct": "lower engine_memory_gib, which lets the engine go to the disk earlier,",
+    "distill": "lower distill.teacher.batch_size",
+    "sft": "lower sft.batch_size, sft.trainable_layers or student.max_prompt_tokens",
+    "align": "lower align.prompts_per_step, align.num_generations or align.trainable_layers",
+    "infer": "lower infer.batch_size",
+    "features": "lower encoder.batch_size",
+    "rank": "lower ranker.batch_size or data.exposure_share",
+    "simulate": "lower ranker.batch_size or data.exposure_share",
+    "evaluate": "lower encoder.catalogue_titles or encoder.batch_size",
+}
 
 
 class State(Enum):
@@ -60,6 +73,7 @@ class Runner:
 
     Args:
         load: Gives the function of a stage by its name.
+        check: Refuses what the recipe names, before any work of the stages to come.
     """
 
     def __init__(
@@ -68,34 +82,33 @@ class Runner:
         directory: RunDirectory,
         listener: Listener,
         load: Callable[[str], StageFunction] | None = None,
+        check: Callable[[Recipe, Sequence[Stage]], None] = check_before_work,
     ) -> None:
         self._recipe = recipe
         self._directory = directory
         self._listener = listener
         self._load = load or stage_function
+        self._check = check
 
     def run(self, until: str = "report") -> None:
         """Run every stage up to `until` that is not up to date.
 
         Raises:
-            ConfigError: A trainer setting is unknown, or a custom reward cannot be imported.
+            ConfigError, DataError, EngineError: What the recipe names cannot be used; no work was
+                done.
             LockedError: Another process writes here.
             ResourceError: Memory or disk ran out.
             TaijiError: A stage failed; what had finished stays.
         """
-        check_trainer_settings(self._recipe)
-        import_rewards(self._recipe.align.rewards.custom)  # fails now, or hours later
         stages = stages_of(self._recipe, until)
-        names = {stage.name for stage in stages}
-        if "rank" in names:
-            check_backbones(self._recipe)
-        if "abtest" in names:
-            check_library()
-        with self._directory.locked(), _resource_errors():
+        states = dict(status(self._recipe, self._directory))
+        self._check(self._recipe, [s for s in stages if states[s] is not State.CURRENT])
+        with resource_errors(self._directory.root, "free some"), self._directory.locked():
             self._write_recipe()
             for stage in stages:
                 self._directory.recover(stage.name)
-                self._update(stage)
+                with resource_errors(self._directory.root, _LESS_MEMORY.get(stage.name, _LESS)):
+                    self._update(stage)
 
     def _write_recipe(self) -> None:
         path = self._directory.root / "recipe.resolved.yaml"
@@ -140,10 +153,7 @@ def plan(stage: Stage, recipe: Recipe, directory: RunDirectory) -> Manifest:
     settings = {
         name: digest_value(reduce(getitem, name.split("."), tree)) for name in stage.sections
     }
-    for name in stage.files:
-        path: Any = reduce(getitem, name.split("."), tree)
-        if path is not None and (file := Path(path).expanduser()).is_file():
-            settings[f"content of {name}"] = digest_file(file)
+    settings |= _contents(stage, recipe, directory)
     inputs: dict[str, str] = {}
     for name in _inputs(stage, recipe, directory):
         manifest = directory.manifest(name)
@@ -153,6 +163,20 @@ def plan(stage: Stage, recipe: Recipe, directory: RunDirectory) -> Manifest:
     code = code_digest(f"taiji.stages.{stage.name}")
     key = digest_value([stage.name, code, settings, inputs, recipe.seed])
     return Manifest(stage.name, key, code, settings, inputs, recipe.seed)
+
+
+def _contents(stage: Stage, recipe: Recipe, directory: RunDirectory) -> dict[str, str]:
+    """What lies outside the recipe, by content; what is gone since the stage ran is unchanged."""
+    found: dict[str, str] = {}
+    for name in stage.contents:
+        section: Section = reduce(getattr, name.split("."), recipe)
+        for setting, digest in contents(section, directory.digests).items():
+            found[f"content of {name}.{setting}".rstrip(".")] = digest or ""
+    if "" in found.values():
+        existing = directory.manifest(stage.name)
+        known = {} if existing is None else existing.settings
+        found = {name: digest or known.get(name, _GONE) for name, digest in found.items()}
+    return found
 
 
 def stages_of(recipe: Recipe, until: str) -> list[Stage]:
@@ -197,55 +221,6 @@ def _state(stage: Stage, recipe: Recipe, directory: RunDirectory, stale: set[str
     if stale & needs or plan(stage, recipe, directory).key != manifest.key:
         return State.STALE
     return State.CURRENT
-
-
-def check_trainer_settings(recipe: Recipe) -> None:
-    """Refuse further trainer settings that TRL does not have, before any work is done.
-
-    Raises:
-        ConfigError: A key of `sft.trainer` or `align.trainer` is unknown.
-    """
-    if not recipe.sft.trainer and not recipe.align.trainer:
-        return  # importing TRL takes seconds
-    from trl import SFTConfig
-
-    from taiji.alignment import PopoConfig
-    from taiji.reasoning.sft import check_trainer_arguments
-
-    check_trainer_arguments(SFTConfig, recipe.sft.trainer, "sft.trainer")
-    check_trainer_arguments(PopoConfig, recipe.align.trainer, "align.trainer")
-
-
-def check_backbones(recipe: Recipe) -> None:
-    """Refuse ranking models that are not installed, before any work is done.
-
-    Raises:
-        ConfigError: A class of the user's own cannot be imported or made.
-        EngineError: LightGBM is asked for and not installed.
-    """
-    if recipe.rank.backbones == ("network",):
-        return  # importing PyTorch takes seconds
-    from taiji.ranking.backbones import build_backbones
-
-    build_backbones(recipe.rank.backbones, recipe.ranker)
-
-
-@contextmanager
-def _resource_errors() -> Iterator[None]:
-    """Turn a full disk and exhausted memory into a `ResourceError` that says what to do."""
-    try:
-        yield
-    except MemoryError as error:
-        raise ResourceError(
-            "memory ran out: lower sft.batch_size, align.prompts_per_step or infer.batch_size"
-        ) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise ResourceError(
-            f"{error.filename or 'the run directory'}: no space left: free some and run the same "
-            "command again, it goes on where it stopped"
-        ) from error
 
 
 def stage_function(name: str) -> StageFunction:

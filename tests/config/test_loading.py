@@ -5,7 +5,7 @@ import pytest
 from taiji.config import Recipe
 from taiji.config.loading import dump_recipe, load_recipe
 from taiji.errors import ConfigError
-from taiji.runner import check_trainer_settings
+from taiji.stages.parts.preflight import check_trainer_settings
 
 SHIPPED = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 

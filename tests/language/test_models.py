@@ -7,8 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from taiji.errors import ConfigError, EngineError
-from taiji.language import models
+from taiji.language import model_folders, models
 from taiji.language.models import SMOLLM2, freeze_all_but_last, load_causal_lm, resolve_model
+from taiji.store.user_folders import cache_folder
+from taiji.store.vouched import vouch
 
 
 @pytest.fixture
@@ -84,6 +86,12 @@ def test_a_path_that_is_not_there_is_no_hub_name(name):
         resolve_model(name)
 
 
+@pytest.mark.parametrize("name", ["~nobody-here/model", "a\0b", "x" * 5000])
+def test_what_can_be_no_path_is_named(name):
+    with pytest.raises(EngineError, match="correct it in the recipe"):
+        resolve_model(name)
+
+
 def test_other_names_are_left_to_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert resolve_model("Qwen/Qwen3-0.6B") == "Qwen/Qwen3-0.6B"
@@ -108,7 +116,7 @@ def fake_conversion(monkeypatch, tmp_path, save):
     package = tmp_path / "package"
     package.mkdir()
     (package / "x.gguf").write_bytes(b"GGUF")
-    monkeypatch.setattr(models, "_package_folder", lambda *_: package)
+    monkeypatch.setattr(model_folders, "package_folder", lambda *_: package)
     monkeypatch.setattr(models, "_write_as_safetensors", save)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "taiji" / "models"
@@ -127,7 +135,26 @@ def test_conversion_happens_once_and_says_so(monkeypatch, tmp_path, caplog):
     assert "converting x.gguf to safetensors" in caplog.text
     assert resolve_model(SMOLLM2) == first
     assert len(calls) == 1
-    assert list(cache.iterdir()) == [first]  # nothing half-built is left
+    assert [path for path in cache.iterdir() if path.name != ".digests.json"] == [first]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "complete.json"])
+def test_a_damaged_conversion_is_named_and_made_again(monkeypatch, tmp_path, caplog, name):
+    calls = []
+
+    def save(gguf, folder):
+        calls.append(gguf)
+        (folder / "model.safetensors").write_bytes(b"weights")
+
+    fake_conversion(monkeypatch, tmp_path, save)
+    folder = resolve_model(SMOLLM2)
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+    assert resolve_model(SMOLLM2) == folder
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    assert len(calls) == 2
+    assert f"{folder}: is not what was written there" in caplog.text
 
 
 def test_another_gguf_is_another_folder(monkeypatch, tmp_path):
@@ -150,9 +177,10 @@ def test_a_failed_conversion_leaves_nothing(monkeypatch, tmp_path):
 
 def test_losing_a_race_is_winning_it(monkeypatch, tmp_path):
     def save(gguf, folder):
-        winner = folder.parent / folder.name.split(".")[1]
+        winner = folder.with_name(folder.name[1:].rpartition(".")[0])
         shutil.copytree(folder, winner)
         (winner / "theirs").write_bytes(b"w")
+        vouch(winner)
 
     fake_conversion(monkeypatch, tmp_path, save)
     assert (resolve_model(SMOLLM2) / "theirs").is_file()
@@ -162,7 +190,7 @@ def test_the_cache_is_in_the_home_folder_by_default(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     for value in ("", "relative/path"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
-        assert models._cache() == tmp_path / ".cache" / "taiji" / "models"
+        assert cache_folder() == tmp_path / ".cache" / "taiji"
 
 
 def test_freezing_counts_what_learns(tiny_model):

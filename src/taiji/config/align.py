@@ -1,10 +1,11 @@
 """Settings of stage 3: rewards, their weights, and the training that they steer."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from taiji.config.section import Count, Section, Share
+from taiji.config.section import Count, Named, PathText, Section, Share
 
 
 class CustomRewardSection(Section):
@@ -30,7 +31,7 @@ class RewardsSection(Section):
     custom: tuple[CustomRewardSection, ...] = Field(
         (), strict=False, description="rewards of your own: functions that are imported"
     )
-    scores: str | None = Field(
+    scores: PathText | None = Field(
         None, description="Parquet or CSV of user_id, item_id, score[, as_of] instead of the ranker"
     )
     scores_missing: Literal["floor", "item_mean", "refuse"] = Field(
@@ -47,6 +48,13 @@ class RewardsSection(Section):
     gate: tuple[float, float] | None = Field(
         None, strict=False, description="cosines at which the preference starts and is paid whole"
     )
+
+    def named(self) -> Iterator[Named]:
+        """The table of scores, and rewards of the user's own."""
+        if self.scores is not None:
+            yield Named("file", "scores", self.scores)
+        for number, reward in enumerate(self.custom):
+            yield Named("code", f"custom.{number}.path", reward.path)
 
     @property
     def names(self) -> tuple[str, ...]:

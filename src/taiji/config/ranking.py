@@ -1,10 +1,11 @@
 """Settings of the ranking models: their sizes, the reward that one becomes, the comparison."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from taiji.config.section import POLICY, Count, ModelName, Section, Share
+from taiji.config.section import POLICY, Count, ModelName, Named, Section, Share
 
 Backbone = Annotated[
     str, Field(pattern=r"^(network|lightgbm|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)$")
@@ -110,6 +111,12 @@ class RankSection(Section):
     texts: tuple[ModelName, ...] = Field(
         (POLICY,), strict=False, description="whose text the features of arm `both` come from"
     )
+
+    def named(self) -> Iterator[Named]:
+        """Ranking models of the user's own."""
+        for number, backbone in enumerate(self.backbones):
+            if ":" in backbone:
+                yield Named("code", f"backbones.{number}", backbone)
 
     @model_validator(mode="after")
     def _every_entry_has_an_effect(self) -> "RankSection":

@@ -1,10 +1,11 @@
 """Settings of stage 2: which chains of thought are learnt, and how."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from taiji.config.section import Count, Section, Share
+from taiji.config.section import Count, Named, Section, Share
 from taiji.config.teachers import EndpointSection
 
 
@@ -25,6 +26,11 @@ class ScoreSection(Section):
         description="fuse the model's blocks by torch.compile: some 20 seconds at the start for a "
         "tenth of the time, so for minutes of scoring or more; a CPU needs a C++ compiler",
     )
+
+    def named(self) -> Iterator[Named]:
+        """Who scores, if not the student."""
+        if self.model is not None:
+            yield Named("model", "model", self.model)
 
     @model_validator(mode="after")
     def _compiled_where_the_weights_are(self) -> "ScoreSection":

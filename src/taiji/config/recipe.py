@@ -5,6 +5,7 @@ fixes say so; the paper's own numbers stand in `recipes/paper.yaml`. How a YAML 
 `section.key=value` overrides become this tree is in `taiji.config.loading`.
 """
 
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
@@ -15,7 +16,17 @@ from taiji.config.compute import Compute, LocalCompute
 from taiji.config.data import DataSection
 from taiji.config.ranking import RankerSection, RankSection, SimulateSection
 from taiji.config.reasoning import RefineSection, ScoreSection, SftSection
-from taiji.config.section import POLICY, SFT, UNTUNED, Count, ModelName, Name, Section
+from taiji.config.section import (
+    POLICY,
+    SFT,
+    UNTUNED,
+    Count,
+    ModelName,
+    Name,
+    Named,
+    PathText,
+    Section,
+)
 from taiji.config.teachers import EvidenceTeacher, Teacher
 
 
@@ -34,6 +45,10 @@ class StudentSection(Section):
         128, description="chain of thought plus answer (paper: 2,048)"
     )
 
+    def named(self) -> Iterator[Named]:
+        """The student's weights, tokenizer and chat template."""
+        yield Named("model", "model", self.model)
+
 
 class EncoderSection(Section):
     """The text encoder behind Eq. 3, grounding and the features."""
@@ -46,6 +61,10 @@ class EncoderSection(Section):
     catalogue_titles: Count = Field(
         8000, description="titles sold most so far, among which an answer is grounded and judged"
     )
+
+    def named(self) -> Iterator[Named]:
+        """The encoder's weights."""
+        yield Named("encoder", "model", self.model)
 
 
 class DistillSection(Section):
@@ -95,10 +114,15 @@ class FeaturesSection(Section):
     neighbours: Literal["exact", "ivf", "hnsw"] = Field(
         "exact", description="search for the nearest user; the two others report their recall"
     )
-    erased_users: str | None = Field(
+    erased_users: PathText | None = Field(
         None,
         description="text file, a user id a line: they get no features and lend nothing",
     )
+
+    def named(self) -> Iterator[Named]:
+        """The list of erased users."""
+        if self.erased_users is not None:
+            yield Named("file", "erased_users", self.erased_users)
 
     @field_validator("texts")
     @classmethod
@@ -141,6 +165,11 @@ class EvaluateSection(Section):
         200, description="alignment examples on which such answers are weighed against the log"
     )
 
+    def named(self) -> Iterator[Named]:
+        """The further models that are asked."""
+        for name, model in self.models.items():
+            yield Named("model", f"models.{name}", model)
+
     @field_validator("models")
     @classmethod
     def _names_of_their_own(cls, models: dict[str, str]) -> dict[str, str]:
@@ -165,7 +194,10 @@ class Recipe(Section):
 
     name: Name = Field(description="of the run: its folder below `--runs`")
     seed: int = Field(
-        17, ge=0, description="of every draw: samples, initial weights, rollouts, resamples"
+        17,
+        ge=0,
+        le=2_000_000_000,
+        description="of every draw: samples, initial weights, rollouts, resamples",
     )
     engine: Literal["duckdb", "spark"] = Field(
         "duckdb", description="what reads and joins the log: in process, or Spark (extra `spark`)"

@@ -1,8 +1,11 @@
 """What every section of a recipe shares."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -16,7 +19,46 @@ SFT: ModelName = "sft"
 POLICY: ModelName = "policy"
 
 
+def _a_path(text: str) -> str:
+    try:
+        Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError("no such person on this machine") from error
+    if not text or "\0" in text:
+        raise ValueError("no path")
+    return text
+
+
+PathText = Annotated[str, AfterValidator(_a_path)]
+"""Of a file or a folder, as seen from where the command runs; `~` is the home folder."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """Something outside the recipe that a setting names: what it holds counts like a setting.
+
+    Attributes:
+        kind: A text file or a table; a language model; a text encoder; Python code by its import
+            path; or the log, which its section describes.
+        setting: Which setting names it, below the section that was asked.
+        name: What the setting says.
+    """
+
+    kind: Literal["file", "model", "encoder", "code", "log"]
+    setting: str
+    name: str
+
+
 class Section(BaseModel):
     """Frozen, strict, and without room for unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def named(self) -> Iterator[Named]:
+        """What this section and those in it name outside the recipe."""
+        for key, value in self:
+            if isinstance(value, Section):
+                yield from (
+                    replace(named, setting=f"{key}.{named.setting}".rstrip("."))
+                    for named in value.named()
+                )

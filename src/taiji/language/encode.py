@@ -16,6 +16,7 @@ from taiji.config import Compute
 from taiji.errors import DivergenceError, EngineError
 from taiji.language.models import quiet_loading, resolve_model
 from taiji.language.workers import Worker, work
+from taiji.store.exhausted import ran_out
 
 Vectors = NDArray[np.float32]
 
@@ -56,11 +57,13 @@ class SentenceEncoder:
                 self._model = SentenceTransformer(
                     str(source), local_files_only=local, trust_remote_code=False
                 )
-        except (OSError, ValueError) as error:
+            self.dimension = int(self._model.encode(["width"], show_progress_bar=False).shape[1])
+        except Exception as error:  # a folder may hold anything, and loaders fail in as many ways
+            if ran_out(error):
+                raise
             mend = "check that the folder is complete" if local else "check name and network"
             raise EngineError(f"encoder {name!r}: cannot be loaded: {error}: {mend}") from error
         self.name = name
-        self.dimension = int(self._model.encode(["width"], show_progress_bar=False).shape[1])
         self._batch_size = batch_size
 
     def encode(self, texts: Sequence[str]) -> Vectors:

@@ -7,7 +7,6 @@ processes writing at the same time never touch each other's file.
 
 import hashlib
 import logging
-import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from taiji.errors import DataError
 from taiji.language.encode import TextEncoder, Vectors
 from taiji.language.models import resolve_model
 from taiji.store.files import digest_file, digest_value, read_parquet, write_parquet
+from taiji.store.user_folders import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class CachedEncoder:
         self._encoder = encoder
         self.name = encoder.name
         self.dimension = encoder.dimension
-        self._folder = (folder or _user_folder()) / _encoder_digest(encoder)
+        self._folder = (folder or cache_folder() / "embeddings") / _encoder_digest(encoder)
         self._schema = pa.schema(
             [
                 pa.field("key", pa.binary(_KEY_BYTES), nullable=False),
@@ -94,11 +94,6 @@ class CachedEncoder:
 
 def _key(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_KEY_BYTES).digest()
-
-
-def _user_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "taiji" / "embeddings"
 
 
 def _encoder_digest(encoder: TextEncoder) -> str:

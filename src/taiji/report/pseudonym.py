@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from taiji.errors import ConfigError
+from taiji.store.user_folders import config_folder
 
 PREFIX = "user-"
 
@@ -55,8 +56,7 @@ def load_pseudonyms(key_env: str) -> Pseudonyms:
 
 def key_file() -> Path:
     """`taiji/pseudonym.key` in the configuration folder of the person who runs this."""
-    folder = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(folder) if folder else Path.home() / ".config") / "taiji" / "pseudonym.key"
+    return config_folder() / "pseudonym.key"
 
 
 def _read_or_make(path: Path, key_env: str) -> str:

@@ -7,6 +7,7 @@ lie; without it, or where anything differs, the folder does not count.
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from taiji.errors import DataError
@@ -17,18 +18,27 @@ logger = logging.getLogger(__name__)
 _MARKER = "complete.json"
 
 
-def vouch(folder: Path) -> None:
-    """Flush a folder's files to disk and vouch for them."""
+def vouch(folder: Path, place: Path | None = None) -> None:
+    """Flush a folder's files to disk and vouch for them.
+
+    Args:
+        folder: With all its files.
+        place: Where it will be renamed to, if not to stay.
+    """
     (folder / _MARKER).unlink(missing_ok=True)
     for path in _files(folder):
         sync(path)
-    write_json(_description(folder), folder / _MARKER)
+    write_json(_description(folder, place or folder, digest_file), folder / _MARKER)
 
 
-def is_whole(folder: Path) -> bool:
+def is_whole(folder: Path, digest_of: Callable[[Path], str] = digest_file) -> bool:
     """Whether a folder holds what `vouch` saw, where it saw it.
 
     One that was vouched for and differs is damaged: it is named and set aside.
+
+    Args:
+        folder: May not be there.
+        digest_of: Takes or knows the digest of a file.
     """
     if not (folder / _MARKER).is_file():
         return False  # killed while it was written
@@ -36,7 +46,7 @@ def is_whole(folder: Path) -> bool:
         vouched_for = read_json(folder / _MARKER)
     except DataError:
         vouched_for = None
-    if vouched_for == _description(folder):
+    if vouched_for == _description(folder, folder, digest_of):
         return True
     set_aside(folder, "is not what was written there")
     return False
@@ -57,9 +67,9 @@ def set_aside(path: Path, why: str) -> None:
     logger.warning("%s: %s: set aside as %s and made again", path, why, aside.name)
 
 
-def _description(folder: Path) -> dict[str, object]:
-    files = {path.relative_to(folder).as_posix(): digest_file(path) for path in _files(folder)}
-    return {"place": f"{folder.parent.name}/{folder.name}", "files": files}
+def _description(folder: Path, place: Path, digest_of: Callable[[Path], str]) -> dict[str, object]:
+    files = {path.relative_to(folder).as_posix(): digest_of(path) for path in _files(folder)}
+    return {"place": f"{place.parent.name}/{place.name}", "files": files}
 
 
 def _files(folder: Path) -> list[Path]:
