@@ -15,12 +15,16 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from taiji.config import Recipe
+from taiji.config.yaml_text import parse, read_text
 from taiji.errors import ConfigError
 
 Path_ = tuple[str, ...]
+
+_MOST_KEYS = 24
+_MOST_SHOWN = 120
+_SECRETS = ("key", "secret", "token", "password")  # somebody may put one where its name belongs
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     plain: dict[str, Any] = _plain(tree)
     for override in overrides:
         keys, value = _parse_override(override)
-        _assign(plain, keys, value, override)
+        _assign(plain, keys, value)
         origins = {k: v for k, v in origins.items() if not k.startswith(f"{'.'.join(keys)}.")}
         origins[".".join(keys)] = "command line"
     try:
@@ -87,15 +91,7 @@ def _leaves(value: Any, keys: Path_) -> Iterator[tuple[str, Any]]:
 
 
 def _read_yaml(path: Path) -> CommentedMap:
-    try:
-        tree = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from error
-    except YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    tree = parse(read_text(path), str(path), round_trip=True)
     if not isinstance(tree, CommentedMap):
         raise ConfigError(f"{path}: expected sections such as `data:`, found {type(tree).__name__}")
     return tree
@@ -123,19 +119,16 @@ def _plain(value: Any) -> Any:
 def _parse_override(override: str) -> tuple[Path_, Any]:
     dotted, equals, text = override.partition("=")
     keys = tuple(dotted.strip().split("."))
-    if not equals or not all(keys):
-        raise ConfigError(f"{override!r}: expected section.key=value, such as sft.epochs=2")
-    try:
-        return keys, _plain(YAML(typ="safe").load(text))
-    except YAMLError as error:
-        raise ConfigError(f"{override!r}: the value is not valid YAML") from error
+    if not equals or not all(keys) or len(keys) > _MOST_KEYS:
+        raise ConfigError(f"{dotted!r}: expected section.key=value, such as sft.epochs=2")
+    return keys, _plain(parse(text, dotted))
 
 
-def _assign(tree: dict[str, Any], keys: Path_, value: Any, override: str) -> None:
+def _assign(tree: dict[str, Any], keys: Path_, value: Any) -> None:
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"{override!r}: {key} is a value, not a section")
+            raise ConfigError(f"{'.'.join(keys)}: {key} is a value, not a section")
     tree[keys[-1]] = value
 
 
@@ -151,7 +144,16 @@ def _explain(detail: ErrorDetails, origins: Mapping[str, str], path: Path) -> st
     message = detail["msg"][0].lower() + detail["msg"][1:]
     if not keys:  # two sections do not fit each other, and the message names them
         return f"{path}: {message}"
-    return f"{where}: {message}, found {detail['input']!r}"
+    return f"{where}: {message}{_found(keys, detail['input'])}"
+
+
+def _found(keys: Path_, value: Any) -> str:
+    """The value that was found, unless it may be a secret or is long."""
+    secret = any(word in key.lower() for key in keys for word in _SECRETS)
+    if secret or not isinstance(value, bool | int | float | str):
+        return ""
+    shown = repr(value)
+    return f", found {shown if len(shown) <= _MOST_SHOWN else shown[:_MOST_SHOWN] + ' ...'}"
 
 
 def _origin(keys: Path_, origins: Mapping[str, str]) -> str | None:

@@ -68,7 +68,8 @@ class KnownDigests:
             logger.debug("%s: not written: %s", self._record, error)
 
     def _take(self, path: Path) -> str:
-        digest, before, (name, after) = "", [], _state(path)
+        digest, before = "", State()
+        name, after = _state(path)
         while before != after:  # somebody is writing to it
             before = after
             digest = digest_file(path)
