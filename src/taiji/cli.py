@@ -1,9 +1,11 @@
 """The command line: the only place that prints.
 
 Exit codes: 0 fine, 1 a bug, 2 configuration, 3 run-directory conflict, 4 data, 5 engine,
-6 memory or disk, 75 locked, 130 and 143 stopped by a signal.
+6 memory or disk, 75 locked, 130 and 143 stopped by a signal, 141 nobody reads the output any more.
 """
 
+import errno
+import io
 import logging
 import os
 import shlex
@@ -20,12 +22,14 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from taiji import __version__
-from taiji.errors import ConfigError, DataError, TaijiError
+from taiji.errors import ConfigError, DataError, RunDirectoryError, TaijiError
 from taiji.pipeline import STAGES
 from taiji.safe_text import printable
+from taiji.store.exhausted import resource_errors
 
 if TYPE_CHECKING:
     from taiji.config import Recipe
+    from taiji.store.run_directory import RunDirectory
 
 app = typer.Typer(
     name="taiji",
@@ -65,6 +69,19 @@ RunFolder = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; write nothing.")]
 
+_MORE_MEMORY = "close other programs, or take a larger machine,"
+_NOBODY_READS = 141
+_REFUSALS = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+)
+"""What a file system says of a place that cannot be read or written; no fault of ours."""
+
+_signals: list[int] = []  # in the order in which they came
+
+if sys.stdout is None:  # closed by whoever started us
+    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # for good
+
 # A file or a pipe has no width of its own; the tables want this much.
 _out = Console() if sys.stdout.isatty() else Console(width=120)
 _err = Console(stderr=True)
@@ -73,12 +90,54 @@ _err = Console(stderr=True)
 def main() -> None:
     """Run the command line and exit with the documented code."""
     _prepare_process()
+    code = _answer()
+    if _signals:
+        _err.print("\nstopped: the same command goes on from here", highlight=False)
+        code = 128 + _signals[0]
+    try:
+        sys.stdout.flush()
+    except OSError:  # said already; Python would say it again at its very end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _answer() -> int:
+    """The exit code of the command; whatever went wrong after a signal, the signal did it."""
+    try:
+        with resource_errors(Path.cwd(), _MORE_MEMORY):
+            code = _called()
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:
+        return _NOBODY_READS
+    except TaijiError as error:
+        return 1 if _signals else _complain(error)
+    except OSError as error:
+        if error.errno not in _REFUSALS and not _signals:
+            raise
+        place = f"{error.filename or 'a file'}: {error.strerror}: choose another place"
+        return 1 if _signals else _complain(RunDirectoryError(place))
+    except (Exception, KeyboardInterrupt):
+        if not _signals:
+            raise
+        return 1
+
+
+def _called() -> int:
+    """Typer ends every command by a `SystemExit`, also where the reader of its output left."""
     try:
         app()
-    except TaijiError as error:
-        for line in str(error).splitlines():
-            _err.print(f"[red]error:[/] {_plain(line)}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            return _NOBODY_READS
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return 0
+
+
+def _complain(error: TaijiError) -> int:
+    for line in str(error).splitlines():
+        _err.print(f"[red]error:[/] {_plain(line)}", highlight=False, soft_wrap=True)
+    return error.exit_code
 
 
 @app.command()
@@ -121,20 +180,34 @@ def demo(
 
 @app.command()
 def status(
-    recipe: RecipePath, overrides: Overrides = None, runs: RunsFolder = Path("runs")
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    runs: RunsFolder = Path("runs"),
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file again, also those that look the same.")
+    ] = False,
 ) -> None:
     """Show how every stage of a run stands, and its figures.
 
     Example:  taiji status recipes/demo.yaml
+
+    Exit code 4 if an artifact is damaged.
     """
     from taiji import runner
     from taiji.screen.run import status_table
-    from taiji.store.run_directory import RunDirectory
 
     loaded = _load(recipe, overrides or [])
-    directory = RunDirectory(runs / loaded.name)
-    states = runner.status(loaded, directory)
-    _out.print(status_table((s, state, directory.manifest(s.name)) for s, state in states))
+    directory = _run_directory(runs, loaded)
+    states = dict(runner.status(loaded, directory, verify=verify))
+    damaged = runner.State.DAMAGED
+    _out.print(
+        status_table(
+            (stage, state, None if state is damaged else directory.manifest(stage.name))
+            for stage, state in states.items()
+        )
+    )
+    if damaged in states.values():
+        raise typer.Exit(DataError.exit_code)
 
 
 @config_app.command("show")
@@ -175,10 +248,9 @@ def show_user(
 
     Example:  taiji show user 900 --run runs/demo
     """
-    run_folder = run_folder or _newest_run(Path("runs"))
     from taiji.screen.user import print_user
 
-    print_user(user, run_folder, _out)
+    print_user(user, _finished_run(run_folder), _out)
 
 
 @show_app.command("tables")
@@ -190,7 +262,7 @@ def show_tables(run_folder: RunFolder = None) -> None:
     from taiji.screen.tables import print_tables
     from taiji.store.run_directory import RunDirectory
 
-    print_tables(RunDirectory(run_folder or _newest_run(Path("runs"))), _out)
+    print_tables(RunDirectory(_finished_run(run_folder)), _out)
 
 
 @data_app.command("check")
@@ -235,7 +307,7 @@ def data_day(
     from taiji.data.examples.daily import parse_day, run_day
 
     loaded, last = _load(recipe, overrides or []), parse_day(day)
-    report = run_day(loaded, last, out, rebuild=rebuild)
+    report = run_day(loaded, last, _folder(out, "--out"), rebuild=rebuild)
     since = "all" if report.after is None else f"changed since {report.after}"
     _out.print(
         f"{report.path}: {report.num_touched:,} of {report.num_users:,} users ({since})",
@@ -298,21 +370,17 @@ def _run(recipe: "Recipe", runs: Path, *, until: str, dry_run: bool, again: str)
     from taiji.runner import Runner
     from taiji.screen.ending import print_ending
     from taiji.screen.run import RunView, print_plan
-    from taiji.store.run_directory import RunDirectory
 
     if until not in {stage.name for stage in STAGES}:
         names = ", ".join(stage.name for stage in STAGES)
         raise ConfigError(f"--until {until}: no such stage: one of {names}")
-    directory = RunDirectory(runs / recipe.name)
+    directory = _run_directory(runs, recipe)
     print_plan(recipe, directory, until, _out, whole=dry_run)
     if dry_run:
         return
     view = RunView(_out)
     try:
         Runner(recipe, directory, view).run(until)
-    except KeyboardInterrupt as interrupt:
-        _err.print("\nstopped: the same command goes on from here", highlight=False)
-        raise typer.Exit(130) from interrupt
     finally:
         view.close()
     print_ending(directory, until, again, _out)
@@ -322,6 +390,32 @@ def _load(path: Path, overrides: list[str]) -> "Recipe":
     from taiji.config.loading import load_recipe
 
     return load_recipe(path, overrides).recipe
+
+
+def _run_directory(runs: Path, recipe: "Recipe") -> "RunDirectory":
+    from taiji.store.run_directory import RunDirectory
+
+    return RunDirectory(_folder(runs, "--runs") / recipe.name)
+
+
+def _folder(path: Path, option: str) -> Path:
+    """A folder that a person named; it may not be there yet."""
+    try:
+        folder = path.expanduser()
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"{option} {path}: is no folder: choose another place")
+    except (OSError, RuntimeError) as error:  # a name too long, ~nobody
+        raise ConfigError(f"{option} {path}: {error}: choose another place") from error
+    return folder
+
+
+def _finished_run(named: Path | None) -> Path:
+    if named is None:
+        return _newest_run(Path("runs"))
+    folder = _folder(named, "--run")
+    if not (folder / "recipe.resolved.yaml").is_file():
+        raise ConfigError(f"--run {named}: no run here: name a folder such as runs/demo")
+    return folder
 
 
 def _newest_run(runs: Path) -> Path:
@@ -347,10 +441,18 @@ def _prepare_process() -> None:
     logging.getLogger("taiji").setLevel(logging.INFO)
     logging.captureWarnings(True)
     warnings.simplefilter("once")
-    signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # not every terminal has every sign
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Libraries turn what is raised here into errors of their own, so it is noted too."""
+    _signals.append(number)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     sys.exit(128 + number)
 
 

@@ -4,6 +4,7 @@ A stage's key is the hash of its code, its settings, the seed and its upstream o
 libraries are imported when a stage that needs them starts, so reuse and status stay quick.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from typing import Protocol
 from taiji.config import Recipe
 from taiji.config.loading import dump_recipe
 from taiji.config.section import Section
-from taiji.errors import ConfigError, MissingArtifactError
+from taiji.errors import ConfigError, DataError, MissingArtifactError
 from taiji.pipeline import STAGES, Stage, find_stage, upstream
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.outside import contents
@@ -25,6 +26,8 @@ from taiji.store.exhausted import resource_errors
 from taiji.store.files import digest_value, replacing
 from taiji.store.provenance import code_digest, library_versions
 from taiji.store.run_directory import UNFINISHED, Manifest, RunDirectory
+
+logger = logging.getLogger(__name__)
 
 StageFunction = Callable[[StageContext], Summary]
 
@@ -50,6 +53,7 @@ class State(Enum):
     STALE = "changed"
     PARTIAL = "interrupted"
     MISSING = "not run"
+    DAMAGED = "damaged"
 
 
 class Listener(Protocol):
@@ -202,14 +206,30 @@ def _is_current(stage: Stage, recipe: Recipe, directory: RunDirectory) -> bool:
     return plan(stage, recipe, directory).key == manifest.key
 
 
-def status(recipe: Recipe, directory: RunDirectory) -> Iterator[tuple[Stage, State]]:
-    """How every stage stands; a stage downstream of a changed one counts as changed."""
+def status(
+    recipe: Recipe, directory: RunDirectory, *, verify: bool = False
+) -> Iterator[tuple[Stage, State]]:
+    """How every stage stands; a stage downstream of a changed one counts as changed.
+
+    Args:
+        recipe: Of the run.
+        directory: Of the run.
+        verify: Read every file of every artifact, also those that have not changed since they
+            were last read.
+    """
     stale: set[str] = set()
     for stage in STAGES:
-        state = _state(stage, recipe, directory, stale)
+        try:
+            state = _state(stage, recipe, directory, stale)
+            if state is State.CURRENT:
+                directory.verify(stage.name, contents=verify)
+        except (DataError, MissingArtifactError) as error:
+            state = State.DAMAGED
+            logger.warning("%s", error)
         if state is not State.CURRENT:
             stale.add(stage.name)
         yield stage, state
+    directory.digests.save()
 
 
 def _state(stage: Stage, recipe: Recipe, directory: RunDirectory, stale: set[str]) -> State:

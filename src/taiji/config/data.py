@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
-from taiji.config.section import Count, Section, Share
+from taiji.config.section import Count, Day, Section, Share
 from taiji.config.sources import CompleteJourneySource, Source
 from taiji.config.text import TextSection
 
@@ -16,16 +16,16 @@ class DateWindows(Section):
     """Windows of the log by date: each begins at midnight and ends where the next begins."""
 
     kind: Literal["dates"] = "dates"
-    history: date = Field(date(2016, 12, 26), strict=False, description="only looked back on")
-    reward: date = Field(
+    history: Day = Field(date(2016, 12, 26), strict=False, description="only looked back on")
+    reward: Day = Field(
         date(2017, 2, 20), strict=False, description="SFT targets; the reward ranker learns"
     )
-    rl: date = Field(date(2017, 8, 7), strict=False, description="alignment targets")
-    ranker: date = Field(
+    rl: Day = Field(date(2017, 8, 7), strict=False, description="alignment targets")
+    ranker: Day = Field(
         date(2017, 9, 18), strict=False, description="the ranking model learns with features"
     )
-    test: date = Field(date(2017, 11, 13), strict=False, description="everything is judged")
-    end: date = Field(date(2018, 1, 1), strict=False, description="the day after the last")
+    test: Day = Field(date(2017, 11, 13), strict=False, description="everything is judged")
+    end: Day = Field(date(2018, 1, 1), strict=False, description="the day after the last")
 
     @model_validator(mode="after")
     def _in_order(self) -> "DateWindows":

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,6 +29,18 @@ def _a_path(text: str) -> str:
         raise ValueError("no path")
     return text
 
+
+YEARS = (1900, 2200)
+"""First and last year of a day in a recipe; beyond them clocks and calendars end somewhere."""
+
+
+def _a_day(day: date) -> date:
+    if not YEARS[0] <= day.year <= YEARS[1]:
+        raise ValueError(f"not in the years {YEARS[0]} to {YEARS[1]}")
+    return day
+
+
+Day = Annotated[date, AfterValidator(_a_day)]
 
 PathText = Annotated[str, AfterValidator(_a_path)]
 """Of a file or a folder, as seen from where the command runs; `~` is the home folder."""

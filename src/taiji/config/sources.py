@@ -5,7 +5,6 @@ of any shape, described field by field (`taiji.config.mapping`).
 """
 
 from collections.abc import Iterator
-from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
@@ -17,7 +16,7 @@ from taiji.config.mapping import (
     ItemsTable,
     UsersTable,
 )
-from taiji.config.section import Named, PathText, Section
+from taiji.config.section import Day, Named, PathText, Section
 
 
 def _several(value: Any) -> Any:
@@ -50,7 +49,7 @@ class TablesSource(LogSource):
     tolerance: float = Field(
         0.01, ge=0, le=1, description="share of a table's rows that one fault may cost"
     )
-    observed_until: date | None = Field(
+    observed_until: Day | None = Field(
         None,
         strict=False,
         description="last day of the log (UTC); null = today. Later rows are faults",

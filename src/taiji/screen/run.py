@@ -36,6 +36,7 @@ _MARKS = {
     State.STALE: "[yellow]changed[/]",
     State.PARTIAL: "[yellow]interrupted[/]",
     State.MISSING: "[dim]not run[/]",
+    State.DAMAGED: "[red]damaged[/]",
 }
 
 

@@ -101,7 +101,7 @@ def read_manifest(path: Path) -> Manifest | None:
         value = json.loads(text)
         seal = value.pop("digest")
         manifest = _ADAPTER.validate_json(json.dumps(value))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as error:
         first = error.errors()[0]

@@ -11,10 +11,8 @@
 A stage's key is the hash of all that its result depends on. The same key means "up to date".
 """
 
-import fcntl
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -22,10 +20,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from taiji.errors import DataError, LockedError, MissingArtifactError, RunDirectoryError
+from taiji.errors import DataError, MissingArtifactError, RunDirectoryError
 from taiji.store import manifest as manifests
 from taiji.store.digests import KnownDigests
 from taiji.store.files import replacing, sync
+from taiji.store.lock import locked
 from taiji.store.manifest import Manifest, Output
 
 __all__ = ["UNFINISHED", "Manifest", "Output", "RunDirectory"]
@@ -49,26 +48,7 @@ class RunDirectory:
             LockedError: Another process holds it.
             RunDirectoryError: It cannot be written to.
         """
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            stream = (self.root / ".lock").open("a+", encoding="utf-8")
-        except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-            raise RunDirectoryError(
-                f"{error.filename or self.root}: {error.strerror}: no run can be kept there: "
-                "choose another folder with --runs"
-            ) from error
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                stream.seek(0)
-                holder = stream.read().strip() or "another process"
-                raise LockedError(
-                    f"{self.root}: {holder} is writing here: wait, or choose another name=..."
-                ) from error
-            stream.truncate(0)
-            stream.write(f"process {os.getpid()} on {socket.gethostname()}")
-            stream.flush()
+        with locked(self.root):
             for leftover in self.root.glob(".*.tmp"):  # of a write that was killed
                 leftover.unlink(missing_ok=True)
             yield

@@ -10,6 +10,7 @@ an empty history says that nothing is left of a user's window.
 A change of profiles or of the catalogue changes no window: rebuild after one.
 """
 
+import shutil
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taiji.config import DataSection, Recipe
+from taiji.config.section import YEARS
 from taiji.data.calendar import timestamp_sql
 from taiji.data.engine import Engine, open_engine
 from taiji.data.engine.keys import joined_key
@@ -29,8 +31,10 @@ from taiji.data.tables.prepare import prepare_tables
 from taiji.errors import ConfigError, DataError
 from taiji.schema import EXAMPLES
 from taiji.store.files import read_parquet
+from taiji.store.lock import locked
 
 _FILE = "prompts.parquet"
+_WORK = ".tables-"
 _LONG_AGO = date(1900, 1, 1)
 
 # The last local day on which something entered or left a user's window.
@@ -113,9 +117,13 @@ def run_day(recipe: Recipe, day: date, folder: Path, *, rebuild: bool = False) -
     Raises:
         DataError: The source is unusable, or nothing has happened by then.
         EngineError: The engine does not start.
+        LockedError: Another process writes prompts there.
+        RunDirectoryError: The folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tables-", dir=folder) as work:
+    with locked(folder), tempfile.TemporaryDirectory(prefix=_WORK, dir=folder) as work:
+        for leftover in folder.glob(f"{_WORK}*"):  # with users' rows, of a run that was killed
+            if leftover != Path(work):
+                shutil.rmtree(leftover)
         tables, scratch = Path(work) / "tables", Path(work) / "scratch"
         tables.mkdir()
         memory = recipe.engine_memory_gib
@@ -131,9 +139,12 @@ def parse_day(text: str) -> date:
         ConfigError: It is no day.
     """
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError as error:
         raise ConfigError(f"{text!r}: not a day: give YYYY-MM-DD") from error
+    if not YEARS[0] <= day.year <= YEARS[1]:
+        raise ConfigError(f"{text}: not a day of {YEARS[0]} to {YEARS[1]}, as logs are")
+    return day
 
 
 def write_day(
