@@ -132,14 +132,13 @@ def test_what_other_versions_and_machines_say_is_known(error):
 
 
 def test_an_error_that_hides_a_full_disk_does_not_blame_the_data(tmp_path):
+    wrong = DataError("a stray quote swallows rows")
+    wrong.__cause__ = OSError(errno.ENOSPC, "No space left on device", "raw.parquet")
     with (
-        pytest.raises(ResourceError, match="no space left"),
+        pytest.raises(ResourceError, match=r"raw\.parquet: no space left"),
         resource_errors(tmp_path, "lower x"),
     ):
-        try:
-            raise OSError(errno.ENOSPC, "No space left on device", "raw.parquet")
-        except OSError as error:
-            raise DataError("a stray quote swallows rows") from error
+        raise wrong
 
 
 @pytest.mark.parametrize(
