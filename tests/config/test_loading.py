@@ -142,3 +142,38 @@ def test_a_custom_reward_is_named_by_its_key(tmp_path):
     text = "name: demo\nalign:\n  rewards:\n    custom:\n      - {name: mine, path: rewards.py}\n"
     with pytest.raises(ConfigError, match=r"yaml:4: align\.rewards\.custom\.0\.path"):
         load_recipe(write(tmp_path, text))
+
+
+# What the paper states of its own setting, in the words of a recipe.
+STATED = {
+    "data.history_items": 50,
+    "data.neighbour_items": 100,
+    "data.num_sft": 1_000_000,
+    "data.num_rl": 100_000,
+    "data.num_test": 10_000,
+    "student.model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
+    "student.max_prompt_tokens": 13_000,
+    "student.max_completion_tokens": 2_048,
+    "encoder.model": "Qwen/Qwen3-Embedding-0.6B",
+    "distill.candidates": 3,
+    "distill.teacher.model": "Qwen/QwQ-32B",
+    "refine.quantile": 0.5,
+    "refine.threshold_sample": 2_300,
+    "sft.epochs": 1.0,
+    "sft.loss": "sequence_sum",
+    "sft.learning_rate": 1e-7,
+    "sft.batch_size": 32,
+    "simulate.normaliser": "minmax",
+    "align.weights.rule": "popo",
+    "align.num_generations": 4,
+    "align.learning_rate": 2e-5,
+    "align.trainer.loss_type": "grpo",
+}
+
+
+@pytest.mark.parametrize("setting", STATED)
+def test_the_papers_recipe_says_what_the_paper_says(setting):
+    value = load_recipe(next(path for path in SHIPPED if path.stem == "paper")).recipe.model_dump()
+    for key in setting.split("."):
+        value = value[key]
+    assert value == STATED[setting]

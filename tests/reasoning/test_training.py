@@ -12,7 +12,13 @@ from taiji.errors import ConfigError, DivergenceError
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.evidence import write_chains
 from taiji.reasoning.prompts import student_prompt
-from taiji.reasoning.sft import CompletionTrainer, TrainingRow, sft_loss, train_student
+from taiji.reasoning.sft import (
+    CompletionTrainer,
+    TrainingRow,
+    sft_loss,
+    token_mean_loss,
+    train_student,
+)
 from taiji.templates import ENGLISH
 from taiji.training.checkpoints import newest_complete
 
@@ -61,18 +67,24 @@ def same(left, right):
 
 
 def test_sft_loss_follows_eq_2_by_hand():
-    # ln 2 and ln 8 in one example, ln 4 in another: (1 + 3 + 2) ln 2 / 3 tokens = 2 ln 2
+    # ln 2 and ln 8 in one sequence, ln 4 in another: (1 + 3 + 2) ln 2 / 2 sequences = 3 ln 2
     rows = [np.log([0.5, 0.125]), np.log([0.25])]
-    assert sft_loss(rows) == pytest.approx(2 * math.log(2), abs=1e-12)
+    assert sft_loss(rows) == pytest.approx(3 * math.log(2), abs=1e-12)
+    # the same sum over 3 tokens
+    assert token_mean_loss(rows) == pytest.approx(2 * math.log(2), abs=1e-12)
 
 
-@pytest.mark.parametrize("loss", ["ours", "trl"])
-def test_the_trainers_loss_is_eq_2(
-    loss, monkeypatch, tiny_model, smollm2_tokenizer, rows, tmp_path
+LOSSES = {"sequence_sum": sft_loss, "token_mean": token_mean_loss}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("way", ["ours", "trl"])
+def test_the_trainers_loss_is_the_one_that_is_asked_for(
+    way, loss, monkeypatch, tiny_model, smollm2_tokenizer, rows, tmp_path
 ):
-    if loss == "trl":
+    if way == "trl":
         monkeypatch.setattr(CompletionTrainer, "_is_plain", lambda self: False)
-    expected = sft_loss([logprobs_of(tiny_model, row) for row in rows])
+    expected = LOSSES[loss]([logprobs_of(tiny_model, row) for row in rows])
     steps = []
     train(
         tiny_model,
@@ -80,9 +92,11 @@ def test_the_trainers_loss_is_eq_2(
         rows,
         tmp_path,
         on_step=lambda row, total: steps.append(row),
-        batch_size=len(rows),
+        batch_size=len(rows) // 2,
+        loss=loss,
+        trainer={"gradient_accumulation_steps": 2},
     )
-    assert [row["loss"] for row in steps] == pytest.approx([expected], abs=1e-5)
+    assert [row["loss"] for row in steps] == pytest.approx([expected], rel=1e-5)
 
 
 def test_our_gradient_is_trls(monkeypatch, tiny_model, smollm2_tokenizer, rows, tmp_path):
@@ -109,7 +123,7 @@ def test_our_gradient_is_trls(monkeypatch, tiny_model, smollm2_tokenizer, rows, 
 def test_training_lowers_the_loss_and_reports_each_step(
     tiny_model, smollm2_tokenizer, rows, tmp_path, capsys
 ):
-    before = sft_loss([logprobs_of(tiny_model, row) for row in rows])
+    before = token_mean_loss([logprobs_of(tiny_model, row) for row in rows])
     seen = []
     train(
         tiny_model,
@@ -120,7 +134,7 @@ def test_training_lowers_the_loss_and_reports_each_step(
         epochs=2.0,
     )
     assert seen == [(step, 10) for step in range(1, 11)]
-    assert sft_loss([logprobs_of(tiny_model, row) for row in rows]) < before
+    assert token_mean_loss([logprobs_of(tiny_model, row) for row in rows]) < before
     assert capsys.readouterr() == ("", "")
 
 
@@ -214,7 +228,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_model, smollm2_tokenizer, 
         train(tiny_model, smollm2_tokenizer, rows, tmp_path)
 
 
-def test_without_padding_the_losses_are_the_same(tiny_model, smollm2_tokenizer, rows, tmp_path):
+@pytest.mark.parametrize("loss", LOSSES)
+def test_without_padding_the_losses_are_the_same(
+    loss, tiny_model, smollm2_tokenizer, rows, tmp_path
+):
     start, losses = weights(tiny_model), {}
     for way, trainer in {"padded": {}, "free": {"padding_free": True}}.items():
         tiny_model.load_state_dict(start)
@@ -226,9 +243,10 @@ def test_without_padding_the_losses_are_the_same(tiny_model, smollm2_tokenizer, 
             tmp_path / way,
             on_step=lambda row, total, seen=seen: seen.append(row["loss"]),
             batch_size=3,
+            loss=loss,
             trainer=trainer,
         )
-    assert losses["free"] == pytest.approx(losses["padded"], abs=1e-5)
+    assert losses["free"] == pytest.approx(losses["padded"], rel=1e-5)
     assert len(losses["free"]) == 2
 
 
@@ -236,7 +254,7 @@ def test_an_adapter_starts_at_the_model_and_is_merged_into_it(
     tiny_model, smollm2_tokenizer, rows, tmp_path
 ):
     before = weights(tiny_model)
-    expected = sft_loss([logprobs_of(tiny_model, row) for row in rows])
+    expected = token_mean_loss([logprobs_of(tiny_model, row) for row in rows])
     steps = []
     num_trained = train(
         tiny_model,
@@ -251,7 +269,7 @@ def test_an_adapter_starts_at_the_model_and_is_merged_into_it(
     )
     after = weights(tiny_model)
     assert steps[0] == pytest.approx(expected, abs=1e-5)
-    assert sft_loss([logprobs_of(tiny_model, row) for row in rows]) < expected
+    assert token_mean_loss([logprobs_of(tiny_model, row) for row in rows]) < expected
     assert after.keys() == before.keys()
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     layers = [f"model.layers.{n}" for n in (0, 1)]

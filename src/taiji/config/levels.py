@@ -20,6 +20,7 @@ PAPER = frozenset(
         "refine.quantile",
         "refine.threshold_sample",
         "sft.epochs",
+        "sft.loss",
         "sft.learning_rate",
         "simulate.normaliser",
         "align.rewards.semantic",

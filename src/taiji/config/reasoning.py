@@ -93,6 +93,11 @@ class SftSection(Section):
         description="tokens of completions to train on, chains repeated as needed, instead of "
         "epochs: equal budgets make runs comparable",
     )
+    loss: Literal["token_mean", "sequence_sum"] = Field(
+        "token_mean",
+        description="what a batch's sum is divided by: its completion tokens, as TRL does, or its "
+        "sequences (Eq. 2 as printed)",
+    )
     learning_rate: float = Field(2e-5, gt=0, description="at its peak (paper: 1e-7)")
     batch_size: Count = Field(8, description="examples per process and step")
     trainable_layers: Count | None = Field(

@@ -1,8 +1,9 @@
 """ORFT's fine-tuning (Eq. 2): next-token loss over chain and answer, on TRL's SFTTrainer.
 
-L = -mean over examples of sum_t log P(y_t | prompt, y_<t), y = chain and answer, prompt masked.
-TRL divides the batch's sum by its number of completion tokens instead of its number of
-examples: the same gradient up to a positive factor for each step, which AdamW cancels.
+L = -mean over sequences of sum_t log P(y_t | prompt, y_<t), y = chain and answer, prompt masked.
+That is `sft.loss: sequence_sum`. TRL divides a batch's sum by its number of completion tokens
+(`token_mean`). The factor between the two differs from batch to batch, and Adam, whose moments
+remember earlier batches, does not cancel it: the two train different models.
 """
 
 import logging
@@ -58,12 +59,23 @@ class TrainingRow:
 
 
 def sft_loss(logprobs: Sequence[NDArray[np.float64]]) -> float:
-    """Eq. 2 as it is optimised: minus the mean log-probability over all completion tokens.
+    """Eq. 2: minus the log-probability of a sequence's tokens, averaged over the sequences.
 
     The reference that the trainer is tested against.
 
     Args:
         logprobs: For each example of a step, log P of its completion's tokens.
+    """
+    return float(-np.mean([tokens.sum() for tokens in logprobs]))
+
+
+def token_mean_loss(logprobs: Sequence[NDArray[np.float64]]) -> float:
+    """TRL's loss: minus the mean log-probability over all completion tokens of a step.
+
+    A long sequence weighs more than a short one, each of its tokens the same as any other.
+
+    Args:
+        logprobs: As for `sft_loss`.
     """
     return float(-np.concatenate(logprobs).mean())
 
@@ -112,6 +124,7 @@ def train_student(
             parameter.data = parameter.data.float()  # bfloat16 would round small updates away
     num_trained = sum(p.numel() for p in trained.parameters() if p.requires_grad)
     trainer = CompletionTrainer(
+        per_sequence=section.loss == "sequence_sum",
         model=trained,
         args=_arguments(section, seed, folder),
         train_dataset=_dataset(rows),
@@ -152,11 +165,27 @@ def _with_adapter(model: PreTrainedModel, section: LoraSection, seed: int) -> Pe
 
 
 class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
-    """SFTTrainer that spares the output head of the prompt's positions off the GPU.
+    """SFTTrainer that knows Eq. 2 and spares the output head the prompt's positions off the GPU.
 
     TRL's fused head skips masked positions only where Triton runs. On a CPU it multiplies
     every prompt token with the vocabulary, forward and backward, to mask the result.
+
+    Args:
+        per_sequence: Divide the sum over a batch by its sequences (Eq. 2), not by its tokens.
+        settings: SFTTrainer's own arguments.
     """
+
+    def __init__(self, *, per_sequence: bool = False, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._per_sequence = per_sequence
+
+    def _get_num_items_in_batch(
+        self, batch_samples: list[dict[str, Tensor]], device: torch.device
+    ) -> Tensor | int | None:
+        """What a batch's sum is divided by, over all processes and accumulated micro-batches."""
+        if self._per_sequence:
+            batch_samples = [{"labels": _one_label_each(batch)} for batch in batch_samples]
+        return super()._get_num_items_in_batch(batch_samples, device)  # type: ignore[no-any-return]
 
     def compute_loss(
         self,
@@ -165,7 +194,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The mean of -log P over completion tokens, as TRL's `nll`; other losses are TRL's."""
+        """-log P over completion tokens, divided as above: TRL's `nll`; other losses are TRL's."""
         if return_outputs or not self._is_plain():
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         decoder, head = self.model.get_decoder(), self.model.get_output_embeddings()
@@ -188,6 +217,13 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
             and not self.aux_loss_enabled
             and has_plain_head(self.model)
         )
+
+
+def _one_label_each(batch: Mapping[str, Tensor]) -> Tensor:
+    """Labels of as many sequences as the batch has, of which one token each counts."""
+    starts = batch.get("position_ids")  # rows without padding hold several sequences
+    num = len(batch["labels"]) if starts is None else int((starts == 0).sum())
+    return torch.tensor([[_IGNORED, 0]], device=batch["labels"].device).expand(num, 2)
 
 
 class _StepReporter(TrainerCallback):
