@@ -1,7 +1,7 @@
 """Settings as a person reads them: of one recipe on a terminal, all of them as a page."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.markup import escape
 from rich.table import Table
@@ -44,7 +44,7 @@ def settings_page() -> str:
     return "\n".join([_HEAD, *(line for block in blocks() for line in _block(block))])
 
 
-def _known(dotted: str, known: dict[str, tuple[str, str]]) -> tuple[str, str]:
+def _known(dotted: str, known: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
     """Of an entry in a mapping, such as `evaluate.models.mine`, what is said of the mapping."""
     while dotted not in known:
         dotted = dotted.rpartition(".")[0]
