@@ -20,6 +20,7 @@ class Answer:
     drip_seconds: float = 0.0  # one byte, then this long, and so on
     hang_up: Literal["before headers", "after headers", "in the body"] | None = None
     length_error: int = 0  # the body's length as told, less its true one
+    times: int = 1  # so often on one connection, whatever was asked
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Request:
     body: dict[str, Any]
 
 
-def completion(content: Any, finish: str = "stop", **message: Any) -> Answer:
+def completion(content: Any, finish: str | None = "stop", **message: Any) -> Answer:
     return Answer(
         body={
             "id": "chatcmpl-1",
@@ -44,6 +45,11 @@ def completion(content: Any, finish: str = "stop", **message: Any) -> Answer:
             "usage": {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14},
         }
     )
+
+
+def _whole(raw: bytes) -> bytes:
+    """A response that nobody asked for."""
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(raw), raw)
 
 
 class ChatServer:
@@ -108,6 +114,8 @@ class ChatServer:
         handler.close_connection = answer.hang_up is not None or answer.length_error != 0
         if answer.hang_up == "before headers":
             return
+        for _ in range(answer.times - 1):  # in one packet with what follows
+            handler.wfile.write(_whole(raw))
         handler.send_response(answer.code)
         for name, value in {"Content-Type": "application/json", **answer.headers}.items():
             handler.send_header(name, value)

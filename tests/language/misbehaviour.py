@@ -70,7 +70,7 @@ CASES = (
     paid("null content", "empty", completion(None)),
     paid("no choices", "malformed", _chosen()),
     paid("two choices", "malformed", _chosen(FINE.body["choices"][0], FINE.body["choices"][0])),
-    stays("choices missing", "malformed", Answer(body={"object": "error"})),
+    stays("choices missing", "malformed", Answer(body={"object": "chat.completion"})),
     paid("two answers", "malformed", completion(f"{FORM}\n<answer>\nBread\n</answer>")),
     paid(
         "thoughts without an end",
@@ -100,4 +100,7 @@ CASES = (
     passes("told too short", Answer(body=FINE.body, length_error=-60)),
     Case("400, prompt too long", (Answer(400, {"error": "context length"}),), "http_error", 1),
     passes("200 with an error", Answer(body={"error": {"message": "overloaded"}})),
+    stays("200 with an error for ever", "http_error", Answer(body={"object": "error"})),
+    paid("broken off by another name", "truncated", completion("half", finish="MAX_TOKENS")),
+    paid("thoughts cut at the limit", "truncated", completion(None, "length", reasoning="hm")),
 )

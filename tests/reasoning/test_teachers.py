@@ -62,6 +62,8 @@ def test_the_answer_is_the_items_text_without_missing_levels():
         ("Bread is due. So bak", "truncated", ("Bread is due.", "ok")),
         ("It costs 2.50 and then", "truncated", ("It costs 2.50 and then", "truncated")),
         ("Bread is due. So bakery</think> and", "truncated", ("Bread is due. So bakery", "ok")),
+        ("<think>\nThey want a", "truncated", ("They want a", "truncated")),
+        ("<think>\nThey want a mug. And", "truncated", ("They want a mug.", "truncated")),
         ("Less than 2<3 oz.", "ok", ("Less than 2<3 oz.", "ok")),
         ("<think>told so</think>\n\nBread is due.", "ok", ("Bread is due.", "ok")),
         ("told so</think>Bread is due. So ba", "truncated", ("Bread is due.", "ok")),

@@ -96,9 +96,9 @@ def split_chain(text: str) -> tuple[str | None, str]:
     return (without_opening(chain) if closed else None), rest
 
 
-def join_chain(chain: str, rest: str) -> str:
-    """The opposite of `split_chain`."""
-    return f"{THINK_OPEN}{chain}\n</think>\n{rest}"
+def join_chain(chain: str, rest: str, *, closed: bool = True) -> str:
+    """The opposite of `split_chain`; a chain that is not closed stands alone."""
+    return f"{THINK_OPEN}{chain}\n</think>\n{rest}" if closed else f"{THINK_OPEN}{chain}"
 
 
 def without_opening(chain: str) -> str:

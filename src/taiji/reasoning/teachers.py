@@ -6,7 +6,7 @@ argues from facts. Neither writes the tags or the answer; our code puts them aro
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -19,7 +19,7 @@ from taiji.language.endpoint.call_store import CallStore
 from taiji.language.endpoint.generator import EndpointGenerator
 from taiji.language.generate import Reply, Sampling, TextGenerator, TransformersGenerator
 from taiji.language.models import load_causal_lm
-from taiji.language.prompt import Prompt
+from taiji.language.prompt import THINK_OPEN, Prompt
 from taiji.language.vllm_engine import VllmGenerator
 from taiji.reasoning.evidence import write_chains, write_direct
 from taiji.reasoning.facts import READ_TEMPLATES
@@ -124,8 +124,8 @@ def clean(reply: Reply) -> Reply:
     A model that thinks before it writes is quoted from after its last `</think>`; only where
     nothing whole follows, its thoughts are the chain. The text ends where the model begins a tag
     of its own. A reply that ran into the token limit is cut back to its last whole sentence and
-    is then `ok`; without one it stays `truncated`. Nothing left is `empty`. A reply that failed
-    keeps its status.
+    is then `ok`; without one it stays `truncated`, and so do thoughts that ran into it. Nothing
+    left is `empty`. A reply that failed keeps its status.
     """
     if reply.status not in ("ok", "truncated"):
         return Reply("", reply.status, reply.num_tokens)
@@ -136,7 +136,10 @@ def clean(reply: Reply) -> Reply:
         if chain.status == "ok":
             return chain
         return _chain(thought, False, reply.num_tokens)
-    return _chain(written, cut, reply.num_tokens)
+    chain = _chain(written, cut, reply.num_tokens)
+    if cut and chain.status == "ok" and written.lstrip().startswith(THINK_OPEN.strip()):
+        return replace(chain, status="truncated")  # it was still thinking
+    return chain
 
 
 def _chain(text: str, cut: bool, num_tokens: int) -> Reply:

@@ -74,12 +74,15 @@ def test_no_key_no_header(serve, monkeypatch):
         (completion("half a", finish="length"), Reply("half a", "truncated", 5)),
         (completion("x", finish="content_filter"), Reply("", "refused", 5)),
         (completion(None, refusal="I cannot"), Reply("", "refused", 5)),
-        (completion("half a", finish="abort"), Reply("half a", "truncated", 5)),
-        (completion("fine", finish=None), OK),
-        (completion(None, reasoning="hm"), Reply("<think>\nhm\n</think>\n", "empty", 5)),
+        (completion("fine", finish="end_turn"), OK),
+        (completion(None, reasoning="hm"), Reply("<think>\nhm\n</think>\n", "ok", 5)),
         (
             completion("", finish="length", reasoning_content="hm"),
-            Reply("<think>\nhm\n</think>\n", "truncated", 5),
+            Reply("<think>\nhm", "truncated", 5),  # nobody knows whether the chain was over
+        ),
+        (
+            completion("half a", finish="length", reasoning="hm"),
+            Reply("<think>\nhm\n</think>\nhalf a", "truncated", 5),
         ),
         (
             completion("Milk", reasoning_content="weekly\n"),
@@ -91,13 +94,62 @@ def test_no_key_no_header(serve, monkeypatch):
             Reply("<think>a</think>Milk", "ok", 5),
         ),
         (completion([{"type": "text", "text": "fi"}, {"type": "text", "text": "ne"}]), OK),
-        (Answer(body={"choices": [{"message": {"content": "fine"}}]}), Reply("fine", "ok", 0)),
+        (Answer(body={"choices": [{"message": {"content": "fi"}}]}), Reply("fi", "truncated", 0)),
     ],
 )
 def test_what_comes_back_is_understood(serve, answer, reply):
     server, generator = serve([answer])
     assert generator.generate(PROMPTS[:1], 1, SAMPLING) == [[reply]]
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("finish", "status"),
+    [
+        *((reason, "ok") for reason in ("stop", "STOP", "eos_token", "COMPLETE")),
+        *((reason, "truncated") for reason in ("length", "max_tokens", "MAX_TOKENS", "abort")),
+        *((reason, "truncated") for reason in ("insufficient_system_resource", "network_error")),
+        *((reason, "truncated") for reason in ("model_context_window_exceeded", "tool_calls")),
+        *((reason, "truncated") for reason in (None, "", "something new")),
+        *((reason, "refused") for reason in ("content_filter", "SAFETY", "sensitive")),
+        ("recitation", "refused"),
+    ],
+)
+def test_only_what_the_model_ended_itself_is_whole(serve, finish, status):
+    _, generator = serve([completion("half a", finish=finish)])
+    [[reply]] = generator.generate(PROMPTS[:1], 1, SAMPLING)
+    assert (reply.status, reply.text) == (status, "" if status == "refused" else "half a")
+
+
+def test_a_reply_that_is_sent_twice_is_not_the_next_call_s(serve):
+    def script(request, number):
+        answer = completion(content_of(request))
+        return Answer(body=answer.body, times=3)
+
+    _, generator = serve(script)
+    replies = generator.generate(PROMPTS[:3], 1, SAMPLING)
+    assert [reply.text for [reply] in replies] == ["item 0", "item 1", "item 2"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"error": {"message": "no credits left", "code": 402}}, "no credits left.*wants money"),
+        ({"error": {"message": "who are you", "code": "401"}}, "the key was refused"),
+        (
+            {"object": "error", "message": "The model `m` does not exist.", "code": 404},
+            "`m` does not exist.*check base_url",
+        ),
+        ({"choices": None, "error": {"message": "slow down", "code": 429}}, "200: slow down"),
+        ({"error": "overloaded"}, "200: overloaded"),
+        ({"error": {"type": "odd"}}, "200: .*odd"),
+    ],
+)
+def test_an_error_under_the_code_of_success_is_told_and_taken_for_one(serve, body, words):
+    server, generator = serve([Answer(body=body)], max_retries=1)
+    with pytest.raises(EngineError, match=words):
+        generator.generate(PROMPTS[:1], 1, SAMPLING)
+    assert len(server.requests) == (2 if "200:" in words else 1)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +252,7 @@ def test_nobody_listens(serve):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     generator = EndpointGenerator(teacher(f"http://127.0.0.1:{port}"))
-    with pytest.raises(EngineError, match=r"connection failed \(ConnectError\)"):
+    with pytest.raises(EngineError, match=f":{port}: connection failed: nobody listens"):
         generator.generate(PROMPTS[:1], 1, SAMPLING)
 
 
@@ -263,6 +315,12 @@ def test_no_prompts_no_requests(serve):
         "https://host/v1?key=secret",
         "http://169.254.169.254/latest",
         "http://[::ffff:169.254.169.254]/latest",
+        "http://127.0.0.1:99999/v1",
+        "http://127.0.0.1:port/v1",
+        "http://[::1/v1",
+        "http://a host/v1",
+        "http://host/v1 ",
+        "http://host/v1/chat/completions",
     ],
 )
 def test_addresses_that_cannot_be_meant(base_url):

@@ -4,28 +4,30 @@ What may pass by itself (429, 5xx, a broken connection, a body that is no answer
 when the server asks for it or after growing pauses, until the call's deadline; what cannot pass
 (a wrong key, an unknown model) ends the run at once. However a run ends, calls that are under
 way are let finish, because they will be paid for. Redirects are not followed, nothing compressed
-is asked for or read. The key comes from the environment alone, goes to this one host, is written
-nowhere, and is cut out of whatever the server says.
+is asked for or read. The key comes from the environment alone, goes to this one host (`route`), is
+written nowhere, and is cut out of whatever the server says.
 """
 
 import asyncio
-import ipaddress
 import logging
 import os
-import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from urllib.parse import urlsplit
 
 from taiji.config.teachers import EndpointSection
-from taiji.errors import ConfigError, EngineError
+from taiji.errors import EngineError
 from taiji.language.endpoint.patience import CircuitBreaker, Pacer, backoff_seconds
-from taiji.language.endpoint.protocol import NotAReplyError, read_complaint, retry_after
+from taiji.language.endpoint.protocol import (
+    NotAReplyError,
+    read_complaint,
+    read_hidden_code,
+    retry_after,
+)
+from taiji.language.endpoint.route import find_route
 from taiji.language.generate import Status
 
 if TYPE_CHECKING:
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 8 * 2**20
-CONNECT_SECONDS = 10.0
 
 Body = dict[str, Any]
 T = TypeVar("T")
@@ -104,7 +105,9 @@ class EndpointClient:
         self._httpx = httpx
         self._section = section
         self._key = os.environ.get(section.api_key_env, "").strip()
-        _check_address(section.base_url, has_key=bool(self._key), key_env=section.api_key_env)
+        self._route = find_route(
+            section.base_url, has_key=bool(self._key), key_env=section.api_key_env
+        )
         if not (self._key.isascii() and self._key.isprintable()):
             raise EngineError(
                 f"{section.api_key_env}: holds characters that no key has: set it again"
@@ -208,10 +211,12 @@ class EndpointClient:
             # Not again: the server may well be busy with the first one.
             return Failure(f"no reply in {seconds:.3g} s", "timeout", again=False)
         except self._httpx.RequestError as error:
-            return Failure(f"connection failed ({type(error).__name__})")
-        if code == 200:
+            return Failure(self._route.complaint(error))
+        hidden = read_hidden_code(raw) if code == 200 else None
+        if code == 200 and hidden is None:
             return _read(job, headers, raw)
         complaint = f"{code}: {read_complaint(raw, self._key)}"
+        code = hidden or code
         if code in (401, 402, 403, 404) or 300 <= code < 400:
             raise EngineError(self._refusal(code, complaint))
         if code == 400 and "max_completion_tokens" in complaint and "max_tokens" in body:
@@ -224,7 +229,7 @@ class EndpointClient:
         self, http: "httpx.AsyncClient", path: str, body: Body
     ) -> tuple[int, "httpx.Headers", bytes]:
         """Send, and read one byte more than an answer can sensibly be."""
-        url = f"{self._section.base_url.rstrip('/')}/{path}"
+        url = f"{self._route.base_url}/{path}"
         async with http.stream("POST", url, json=body) as response:
             raw = bytearray()
             async for chunk in response.aiter_raw():
@@ -237,13 +242,7 @@ class EndpointClient:
         headers = {"Accept-Encoding": "identity"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
-        return self._httpx.AsyncClient(
-            headers=headers,
-            verify=_tls(),
-            # `_attempt` has a clock for the whole; connecting gets a shorter one
-            timeout=self._httpx.Timeout(None, connect=CONNECT_SECONDS),
-            follow_redirects=False,
-        )
+        return self._route.client(headers)
 
     def _refusal(self, code: int, complaint: str) -> str:
         section = self._section
@@ -266,33 +265,3 @@ def _read(job: Job[T], headers: "httpx.Headers", raw: bytes) -> T | Failure:
         return job.read(raw)
     except NotAReplyError as error:
         return Failure(f"answered, but {error}", "malformed")
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """Reading all certificates takes as long as a hundred requests: once is enough."""
-    import httpx
-
-    return httpx.create_ssl_context()
-
-
-def _check_address(base_url: str, *, has_key: bool, key_env: str) -> None:
-    parts = urlsplit(base_url)
-    host = parts.hostname or ""
-    if not host:
-        raise ConfigError(f"base_url {base_url!r}: names no host")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ConfigError("base_url: holds more than an address: credentials belong into the key")
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        loopback, link_local = host == "localhost" or host.endswith(".localhost"), False
-    else:
-        mapped = getattr(address, "ipv4_mapped", None) or address
-        loopback, link_local = mapped.is_loopback, mapped.is_link_local
-    if link_local:
-        raise ConfigError(f"base_url {base_url!r}: link-local addresses serve metadata, not models")
-    if has_key and parts.scheme == "http" and not loopback:
-        raise EngineError(
-            f"endpoint {base_url}: the key would travel in clear: use https, or unset {key_env}"
-        )

@@ -13,12 +13,20 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
+from taiji.language.completions import join_chain
 from taiji.language.endpoint.budget import Usage
 from taiji.language.generate import Reply, Status
 from taiji.safe_text import defang
 
 MAX_COMPLAINT_LENGTH = 300
-_CUT_SHORT = ("length", "abort", "error")  # finish reasons of replies that the model did not end
+_WHOLE = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete"})
+"""Finish reasons of replies that the model ended itself; any other says that it was broken off."""
+
+_REFUSED = frozenset(
+    {"content_filter", "refusal", "safety", "sensitive", "recitation", "blocklist"}
+    | {"prohibited_content", "spii"}
+)
+"""Finish reasons of replies that were held back for what they say."""
 
 
 class NotAReplyError(Exception):
@@ -84,16 +92,34 @@ def read_usage(payload: Any) -> Usage | None:
 
 def read_complaint(raw: bytes, key: str) -> str:
     """What the server says about an error: one short line without control characters or key."""
+    payload = _leniently(raw)
     text = raw.decode("utf-8", "replace")
-    try:
-        error = json.loads(text)["error"]
-        text = str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, RecursionError, KeyError, TypeError):
-        pass  # then the body itself has to do
+    if isinstance(payload, dict):
+        error = payload.get("error") or payload.get("message") or payload.get("detail")
+        told = error.get("message") if isinstance(error, dict) else error
+        text = str(told or error) if told or error else text  # else the body itself has to do
     if key:
         text = text.replace(key, "***")
     text = defang(text[: 4 * MAX_COMPLAINT_LENGTH]).strip()
     return text[:MAX_COMPLAINT_LENGTH] or "no explanation"
+
+
+def read_hidden_code(raw: bytes) -> int | None:
+    """The code of an error that came under the code of success; None if the body is no error.
+
+    An error without a code of its own counts as 500, which may pass.
+    """
+    payload = _leniently(raw)
+    if not isinstance(payload, dict) or payload.get("choices") or read_usage(payload):
+        return None
+    error = payload.get("error")
+    if not error and payload.get("object") != "error":
+        return None
+    for place in (error, payload):
+        code = place.get("code") if isinstance(place, dict) else None
+        if str(code).isdecimal() and 400 <= int(str(code)) < 600:
+            return int(str(code))
+    return 500
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -118,7 +144,8 @@ def _reply(payload: Any) -> Reply:
     """The one reply of a chat completion.
 
     Servers that keep a model's reasoning apart (`reasoning_content`, or `reasoning`) get it
-    put back where the model wrote it, between `<think>` and `</think>`.
+    put back where the model wrote it, between `<think>` and `</think>`; without the latter if the
+    reply was broken off before anything else came.
     """
     try:
         (choice,) = payload["choices"]
@@ -131,15 +158,15 @@ def _reply(payload: Any) -> Reply:
         raise NotAReplyError("without a message") from error
     except ValueError as error:
         raise NotAReplyError("with no choice, or with several") from error
-    status: Status = "ok"
-    if refusal or finish == "content_filter":
+    whole = str(finish).lower() in _WHOLE
+    if isinstance(reasoning, str) and reasoning.strip() and "</think>" not in content:
+        broken_off = not whole and not content.strip()  # while it was still reasoning
+        content = join_chain(reasoning.strip(), content, closed=not broken_off)
+    status: Status = "ok" if whole else "truncated"
+    if refusal or str(finish).lower() in _REFUSED:
         status = "refused"
-    elif finish in _CUT_SHORT:
-        status = "truncated" if content.strip() or reasoning else "empty"
     elif not content.strip():
         status = "empty"
-    if isinstance(reasoning, str) and reasoning.strip() and "</think>" not in content:
-        content = f"<think>\n{reasoning.strip()}\n</think>\n{content}"
     try:
         content.encode()
     except UnicodeEncodeError as error:  # JSON can hold lone surrogates, which no file can
