@@ -1,6 +1,9 @@
+import ast
+import json
 import logging
 import shutil
 import socket
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +11,18 @@ from safetensors.torch import load_file
 
 from taiji.errors import ConfigError, EngineError
 from taiji.language import model_folders, models
-from taiji.language.models import SMOLLM2, freeze_all_but_last, load_causal_lm, resolve_model
+from taiji.language.encode import SentenceEncoder
+from taiji.language.models import (
+    SMOLLM2,
+    freeze_all_but_last,
+    load_causal_lm,
+    load_tokenizer,
+    resolve_model,
+)
 from taiji.store.user_folders import cache_folder
 from taiji.store.vouched import vouch
+
+SOURCE = Path(models.__file__).parents[1]
 
 
 @pytest.fixture
@@ -215,3 +227,56 @@ def test_the_real_conversion(monkeypatch, tmp_path, no_network, capfd):
     assert sum(p.numel() for p in model.parameters()) == 134_515_008
     assert tokenizer.eos_token == "<|im_end|>"
     assert capfd.readouterr().err == ""
+
+
+FOREIGN = """
+from pathlib import Path
+from transformers import PreTrainedTokenizerFast
+
+Path(__file__).parent.joinpath("ran").touch()
+class Foreign(PreTrainedTokenizerFast):
+    pass
+"""
+
+
+@pytest.fixture
+def foreign_folder(tiny_folder, monkeypatch):
+    """A folder whose tokenizer is code of its own, and somebody who says yes to everything."""
+    path = tiny_folder / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    config |= {
+        "tokenizer_class": "Foreign",
+        "auto_map": {"AutoTokenizer": [None, "foreign.Foreign"]},
+    }
+    path.write_text(json.dumps(config))
+    (tiny_folder / "foreign.py").write_text(FOREIGN)
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda *words: asked.append(words) or "y")
+    monkeypatch.setattr("transformers.dynamic_module_utils.TIME_OUT_REMOTE_CODE", 1)
+    yield tiny_folder
+    assert asked == []
+    assert not (tiny_folder / "ran").exists()
+
+
+def test_a_tokenizer_s_own_code_neither_runs_nor_asks(foreign_folder):
+    with pytest.raises(EngineError, match="trust_remote_code"):
+        load_tokenizer(str(foreign_folder))
+
+
+def test_an_encoder_s_own_code_neither_runs_nor_asks(foreign_folder):
+    with pytest.raises(EngineError):
+        SentenceEncoder(str(foreign_folder))
+
+
+def test_models_and_tokenizers_are_loaded_in_one_place_that_runs_no_remote_code():
+    found = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func).rpartition(".")[2]
+            if name in ("from_pretrained", "SentenceTransformer", "pipeline", "LLM"):
+                found.add(path.relative_to(SOURCE).as_posix())
+                text = ast.unparse(node)
+                assert "trust_remote_code=False" in text or "**" in text, f"{path}: {text}"
+    assert found == {"language/encode.py", "language/models.py", "language/vllm_engine.py"}

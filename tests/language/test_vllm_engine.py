@@ -4,10 +4,10 @@ import sys
 
 import fake_vllm
 import pytest
-from transformers import AutoTokenizer
 
 from taiji.config import VllmTeacher
 from taiji.errors import EngineError
+from taiji.language import vllm_engine
 from taiji.language.generate import Reply, Sampling
 from taiji.language.prompt import ChatScaffold, Prompt, Segment
 from taiji.language.vllm_engine import VllmGenerator
@@ -24,7 +24,7 @@ def loaded(smollm2_tokenizer):
     """Made once: cutting a tokenizer apart takes a while."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "vllm", fake_vllm)
-        patch.setattr(AutoTokenizer, "from_pretrained", lambda source: smollm2_tokenizer)
+        patch.setattr(vllm_engine, "load_tokenizer", lambda name: smollm2_tokenizer)
         options = {"tensor_parallel_size": 2, "gpu_memory_share": 0.5, "max_model_tokens": 99}
         return VllmGenerator(VllmTeacher(kind="vllm", model="org/a-model", **options))
 

@@ -55,14 +55,19 @@ def resolve_model(name: str) -> Path | str:
     return _as_safetensors(found) if found.suffix == ".gguf" else found
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """A model's tokenizer, which can pad.
+def load_tokenizer(name: str, *, offline: bool = False) -> PreTrainedTokenizerBase:
+    """A model's tokenizer, which can pad. Code that comes with it never runs.
+
+    Args:
+        name: Short name, folder or Hub name.
+        offline: Whether a Hub name is looked for in the cache alone.
 
     Raises:
         EngineError: It cannot be found or read; the message says what to do.
     """
     source = resolve_model(name)
     with _loading(name, source) as common:
+        common["local_files_only"] |= offline
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(source), **common)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -235,6 +240,7 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
 
 def _write_as_safetensors(gguf: Path, folder: Path) -> None:
     source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
+    source["trust_remote_code"] = False
     # The bar of the GGUF reader has no switch and would end up in logs as garbage.
     with quiet_loading(), redirect_stderr(io.StringIO()):
         AutoTokenizer.from_pretrained(str(gguf.parent), **source).save_pretrained(folder)

@@ -8,12 +8,10 @@ same hardware and version, and not where batching changes its kernels.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from taiji.config.teachers import VllmTeacher
 from taiji.errors import EngineError
 from taiji.language.generate import Reply, Sampling, Status, reply_seed
-from taiji.language.models import resolve_model
+from taiji.language.models import load_tokenizer, resolve_model
 from taiji.language.prompt import ChatScaffold, Prompt
 
 _STATUS: dict[str | None, Status] = {"stop": "ok", "length": "truncated", "abort": "truncated"}
@@ -42,7 +40,7 @@ class VllmGenerator:
             ) from error
         self.name = section.model
         source = str(resolve_model(section.model))
-        self._scaffold = ChatScaffold(AutoTokenizer.from_pretrained(source))
+        self._scaffold = ChatScaffold(load_tokenizer(section.model))
         self._params: type[Any] = vllm.SamplingParams
         try:
             self._llm: Any = vllm.LLM(

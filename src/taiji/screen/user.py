@@ -10,12 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
-from transformers import AutoTokenizer
 
 from taiji import schema
 from taiji.config.loading import load_recipe
 from taiji.errors import ConfigError, DataError, MissingArtifactError, TaijiError
-from taiji.language.models import resolve_model
+from taiji.language.models import load_tokenizer
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.prompts import prompt_fitter
 from taiji.report.pseudonym import PREFIX, load_pseudonyms
@@ -76,8 +75,8 @@ def _fit(run: Path) -> Callable[[Row], str]:
     try:
         recipe = load_recipe(run / "recipe.resolved.yaml").recipe
         tuned = run / "sft" / "model"
-        folder = tuned if tuned.is_dir() else resolve_model(recipe.student.model)
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        model = str(tuned.absolute()) if tuned.is_dir() else recipe.student.model
+        tokenizer = load_tokenizer(model, offline=True)
         fitter = prompt_fitter(recipe, ChatScaffold(tokenizer))
     except (TaijiError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]

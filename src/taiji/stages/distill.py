@@ -9,11 +9,10 @@ from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from transformers import AutoTokenizer
 
 from taiji.config import Recipe
 from taiji.language.generate import Reply
-from taiji.language.models import resolve_model
+from taiji.language.models import load_tokenizer
 from taiji.language.prompt import ChatScaffold
 from taiji.language.workers import Note, Worker
 from taiji.reasoning.boilerplate import shares_told_to_others
@@ -82,7 +81,7 @@ def _tasks(ctx: StageContext) -> tuple[list[Task], dict[str, int]]:
     items = constructed.items
     rows = items.filter(pc.is_in(items["item_id"], pa.array(wanted, pa.string()))).to_pylist()
     targets = {row["item_id"]: row for row in rows}
-    scaffold = ChatScaffold(AutoTokenizer.from_pretrained(str(resolve_model(student.model))))
+    scaffold = ChatScaffold(load_tokenizer(student.model))
     fitter = prompt_fitter(ctx.recipe, scaffold)
     told = [fitter.shown(example) for example in examples]
     lost = losses(
