@@ -402,7 +402,8 @@ def _folder(path: Path, option: str) -> Path:
     """A folder that a person named; it may not be there yet."""
     try:
         folder = path.expanduser()
-        if folder.exists() and not folder.is_dir():
+        lowest = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+        if not lowest.is_dir():
             raise ConfigError(f"{option} {path}: is no folder: choose another place")
     except (OSError, RuntimeError) as error:  # a name too long, ~nobody
         raise ConfigError(f"{option} {path}: {error}: choose another place") from error

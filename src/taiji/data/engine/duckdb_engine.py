@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 import sqlglot
 
+from taiji.data.engine.interrupts import Interrupter
 from taiji.data.engine.parquet_stream import write_batches
 from taiji.data.engine.protocol import BATCH_ROWS, BatchFunction
 from taiji.errors import DataError, ResourceError
@@ -32,6 +33,7 @@ class DuckDbEngine:
                 "preserve_insertion_order": False,  # no query here may rely on it
             }
         )
+        self._interrupter = Interrupter(self._db)
         self._db.execute("SET TimeZone = 'UTC'")
         # It trusts the bounds that Parquet states, which leave NaN out: isnan() is then false for
         # every row of such a column, NaN or not (DuckDB 2.0.1).
@@ -91,6 +93,7 @@ class DuckDbEngine:
 
     def close(self) -> None:
         """Let go of everything."""
+        self._interrupter.close()
         self._db.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
