@@ -16,17 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taiji.abtest.market import Rules, Served, Steering, Traffic, World, serve
+from taiji.arrays import Array, Ints
+
+Scores = NDArray[np.float32]
 
 AA = "aa"
 """The arm that is the base once more, for other users."""
 
 OVERRATED = 1.5
 """Factor of the predictions in the control that shows what cost control is for."""
-
-
-Array = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Scores = NDArray[np.float32]
 
 MEASURES = ("revenue", "advv", "expected_advv")
 """Payments; value of the conversions at tCPA; the same at true probabilities. The order of M."""

@@ -8,9 +8,8 @@ from dataclasses import asdict
 from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from taiji.abtest.experiment import AA, MEASURES, Array, Ints
+from taiji.abtest.experiment import AA, MEASURES
 from taiji.abtest.statistics import (
     Estimator,
     Lift,
@@ -21,9 +20,8 @@ from taiji.abtest.statistics import (
     sample_ratio,
 )
 from taiji.abtest.trial import Outcomes, Split
+from taiji.arrays import Array, Flags, Ints
 from taiji.errors import DataError
-
-Mask = NDArray[np.bool_]
 
 MIN_BUCKET_USERS = 20
 RESAMPLES = 1000
@@ -54,7 +52,7 @@ def check_buckets(split: Split, requests_U: Ints) -> None:
 
 
 def trial_figures(
-    outcomes: Outcomes, split: Split, requests_U: Ints, groups: Mapping[str, Mask], *, seed: int
+    outcomes: Outcomes, split: Split, requests_U: Ints, groups: Mapping[str, Flags], *, seed: int
 ) -> dict[str, Any]:
     """Counterfactual, buckets, controls, power: by group of users, row and measure."""
     triggered = {name: mask & (requests_U > 0) for name, mask in groups.items()}
@@ -82,7 +80,7 @@ def trial_figures(
 
 
 def _counterfactual(
-    paired: Mapping[str, Array], arms: Sequence[str], users: Mask
+    paired: Mapping[str, Array], arms: Sequence[str], users: Flags
 ) -> dict[str, Any]:
     rows = {arm: _by_measure(paired, "base", arm, users) for arm in arms}
     if {"intra", "cross", "both"} <= set(arms):
@@ -95,7 +93,7 @@ def _counterfactual(
 
 
 def _by_measure(
-    paired: Mapping[str, Array], control: str, treatment: str, users: Mask
+    paired: Mapping[str, Array], control: str, treatment: str, users: Flags
 ) -> dict[str, Any]:
     before, after = paired[control][users], paired[treatment][users]
     return {
@@ -105,7 +103,7 @@ def _by_measure(
 
 
 def _buckets(
-    outcomes: Outcomes, split: Split, requests_U: Ints, users: Mask
+    outcomes: Outcomes, split: Split, requests_U: Ints, users: Flags
 ) -> dict[str, dict[str, Any]]:
     """CUPED lift of each bucket over the base's, and whether it covers the counterfactual."""
     rows: dict[str, dict[str, Any]] = {}
@@ -126,7 +124,7 @@ def _buckets(
 
 
 def _estimators(
-    outcomes: Outcomes, split: Split, requests_U: Ints, users: Mask, seed: int
+    outcomes: Outcomes, split: Split, requests_U: Ints, users: Flags, seed: int
 ) -> dict[str, Any]:
     """What each way of computing makes of the last arm, and what buckets of this size can see."""
     arm = split.arms[-1]
@@ -150,12 +148,12 @@ def _estimators(
     return {"arm": arm, "measures": rows}
 
 
-def _sample(outcomes: Outcomes, arm: str, m: int, requests_U: Ints, users: Mask) -> Array:
+def _sample(outcomes: Outcomes, arm: str, m: int, requests_U: Ints, users: Flags) -> Array:
     columns = (outcomes.bucketed[arm][:, m], outcomes.before_UM[:, m], requests_U)
     return np.stack(columns, axis=1, dtype=np.float64)[users]
 
 
-def _sample_ratios(split: Split, users: Mask) -> dict[str, float]:
+def _sample_ratios(split: Split, users: Flags) -> dict[str, float]:
     sizes = {arm: int((split.members(arm) & users).sum()) for arm in split.arms}
     return {arm: sample_ratio(sizes["base"], size) for arm, size in sizes.items() if arm != "base"}
 

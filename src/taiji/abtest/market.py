@@ -21,8 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from taiji.arrays import Array, Ints
 
 PRIOR_CONVERSIONS = 5.0
 """What is assumed of an advertiser's cost, as a number of conversions at the platform's mean."""

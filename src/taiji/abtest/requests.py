@@ -16,12 +16,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from taiji.abtest.market import SLICES_A_WEEK
+from taiji.arrays import Array, Ints
 from taiji.errors import DataError
 from taiji.ranking.columns import code, microseconds, places, to_microseconds
 from taiji.schema import TIME
-
-Array = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 _SEPARATOR = "\x1f"
 _TCPA_OF_PRICE = 0.2  # what an advertiser pays for a conversion, as a share of his mean price

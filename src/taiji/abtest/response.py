@@ -21,12 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from taiji.arrays import Array, Ints
 from taiji.errors import DataError
 from taiji.evaluation.metrics import auc
 from taiji.ranking.as_of import Pairs
-
-Array = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 MIN_CONVERSIONS = 20
 _CATEGORY = "l2"

@@ -15,11 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from taiji.arrays import Array
 from taiji.errors import EngineError
 
-Array = NDArray[np.float64]
 Estimator = Literal["mean", "cuped", "per_request"]
 
 POWER = 0.8

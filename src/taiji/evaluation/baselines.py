@@ -7,7 +7,8 @@ names one item; the same past as an ordered list of titles is in `taiji.lists.pr
 import numpy as np
 import pyarrow as pa
 
-from taiji.lists.purchase_log import Codes, PurchaseLog, microseconds
+from taiji.arrays import Ints
+from taiji.lists.purchase_log import PurchaseLog, microseconds
 
 BASELINES = ("most_popular", "most_popular_new", "most_frequent", "last_bought")
 
@@ -41,14 +42,14 @@ def baseline_answers(interactions: pa.Table, examples: pa.Table) -> Answers:
     return answers
 
 
-def _most(counts: Codes) -> int | None:
+def _most(counts: Ints) -> int | None:
     """The first item of the highest count."""
     if counts.size == 0 or counts.max() == 0:
         return None
     return int(counts.argmax())
 
 
-def _favourite(items: Codes, times: Codes) -> int | None:
+def _favourite(items: Ints, times: Ints) -> int | None:
     """The most frequent item; of equals the later bought, then the smaller id."""
     if items.size == 0:
         return None
@@ -59,7 +60,7 @@ def _favourite(items: Codes, times: Codes) -> int | None:
     return int(kinds[np.lexsort((kinds, -latest, -counts))[0]])
 
 
-def _last(items: Codes, times: Codes) -> int | None:
+def _last(items: Ints, times: Ints) -> int | None:
     """The first item of the last order's moment."""
     if items.size == 0:
         return None

@@ -6,8 +6,8 @@ from dataclasses import asdict
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from taiji.arrays import Array
 from taiji.evaluation.metrics import (
     Interval,
     Statistic,
@@ -16,7 +16,6 @@ from taiji.evaluation.metrics import (
     mean_statistic,
 )
 
-Array = NDArray[np.float64]
 Figures = dict[str, dict[str, float]]
 
 _MEANS = (

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
+from taiji.arrays import Array
+
 Statistic = Callable[[Array], float]
 
 _CHUNK_ROWS = 256

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taiji.arrays import Array
 from taiji.evaluation.metrics import (
-    Array,
     Statistic,
     auc_statistic,
     ece,

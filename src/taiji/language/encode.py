@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from taiji.arrays import Vectors
 from taiji.config import Compute
 from taiji.errors import DivergenceError, EngineError
 from taiji.language.models import quiet_loading, resolve_model
 from taiji.language.workers import Worker, work
 from taiji.store.exhausted import ran_out
-
-Vectors = NDArray[np.float32]
 
 _PIECE_TEXTS = 1024
 

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from taiji.arrays import Vectors
 from taiji.errors import DataError
-from taiji.language.encode import TextEncoder, Vectors
+from taiji.language.encode import TextEncoder
 from taiji.language.models import resolve_model
 from taiji.store.files import digest_file, digest_value, read_parquet, write_parquet
 from taiji.store.user_folders import cache_folder

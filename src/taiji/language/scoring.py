@@ -13,16 +13,15 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from taiji.arrays import Array
 from taiji.errors import DivergenceError
 from taiji.language.compiled import compile_blocks
 from taiji.language.output_head import has_plain_head
 from taiji.language.prompt import CompletionIds
 from taiji.language.tree import Layout, chunked_attention, lay_out, pack, refuses_tree_mask
 
-Array = NDArray[np.float64]
 OnProgress = Callable[[int, int], None]
 
 _BATCH_TOKENS = 2048

@@ -21,13 +21,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from taiji.arrays import Array, Vectors
 from taiji.lists.fusion import Choice, Fusion, fit_fusion, softmax
 from taiji.lists.priors import Moment, TitlePriors
 from taiji.lists.title_lists import TitleList, Titles, interleave
 from taiji.schema import TRACKS
-
-Array = NDArray[np.float64]
-Features = NDArray[np.float32]
 
 PRIOR_FEATURES = ("popularity", "own", "recency", "related", "own level 2", "own level 3")
 MODEL_FEATURES = ("cosine", "candidate", "likelihood", "likelihood for anybody")
@@ -174,7 +172,7 @@ def judge_lists(
     return [figures for _, figures in sorted(found, key=lambda pair: pair[0])]
 
 
-def _features(titles: Titles, moment: Moment, signals: ModelSignals | None, row: int) -> Features:
+def _features(titles: Titles, moment: Moment, signals: ModelSignals | None, row: int) -> Vectors:
     """C x F, in the order of `PRIOR_FEATURES` and, of a model, `MODEL_FEATURES`."""
     recency_C = np.where(moment.bought_C, np.exp((moment.latest_C - moment.cutoff) / _MONTH), 0.0)
     columns = [_log_share(moment.popularity_C), np.log1p(moment.own_C), recency_C]
@@ -190,7 +188,7 @@ def _features(titles: Titles, moment: Moment, signals: ModelSignals | None, row:
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _weighed(fusion: Fusion, features_CF: Features, open_C: NDArray[np.bool_]) -> TitleList:
+def _weighed(fusion: Fusion, features_CF: Vectors, open_C: NDArray[np.bool_]) -> TitleList:
     logits_C = fusion.logits(features_CF)
     return TitleList(np.where(open_C, logits_C, -np.inf), softmax(logits_C, open_C))
 

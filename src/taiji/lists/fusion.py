@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from taiji.arrays import Array
 from taiji.errors import DivergenceError
-
-Array = NDArray[np.float64]
 
 _RIDGE = 1.0  # of standardised weights: worth about one example
 _STEPS = 50

@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from taiji.arrays import Array
 from taiji.data.item_text import SEPARATOR, item_text, one_part
 from taiji.language.prompt import CompletionIds
 from taiji.language.scoring import ModelScorer, Question
 from taiji.reasoning.prompts import PromptFitter
-
-Array = NDArray[np.float64]
 
 _ROW_TITLES = 128
 """Titles in one row: attention grows with the square of its length."""

@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taiji.lists.purchase_log import Codes, PurchaseLog, microseconds
+from taiji.arrays import Array, Ints
+from taiji.lists.purchase_log import PurchaseLog, microseconds
 from taiji.lists.title_lists import TitleList, Titles
 from taiji.schema import TIME
-
-Array = NDArray[np.float64]
 
 LISTS = (
     "popular",
@@ -130,7 +129,7 @@ class TitlePriors:
                 ),
             )
 
-    def _related(self, user: str, own: Codes) -> Array:
+    def _related(self, user: str, own: Ints) -> Array:
         """sum_i cos(i, j) over the titles i that the user has.
 
         cos(i, j) is the number of other users who have both, over the root of the product of

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-Codes = NDArray[np.int64]
+from taiji.arrays import Ints
 
 
 class PurchaseLog:
@@ -39,7 +38,7 @@ class PurchaseLog:
             for user, start, stop in zip(self.user_ids, bounds[:-1], bounds[1:], strict=True)
         }
 
-    def popularity_at(self, cutoffs: Codes) -> Iterator[tuple[int, Codes]]:
+    def popularity_at(self, cutoffs: Ints) -> Iterator[tuple[int, Ints]]:
         """Lines per item before each cut-off, earliest cut-off first, as (row, counts).
 
         The counts are one array that grows: use it before the next is asked for.
@@ -52,19 +51,19 @@ class PurchaseLog:
             start = stop
             yield int(row), counts
 
-    def history(self, user: str, cutoff: int) -> tuple[Codes, Codes]:
+    def history(self, user: str, cutoff: int) -> tuple[Ints, Ints]:
         """Items and times of the user's lines strictly before `cutoff`."""
         rows = self._rows.get(user, np.empty(0, dtype=np.int64))
         rows = rows[: np.searchsorted(self.times[rows], cutoff, side="left")]
         return self.items[rows], self.times[rows]
 
 
-def microseconds(column: pa.ChunkedArray) -> Codes:
+def microseconds(column: pa.ChunkedArray) -> Ints:
     """Moments as whole microseconds since 1970."""
     whole = column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
     return np.asarray(whole.combine_chunks().to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def _codes(column: pa.ChunkedArray, ids: list[str]) -> Codes:
+def _codes(column: pa.ChunkedArray, ids: list[str]) -> Ints:
     codes = pc.index_in(column, value_set=pa.array(ids, type=pa.string()))
     return np.asarray(codes.combine_chunks().to_numpy(zero_copy_only=False), dtype=np.int64)

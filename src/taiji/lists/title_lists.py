@@ -16,10 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from taiji.arrays import Array
 from taiji.data.item_text import CategoryPath, category_path, plain_name
 from taiji.schema import OUTSIDE
-
-Array = NDArray[np.float64]
 
 _LEVELS = (1, 2, 3)
 

@@ -10,12 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from taiji.arrays import Array
 from taiji.config import SimulateSection
 from taiji.errors import DivergenceError
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

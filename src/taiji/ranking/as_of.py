@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from taiji.arrays import Array, Ints
 from taiji.data.calendar import WEEK_DAYS, Calendar
 from taiji.ranking.columns import (
     Coded,
@@ -28,9 +29,6 @@ from taiji.ranking.columns import (
     to_microseconds,
 )
 from taiji.ranking.ledger import Ledger, State, joint_key, user_weeks
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 TRAILING_WEEKS = 8
 
@@ -242,7 +240,7 @@ class AsOf:
         """The calendar's week of each moment; 0 is whatever comes before its first week."""
         return np.searchsorted(self._week_starts, ts, side="right").astype(np.int64)
 
-    def _shares(self, ledger: Ledger, key: Ints, week: Ints) -> tuple[Floats, Floats]:
+    def _shares(self, ledger: Ledger, key: Ints, week: Ints) -> tuple[Array, Array]:
         """Log of the mean weekly share of active users who bought, lately and ever.
 
         Promotions move the recent share; the long-run share is the base that they lift.
@@ -273,21 +271,21 @@ def _last(events: NDArray[np.int32], start: Ints, stop: Ints, length: int) -> ND
     return last
 
 
-def _price_level(sums: Mapping[str, Ints]) -> tuple[Floats, NDArray[np.bool_]]:
+def _price_level(sums: Mapping[str, Ints]) -> tuple[Array, NDArray[np.bool_]]:
     """Log of the geometric mean price, and whether there is any."""
     known = sums["priced"] > 0
     return sums["log_price"] * _LOG_PRICE_UNIT / np.maximum(sums["priced"], 1), known
 
 
-def _recency(state: State, ts: Ints) -> Floats:
+def _recency(state: State, ts: Ints) -> Array:
     """1 just after a purchase, falling to 0 with its age; 0 if there was none."""
     days = np.where(state.moments > 0, (ts - state.last_at) / _DAY, np.inf)
     return np.exp(-days / _RECENCY_DAYS)
 
 
-def _log_share(part: Ints, whole: Ints) -> Floats:
+def _log_share(part: Ints, whole: Ints) -> Array:
     return np.log((part + 0.1) / (whole + 1.0))
 
 
-def _per_ten_thousand(part: Ints, whole: Ints) -> Floats:
+def _per_ten_thousand(part: Ints, whole: Ints) -> Array:
     return np.log1p(10_000 * part / np.maximum(whole, 1))

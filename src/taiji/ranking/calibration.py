@@ -17,12 +17,9 @@ never changes a ranking.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from taiji.arrays import Array, Ints
 from taiji.errors import DivergenceError
-
-Array = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 CALIBRATION_SHARE = 0.15
 """Share of the visits that are kept from training, for calibration."""

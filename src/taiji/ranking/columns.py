@@ -8,10 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from taiji.arrays import Ints
 from taiji.errors import DataError
 from taiji.schema import TIME
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

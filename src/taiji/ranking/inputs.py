@@ -13,12 +13,11 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from taiji.arrays import Ints, Vectors
 from taiji.errors import DataError
 from taiji.ranking.as_of import Pairs
 from taiji.ranking.model import PADDING, UNKNOWN, Batch
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
 Arm = Literal["base", "intra", "cross", "both", "vectors"]
 """Blocks that a ranking model may see: none, codes, the cross-user sequence, both of these, or
 in their place the embedding itself, as KAR (arXiv 2306.10933) feeds it."""
@@ -83,7 +82,7 @@ class LanguageFeatures:
     codes: NDArray[np.int32]
     neighbour_items: NDArray[np.int32]
     num_codes: int
-    vectors: Floats
+    vectors: Vectors
 
     @classmethod
     def from_table(
@@ -93,7 +92,7 @@ class LanguageFeatures:
         *,
         num_codes: int,
         neighbour_items: int,
-        vectors: Floats | None = None,
+        vectors: Vectors | None = None,
     ) -> "LanguageFeatures":
         """Read one split of `schema.USER_FEATURES`.
 
@@ -150,7 +149,7 @@ class LanguageFeatures:
         return np.array([place.get(user, -1) for user in user_ids], dtype=np.int64)
 
 
-def _rows_of(vectors: Floats | None, users: tuple[str, ...]) -> Floats:
+def _rows_of(vectors: Vectors | None, users: tuple[str, ...]) -> Vectors:
     """The vectors and, below them, the zeros of users who have none."""
     if vectors is None:
         return np.zeros((len(users) + 1, 0), dtype=np.float32)

@@ -15,13 +15,11 @@ from typing import Literal
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
+from taiji.arrays import Ints, Vectors
 from taiji.errors import DataError
 
 Search = Literal["exact", "ivf", "hnsw"]
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 PROBED_CELLS = 16
 GRAPH_LINKS, GRAPH_EFFORT = 32, 64
@@ -40,11 +38,11 @@ class Neighbours:
     """
 
     rows: Ints
-    similarity: Floats
+    similarity: Vectors
 
 
 def most_similar_other_user(
-    embeddings_ND: Floats, user_ids: Sequence[str], search: Search = "exact"
+    embeddings_ND: Vectors, user_ids: Sequence[str], search: Search = "exact"
 ) -> Neighbours:
     """Top-1 by inner product of unit vectors, never a row of the same user.
 
@@ -64,7 +62,7 @@ def most_similar_other_user(
 
 def recall_at_1(
     found: Neighbours,
-    embeddings_ND: Floats,
+    embeddings_ND: Vectors,
     user_ids: Sequence[str],
     *,
     sample: int = 1000,
@@ -79,7 +77,7 @@ def recall_at_1(
     return float((found.similarity[rows] >= best.similarity - _SAME_COSINE).mean())
 
 
-def build_index(embeddings_ND: Floats, search: Search) -> faiss.Index:
+def build_index(embeddings_ND: Vectors, search: Search) -> faiss.Index:
     """A Faiss index over all rows.
 
     A graph that several threads build may differ a little from run to run; the others do not.
@@ -128,7 +126,7 @@ def _user_codes(user_ids: Sequence[str]) -> Ints:
 
 
 def search_others(
-    index: faiss.Index, embeddings_ND: Floats, users: Ints, queries: Ints
+    index: faiss.Index, embeddings_ND: Vectors, users: Ints, queries: Ints
 ) -> Neighbours:
     """The nearest row of another user for each of some rows.
 
@@ -156,8 +154,8 @@ def search_others(
 
 
 def _best_of(
-    index: faiss.Index, embeddings_ND: Floats, users: Ints, queries_Q: Ints, num_candidates: int
-) -> tuple[Ints, Floats]:
+    index: faiss.Index, embeddings_ND: Vectors, users: Ints, queries_Q: Ints, num_candidates: int
+) -> tuple[Ints, Vectors]:
     """The best candidate by true cosine that is another user's; -inf where there is none."""
     _, rows_QK = index.search(embeddings_ND[queries_Q], num_candidates)
     cosine_QK = np.einsum("qkd,qd->qk", embeddings_ND[rows_QK], embeddings_ND[queries_Q])

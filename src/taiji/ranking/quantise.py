@@ -15,11 +15,11 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from taiji.arrays import Vectors
 from taiji.config import FeaturesSection
 from taiji.errors import ConfigError, DataError, MissingArtifactError
 from taiji.store.files import digest_file, read_json, write_json
 
-Floats = NDArray[np.float32]
 Codes = NDArray[np.int32]
 
 _INDEX, _DESCRIPTION = "codebook.faiss", "codebook.json"
@@ -46,7 +46,7 @@ class Codebook:
         """How many values a code can take."""
         return 1 << self.bits
 
-    def compute_codes(self, embeddings_ND: Floats) -> Codes:
+    def compute_codes(self, embeddings_ND: Vectors) -> Codes:
         """Codes of shape (N, M), each in 0 .. num_codes - 1."""
         if not len(embeddings_ND):
             return np.empty((0, self.sub_vectors), dtype=np.int32)
@@ -54,14 +54,14 @@ class Codebook:
         codes = faiss.unpack_bitstrings(packed, self.sub_vectors, self.bits)
         return np.asarray(codes, dtype=np.int32)
 
-    def reconstruction_error(self, embeddings_ND: Floats) -> float:
+    def reconstruction_error(self, embeddings_ND: Vectors) -> float:
         """Mean squared distance to the reconstruction; of unit vectors, the share that is lost."""
         embeddings_ND = np.ascontiguousarray(embeddings_ND)
         decoded_ND = self.quantiser.sa_decode(self.quantiser.sa_encode(embeddings_ND))
         return float(((embeddings_ND - decoded_ND) ** 2).sum(axis=1).mean())
 
 
-def train_codebook(embeddings_ND: Floats, section: FeaturesSection, seed: int) -> Codebook:
+def train_codebook(embeddings_ND: Vectors, section: FeaturesSection, seed: int) -> Codebook:
     """Learn the 2^bits centroids behind each of the M codes.
 
     `pq` cuts the vector into M parts and quantises each by itself (the paper's). `opq` first
@@ -113,7 +113,7 @@ def _check_trainable(shape: tuple[int, ...], section: FeaturesSection) -> None:
         )
 
 
-def _rotated(embeddings_ND: Floats, sizes: tuple[int, int, int], seed: int) -> faiss.Index:
+def _rotated(embeddings_ND: Vectors, sizes: tuple[int, int, int], seed: int) -> faiss.Index:
     """A product quantiser behind a rotation; while the rotation is learned it has one too."""
     dimension, sub_vectors, _ = sizes
     inner, product = faiss.ProductQuantizer(*sizes), faiss.IndexPQ(*sizes)

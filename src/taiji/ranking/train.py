@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from taiji.arrays import Array, Ints
 from taiji.config import RankerSection
 from taiji.errors import DataError, DivergenceError, MissingArtifactError
 from taiji.ranking.as_of import DENSE, Pairs
@@ -28,9 +29,6 @@ from taiji.ranking.descent import OnStep, Task, descend, thin, undo_thinning
 from taiji.ranking.inputs import NO_LANGUAGE, Inputs, LanguageFeatures, Vocabulary, fit_vocabularies
 from taiji.ranking.model import CtcvrModel, ModelShape
 from taiji.store.files import read_json, write_json
-
-Array = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 _WEIGHTS, _DESCRIPTION = "model.safetensors", "ranker.json"
 _PREDICT_ROWS = 16_384

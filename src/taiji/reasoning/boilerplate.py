@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taiji.arrays import Array, Flags, Ints
 from taiji.reasoning.leakage import is_unspaced, words
 
-Array = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 Hashes = NDArray[np.uint64]
 
 _RUN_WORDS, _QUOTE_WORDS = 6, 2  # twice as many where a character counts as a word

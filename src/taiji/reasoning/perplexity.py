@@ -5,11 +5,9 @@ them, is the business of `taiji.language.scoring`. A *loss* is minus a natural l
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from taiji.arrays import Array
 from taiji.errors import DivergenceError
-
-Array = NDArray[np.float64]
 
 
 def perplexity(logprobs_T: Array) -> float:

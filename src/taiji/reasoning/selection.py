@@ -15,10 +15,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from taiji.arrays import Array
+
 KEPT = "kept"
 
 Filter = Literal["none", "ppl", "gain", "clipped"]
-Array = NDArray[np.float64]
 
 _COLUMNS = {"ppl": "perplexity", "gain": "gain", "clipped": "clipped"}
 

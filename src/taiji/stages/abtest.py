@@ -21,6 +21,7 @@ from taiji.abtest.requests import Catalogue, Requests, draw_requests
 from taiji.abtest.response import Response, fit_response
 from taiji.abtest.statistics import check_library
 from taiji.abtest.trial import Models, Outcomes, Split, run_trial
+from taiji.arrays import Ints
 from taiji.errors import DataError
 from taiji.ranking.columns import places
 from taiji.ranking.train import Labels
@@ -28,8 +29,6 @@ from taiji.stages.parts.ab_models import load_rankers, score_candidates
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.store.files import write_json, write_parquet
-
-Ints = NDArray[np.int64]
 
 
 def abtest(ctx: StageContext) -> Summary:

@@ -20,10 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from taiji.arrays import Vectors
 from taiji.config import POLICY
 from taiji.data.calendar import RANK_SPLITS
 from taiji.errors import DataError
-from taiji.language.encode import SentenceEncoder, TextEncoder, Vectors, encode_texts
+from taiji.language.encode import SentenceEncoder, TextEncoder, encode_texts
 from taiji.ranking.as_of import AsOf
 from taiji.ranking.features import (
     DEFAULTS,

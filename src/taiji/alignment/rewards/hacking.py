@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from taiji.arrays import Array
 
 
 def answer_shares(item_ids: Sequence[str | None]) -> list[tuple[str, float]]:

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
+from taiji.arrays import Array
 from taiji.errors import DataError, DivergenceError
 
-Array = NDArray[np.float64]
 LinearKind = Literal["minmax", "quantile", "winsorised"]
 Kind = Literal["minmax", "quantile", "winsorised", "log", "rank", "group_minmax"]
 

@@ -17,13 +17,13 @@ import numpy as np
 
 from taiji.alignment.rewards.grounding import Grounded
 from taiji.alignment.rewards.normalisers import (
-    Array,
     Discount,
     GroupMinMax,
     Normaliser,
     discount_from_json,
     normaliser_from_json,
 )
+from taiji.arrays import Array
 
 
 class PreferenceScorer(Protocol):

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taiji.arrays import Array
 from taiji.errors import DivergenceError
-
-Array = NDArray[np.float64]
 
 
 def semantic_reward(answers_ND: NDArray[Any], targets_ND: NDArray[Any]) -> Array:

@@ -10,16 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from taiji.arrays import Array
 from taiji.config.teachers import EndpointSection
 from taiji.errors import DivergenceError, EngineError
 from taiji.language.endpoint.budget import Budget, Usage
 from taiji.language.endpoint.client import EndpointClient, Failure, Job
 from taiji.language.endpoint.protocol import NotAReplyError, read_json, read_usage
 from taiji.language.scoring import OnProgress, Question
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
