@@ -11,8 +11,11 @@ from taiji.abtest.trial import Models
 NUM_WEEKS = 4
 
 
-def build(num_users=300, per_user=12, candidates=8, advertisers=12, seed=0, **plan):
-    """Requests over four weeks; the better a model, the less its predictions stray."""
+def build(num_users=300, per_user=12, candidates=8, advertisers=12, seed=0, bias=0.0, **plan):
+    """Requests over four weeks; the better a model, the less its predictions stray.
+
+    With a bias, models also err about whole advertisers, all arms alike.
+    """
     random = np.random.default_rng(seed)
     num = num_users * per_user
     shape = (num, candidates)
@@ -29,8 +32,9 @@ def build(num_users=300, per_user=12, candidates=8, advertisers=12, seed=0, **pl
         for arm, deviation in (("base", 0.9), ("intra", 0.7), ("cross", 0.6), ("both", 0.3))
     }
     again = (truth * np.exp(0.9 * random.normal(size=shape))).astype(np.float32)
-    settings = {"budget": 1.5, "cost_control": True} | plan
     owners = random.integers(advertisers, size=shape).astype(np.int32)
+    arms = {arm: scores * _favour(bias, owners) for arm, scores in arms.items()}
+    settings = {"budget": 1.5, "cost_control": True} | plan
     return SimpleNamespace(
         models=Models(arms, again, truth),
         plan=Plan(
@@ -44,3 +48,17 @@ def build(num_users=300, per_user=12, candidates=8, advertisers=12, seed=0, **pl
         ),
         requests_U=np.bincount(user[week > 0], minlength=num_users),
     )
+
+
+def another_seed(ads, seed, bias=0.5):
+    """A model as good as the base that errs elsewhere."""
+    random, truth = np.random.default_rng(seed), ads.models.truth
+    stray = np.exp(0.9 * random.normal(size=truth.shape))
+    favour = np.exp(bias * random.standard_normal(ads.plan.tcpa_A.size))
+    return (truth * stray * favour[ads.plan.traffic.advertiser_RC]).astype(np.float32)
+
+
+def _favour(bias, owners):
+    """A factor for each advertiser, by which a model overrates all that is his."""
+    drawn = np.random.default_rng(1).standard_normal(owners.max() + 1)
+    return np.exp(bias * drawn)[owners].astype(np.float32)

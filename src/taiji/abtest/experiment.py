@@ -44,7 +44,7 @@ class Plan:
         warmup: Requests of the warm-up weeks.
         measured: Those that count.
         tcpa_A: Mean value of a conversion to each advertiser.
-        budget: Weekly budgets over what is spent without any; None for no budgets.
+        budget: Weekly budgets over what the truth spends without any; None for no budgets.
         cost_control: Whether alpha moves.
     """
 
@@ -108,7 +108,18 @@ class Market:
 
 
 def open_market(plan: Plan, base_RC: Scores, seed: int) -> Market:
-    """Draw a world and set its budgets by what the base spends in the warm-up without any."""
+    """Draw a world and set its budgets, which no arm owns.
+
+    An advertiser's budget follows from what he would spend in the warm-up, without any budgets,
+    were all predictions the response model's own. Set by the spend of one arm, budgets would
+    favour whoever errs as that arm does: a model of another seed would seem to lose, and the
+    truth to win nothing.
+
+    Args:
+        plan: What is the same for all arms and worlds.
+        base_RC: Serves the warm-up once more, for the covariate of CUPED.
+        seed: Of the world.
+    """
     random = np.random.default_rng([seed, 2])
     traffic, tcpa_A = plan.traffic, plan.tcpa_A
     shape, num = base_RC.shape, plan.tcpa_A.size
@@ -119,12 +130,12 @@ def open_market(plan: Plan, base_RC: Scores, seed: int) -> Market:
     )
     free = Rules(np.full(num, np.inf), plan.cost_control)
     spread_A = np.exp(_BUDGET_SPREAD * random.standard_normal(num))
-    trial = serve(traffic, world, base_RC, free, Steering.fresh(num), plan.warmup)
+    trial = serve(traffic, world, traffic.truth_RC, free, Steering.fresh(num), plan.warmup)
     budget_A = free.budget_A
     if plan.budget is not None:
         budget_A = plan.budget * spread_A * _weekly_spend(plan, trial, num)
     rules = Rules(budget_A, plan.cost_control)
-    warm = serve(traffic, world, base_RC, rules, trial.steering, plan.warmup)
+    warm = serve(traffic, world, base_RC, rules, Steering.fresh(num), plan.warmup)
     return Market(plan, world, budget_A, plan.per_user(warm, plan.warmup))
 
 

@@ -32,7 +32,9 @@ class AbtestSection(Section):
         1.0, ge=0, description="strength of what users like beyond the features; 0 = none"
     )
     budget: float | None = Field(
-        1.5, gt=0, description="weekly budgets over what was spent without any; null = no budgets"
+        1.5,
+        gt=0,
+        description="weekly budgets over what the truth spends without any; null = no budgets",
     )
     cost_control: bool = Field(
         True, description="steer what a conversion costs to its target, in each arm by itself"
