@@ -14,6 +14,7 @@ from taiji import cli
 from taiji.config import Recipe
 from taiji.pipeline import find_stage
 from taiji.runner import plan
+from taiji.screen import process
 from taiji.store.run_directory import RunDirectory
 
 DEMO = str(Path(__file__).parents[1] / "recipes" / "smoke.yaml")
@@ -25,12 +26,12 @@ MOST_SECONDS = 10
 def taiji(monkeypatch, tmp_path, capsys):
     """Runs a command in an empty folder; gives exit code and what was printed."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_signals", [])
+    monkeypatch.setattr(process, "signals", [])
 
     def call(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["taiji", *arguments])
         began = time.process_time()
-        code = cli._answer()
+        code = process.answer(cli.app, cli._complain)
         assert time.process_time() - began < MOST_SECONDS
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err
@@ -286,8 +287,8 @@ def test_a_message_of_a_closed_terminal_ends_quietly(taiji, monkeypatch):
 
 def test_an_error_after_a_signal_is_the_signals(taiji, monkeypatch):
     def interrupted(*_args, **_kwargs):
-        cli._signals.append(2)
+        process.signals.append(2)
         raise RuntimeError("Query interrupted")
 
     monkeypatch.setattr(cli._out, "print", interrupted)
-    assert taiji("version")[0] == 1  # main() makes 130 of it
+    assert taiji("version")[0] == 130

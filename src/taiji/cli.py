@@ -4,16 +4,10 @@ Exit codes: 0 fine, 1 a bug, 2 configuration, 3 run-directory conflict, 4 data, 
 6 memory or disk, 75 locked, 130 and 143 stopped by a signal, 141 nobody reads the output any more.
 """
 
-import errno
-import io
-import logging
 import os
 import shlex
-import signal
 import sys
-import warnings
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,10 +16,10 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from taiji import __version__
-from taiji.errors import ConfigError, DataError, RunDirectoryError, TaijiError
+from taiji.errors import ConfigError, DataError, TaijiError
 from taiji.pipeline import STAGES
 from taiji.safe_text import printable
-from taiji.store.exhausted import resource_errors
+from taiji.screen import process
 
 if TYPE_CHECKING:
     from taiji.config import Recipe
@@ -69,18 +63,7 @@ RunFolder = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; write nothing.")]
 
-_MORE_MEMORY = "close other programs, or take a larger machine,"
-_NOBODY_READS = 141
-_REFUSALS = (
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
-    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
-)
-"""What a file system says of a place that cannot be read or written; no fault of ours."""
-
-_signals: list[int] = []  # in the order in which they came
-
-if sys.stdout is None:  # closed by whoever started us
-    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # for good
+process.open_streams()
 
 # A file or a pipe has no width of its own; the tables want this much.
 _out = Console() if sys.stdout.isatty() else Console(width=120)
@@ -89,55 +72,16 @@ _err = Console(stderr=True)
 
 def main() -> None:
     """Run the command line and exit with the documented code."""
-    _prepare_process()
-    code = _answer()
-    if _signals:
+    process.prepare(RichHandler(console=_err, show_path=False, show_time=False))
+    code = process.answer(app, _complain)
+    if process.signals:
         _err.print("\nstopped: the same command goes on from here", highlight=False)
-        code = 128 + _signals[0]
-    try:
-        sys.stdout.flush()
-    except OSError:  # said already; Python would say it again at its very end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    process.end(code)
 
 
-def _answer() -> int:
-    """The exit code of the command; whatever went wrong after a signal, the signal did it."""
-    try:
-        with resource_errors(Path.cwd(), _MORE_MEMORY):
-            code = _called()
-            sys.stdout.flush()
-            return code
-    except BrokenPipeError:
-        return _NOBODY_READS
-    except TaijiError as error:
-        return 1 if _signals else _complain(error)
-    except OSError as error:
-        if error.errno not in _REFUSALS and not _signals:
-            raise
-        place = f"{error.filename or 'a file'}: {error.strerror}: choose another place"
-        return 1 if _signals else _complain(RunDirectoryError(place))
-    except (Exception, KeyboardInterrupt):
-        if not _signals:
-            raise
-        return 1
-
-
-def _called() -> int:
-    """Typer ends every command by a `SystemExit`, also where the reader of its output left."""
-    try:
-        app()
-    except SystemExit as ended:
-        if isinstance(ended.__context__, BrokenPipeError):
-            return _NOBODY_READS
-        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    return 0
-
-
-def _complain(error: TaijiError) -> int:
+def _complain(error: TaijiError) -> None:
     for line in str(error).splitlines():
         _err.print(f"[red]error:[/] {_plain(line)}", highlight=False, soft_wrap=True)
-    return error.exit_code
 
 
 @app.command()
@@ -429,32 +373,6 @@ def _newest_run(runs: Path) -> Path:
 def _plain(text: str) -> str:
     """Text that comes from outside, without terminal control or Rich markup."""
     return escape(printable(text))
-
-
-def _prepare_process() -> None:
-    """Set what must be set before PyTorch is loaded, and answer signals."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads halve a small machine
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    handler = RichHandler(console=_err, show_path=False, show_time=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    logging.getLogger("taiji").setLevel(logging.INFO)
-    logging.captureWarnings(True)
-    warnings.simplefilter("once")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # not every terminal has every sign
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    """Libraries turn what is raised here into errors of their own, so it is noted too."""
-    _signals.append(number)
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

