@@ -5,10 +5,18 @@ from typing import Any
 
 from taiji.report.cells import Cell, Measured, Metrics, cell_text, figure_cell, point_text
 from taiji.report.ranking_tables import shown
-from taiji.report.stage_words import Figures, by_writer, count, numbers, stage_words, writer_name
+from taiji.report.stage_words import (
+    Figures,
+    by_writer,
+    count,
+    numbers,
+    percent,
+    stage_words,
+    writer_name,
+)
 
 _FEW_TESTS = 1000
-_VERDICTS = {"takes more seeds": "one seed cannot tell it from chance"}
+_ONE_SEED = "one seed cannot tell it from chance"
 
 
 def seen(figures: Mapping[str, Figures], metrics: Metrics) -> Iterator[tuple[str, str]]:
@@ -87,7 +95,7 @@ def _answers(writers: Mapping[str, Any]) -> str:
     trivial = [n for n in writers if n not in models and isinstance(level[n], Measured)]
     best = max(trivial, key=lambda name: _value(level[name]), default=None)
     own = "policy" if "policy" in models else next(iter(models), None)
-    named = [f"{writer_name(n)} {cell_text(level[n])}" for n in (own, best) if n]
+    named = [f"{writer_name(n)} {_share(level[n])}" for n in (own, best) if n]
     return f"right category L1 of the next basket: {', '.join(named)}" if named else ""
 
 
@@ -102,10 +110,20 @@ def _ranking(ranking: Metrics | None) -> str:
     if name is None:
         return f"CTCVR AUC {cell_text(base)} without the text"
     with_text = figure_cell(groups["arms"][name.split(" - ")[0]], "ctcvr_auc", "fine")
-    verdict = shown(name, groups["contrasts"][name], "ctcvr", seeds=int(ranking["seeds"]))
+    seeds = int(ranking["seeds"])
+    verdict = shown(name, groups["contrasts"][name], "ctcvr", seeds=seeds)
     points = [point_text(c) if isinstance(c, Measured) else c for c in (base, with_text)]
-    said = _VERDICTS.get(verdict, verdict)
+    said = _ONE_SEED if seeds == 1 else verdict
     return f"CTCVR AUC {points[0]} without the text, {points[1]} with it: {said}"
+
+
+def _share(cell: Cell) -> str:
+    """A share in whole per cent: more digits would promise what few answers cannot keep."""
+    if isinstance(cell, str):
+        return cell
+    if cell.low is None or cell.high is None:
+        return percent(cell.value)
+    return f"{percent(cell.value)} [{100 * cell.low:.0f}, {100 * cell.high:.0f}]"
 
 
 def _value(cell: Cell) -> float:

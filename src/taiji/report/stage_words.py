@@ -19,10 +19,10 @@ _PHRASES: Mapping[str, tuple[str, ...]] = {
     "align": ("{rollouts:,} rollouts",),
     "infer": ("{texts:,} texts",),
     "features": ("{users_with_features:,} users and moments with codes and a neighbour",),
-    "report": ("{bytes:,} bytes",),
+    "report": ("report.html",),
 }
 _MODELS = {"untuned": "untuned", "sft": "SFT", "policy": "policy"}
-_HIT_RATE = "_novel_title_hit_rate_at_"
+_CATEGORY = "_any_category_l1"
 
 
 def stage_words(stage: str, figures: Figures) -> str:
@@ -81,16 +81,13 @@ def _lift(figures: Figures) -> Iterator[str]:
         yield f"simulated lift of both: {named}"
 
 
-def _hits(figures: Figures) -> Iterator[str]:
-    """The policy beside the best of the others; the key's end says among how many titles."""
-    found = {name: float(figures[name]) for name in figures if _HIT_RATE in name}
-    if not found:
-        return
-    rank = next(iter(found)).rpartition("_")[2]
-    writers = {name.partition(_HIT_RATE)[0]: value for name, value in found.items()}
-    best = max((name for name in writers if name != "policy"), key=writers.__getitem__)
-    shown = {name: writers[name] for name in ("policy", best) if name in writers}
-    yield f"new title within {rank}: {by_writer(shown)}"
+def _answers(figures: Figures) -> Iterator[str]:
+    """The policy beside the best of the others."""
+    found = numbers(figures, suffix=_CATEGORY)
+    if found:
+        best = max((name for name in found if name != "policy"), key=found.__getitem__)
+        shown = {name: found[name] for name in ("policy", best) if name in found}
+        yield f"right category L1: {by_writer(shown)}"
 
 
 _NAMED: Mapping[str, Callable[[Figures], Iterator[str]]] = {
@@ -100,7 +97,7 @@ _NAMED: Mapping[str, Callable[[Figures], Iterator[str]]] = {
     "infer": _form,
     "rank": _auc,
     "abtest": _lift,
-    "evaluate": _hits,
+    "evaluate": _answers,
 }
 
 

@@ -47,7 +47,7 @@ def stage_size(name: str, recipe: Recipe) -> str:
         "distill": f"{data.num_sft} x {recipe.distill.candidates} chains",
         "score": f"{data.num_sft * recipe.distill.candidates} chains",
         "sft": f"{_sft_examples(recipe)} examples",
-        "simulate": f"{data.exposure_share:.0%} of exposures",
+        "simulate": f"{100 * data.exposure_share:.0f} % of exposures",
         "align": f"{align.steps} steps of {align.prompts_per_step} x {align.num_generations}",
         "infer": f"{_num_texts(recipe)} texts",
         "features": f"{_num_rank_texts(recipe)} texts",

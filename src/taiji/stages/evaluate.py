@@ -241,10 +241,11 @@ def _upstream(ctx: StageContext) -> dict[str, Any]:
 
 
 def _summary(metrics: Mapping[str, Any]) -> Summary:
-    """The largest hit rate on novel titles, per writer."""
-    key = f"title_hit_rate_at_{max(metrics['hit_rate_at'])}"
+    """Per writer, the largest hit rate on novel titles, and the category of the next basket."""
+    shown = {"novel": f"title_hit_rate_at_{max(metrics['hit_rate_at'])}", "any": "category_l1"}
     return {
-        f"{writer}_novel_{key}": round(figures["tracks"]["novel"][key]["value"], 4)
+        f"{writer}_{track}_{key}": round(figures["tracks"][track][key]["value"], 4)
         for writer, figures in metrics["writers"].items()
-        if key in figures["tracks"]["novel"]
+        for track, key in shown.items()
+        if key in figures["tracks"][track]
     }
