@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers_at_hand import llama_with_bytes, qwen_like, with_thinking_tags
 
 from taiji.config.text import TextSection
-from taiji.data.examples.render import RenderSettings, build_catalogue, render_examples
+from taiji.data.examples.render import RenderSettings, build_item_texts, render_examples
 from taiji.data.examples.text import wording
 from taiji.data.tables.prepare import cut_names
 from taiji.language.endpoint.generator import EndpointGenerator
@@ -63,7 +63,7 @@ def rendered(title, value, query, language):
     }
     words = wording(TextSection(language=language), ("note", "city", "age"))
     batch = pa.RecordBatch.from_pylist([row], FIGURES)
-    return render_examples(batch, build_catalogue(items), RenderSettings(words, 1)).to_pylist()[0]
+    return render_examples(batch, build_item_texts(items), RenderSettings(words, 1)).to_pylist()[0]
 
 
 def utf8(text):

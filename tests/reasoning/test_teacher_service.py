@@ -19,12 +19,15 @@ from shop import ITEMS, example
 from taiji.config import OpenAITeacher
 from taiji.config.text import TextSection
 from taiji.language.models import SMOLLM2, resolve_model
-from taiji.reasoning.teachers import Task, build_teacher
+from taiji.reasoning.teachers import TeacherTask, build_teacher
 
 START_SECONDS = 300
 # This server takes the temperature but samples only where the model's own settings say so.
 SAMPLED = {"do_sample": True, "eos_token_id": 2, "pad_token_id": 2}
-TASKS = [Task(example((3, 2), example_id="a"), ITEMS[0]), Task(example(example_id="b"), ITEMS[10])]
+TASKS = [
+    TeacherTask(example((3, 2), example_id="a"), ITEMS[0]),
+    TeacherTask(example(example_id="b"), ITEMS[10]),
+]
 
 
 @pytest.fixture(scope="module")

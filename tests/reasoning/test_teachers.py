@@ -8,7 +8,7 @@ from taiji.language.generate import Reply, Sampling, TransformersGenerator
 from taiji.reasoning.teachers import (
     EvidenceTeacher,
     LanguageModelTeacher,
-    Task,
+    TeacherTask,
     build_teacher,
     clean,
 )
@@ -24,7 +24,10 @@ def teacher(request, tiny_model, smollm2_tokenizer):
     return LanguageModelTeacher(generator, sampling, ENGLISH)
 
 
-TASKS = [Task(example((3, 2), example_id="a"), ITEMS[0]), Task(example(example_id="b"), ITEMS[10])]
+TASKS = [
+    TeacherTask(example((3, 2), example_id="a"), ITEMS[0]),
+    TeacherTask(example(example_id="b"), ITEMS[10]),
+]
 
 
 def test_every_teacher_answers_in_order_with_k_replies(teacher):

@@ -26,7 +26,7 @@ _TCPA_OF_PRICE = 0.2  # what an advertiser pays for a conversion, as a share of 
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Inventory:
     """Users and items in the order in which requests number them, and who advertises what.
 
     Attributes:
@@ -40,7 +40,7 @@ class Catalogue:
     tcpa_A: Array
 
     @classmethod
-    def build(cls, users: pa.Table, items: pa.Table, log: pa.Table) -> "Catalogue":
+    def build(cls, users: pa.Table, items: pa.Table, log: pa.Table) -> "Inventory":
         """Owners are brand within level 2; they pay a share of the mean price in `log`.
 
         Args:
@@ -79,9 +79,9 @@ class Requests:
     """Requests in the order of time.
 
     Attributes:
-        user_R: Row of the user in the catalogue.
+        user_R: Row of the user in the inventory.
         ts_R: Microseconds since 1970, UTC.
-        item_RC: Rows of the candidates in the catalogue, all distinct.
+        item_RC: Rows of the candidates in the inventory, all distinct.
         week_R: 0 for the first week of the window.
         slice_R: Number of the slice of traffic, `SLICES_A_WEEK` equal ones in each week.
     """
@@ -92,15 +92,15 @@ class Requests:
     week_R: Ints
     slice_R: Ints
 
-    def pairs(self, catalogue: Catalogue, rows: slice, placement: str) -> pa.Table:
+    def pairs(self, inventory: Inventory, rows: slice, placement: str) -> pa.Table:
         """Every (user, candidate, moment) of some requests, as the ranking model asks for them."""
         item_RC = self.item_RC[rows]
         times = item_RC.shape[1]
         user_N, ts_N = (np.repeat(column[rows], times) for column in (self.user_R, self.ts_R))
         return pa.table(
             {
-                "user_id": catalogue.user_ids.take(pa.array(user_N)),
-                "item_id": catalogue.item_ids.take(pa.array(item_RC.ravel())),
+                "user_id": inventory.user_ids.take(pa.array(user_N)),
+                "item_id": inventory.item_ids.take(pa.array(item_RC.ravel())),
                 "ts": pa.array(ts_N).cast(TIME),
                 "placement": pa.repeat(pa.scalar(placement), user_N.size),
             }
@@ -109,7 +109,7 @@ class Requests:
 
 def draw_requests(
     exposures: pa.Table,
-    catalogue: Catalogue,
+    inventory: Inventory,
     week_starts: Sequence[datetime],
     *,
     num_requests: int,
@@ -120,7 +120,7 @@ def draw_requests(
 
     Args:
         exposures: Of the test window; the order of rows does not matter.
-        catalogue: Users and items.
+        inventory: Users and items.
         week_starts: First moments of the weeks of the log.
         num_requests: How many; more than visits ask in some visits more than once.
         num_candidates: How many distinct advertisements compete.
@@ -135,8 +135,8 @@ def draw_requests(
             "data.exposure_share"
         )
     random = np.random.default_rng([seed, 1])
-    user_N = places(exposures["user_id"], catalogue.user_ids, "user")
-    item_N = places(exposures["item_id"], catalogue.item_ids, "item")
+    user_N = places(exposures["user_id"], inventory.user_ids, "user")
+    item_N = places(exposures["item_id"], inventory.item_ids, "item")
     ts_N = microseconds(exposures["ts"])
     starts = np.array([to_microseconds(start) for start in week_starts], dtype=np.int64)
     week_N = np.searchsorted(starts, ts_N, side="right")

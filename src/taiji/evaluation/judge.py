@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from taiji.alignment.rewards.grounding import Grounded
+from taiji.alignment.rewards.preference import PreferenceScorer
 from taiji.alignment.rewards.semantic import semantic_reward
 from taiji.data.item_text import item_text, item_texts, plain_name
 from taiji.evaluation.metrics import category_hits, title_ranks
@@ -45,14 +46,6 @@ class Grounding(Protocol):
         ...
 
 
-class CtcvrJudge(Protocol):
-    """Scores items for examples."""
-
-    def score(self, context_ids: Sequence[str], item_ids: Sequence[str]) -> NDArray[np.float64]:
-        """CTCVR of each pair."""
-        ...
-
-
 class Judge:
     """Compares answers with truths through one encoder, one grounder and one ranker.
 
@@ -69,8 +62,8 @@ class Judge:
         catalogue: pa.Table,
         encoder: TextEncoder,
         grounder: Grounding,
-        ctcvr: CtcvrJudge,
-        gold: CtcvrJudge | None = None,
+        ctcvr: PreferenceScorer,
+        gold: PreferenceScorer | None = None,
     ) -> None:
         self._items = {row["item_id"]: row for row in items.to_pylist()}
         self._titles = [plain_name(title) for title in catalogue["title"].to_pylist()]
@@ -163,13 +156,13 @@ class Judge:
 
 
 def _scores(
-    judge: CtcvrJudge, example_ids: Sequence[str], item_ids: Sequence[str | None]
+    scorer: PreferenceScorer, example_ids: Sequence[str], item_ids: Sequence[str | None]
 ) -> list[float]:
     """CTCVR of each answer's item; 0 where it names none."""
     pairs = [(e, i) for e, i in zip(example_ids, item_ids, strict=True) if i is not None]
     if not pairs:
         return [0.0] * len(item_ids)
-    scores = iter(judge.score([e for e, _ in pairs], [i for _, i in pairs]).tolist())
+    scores = iter(scorer.score([e for e, _ in pairs], [i for _, i in pairs]).tolist())
     return [0.0 if item is None else next(scores) for item in item_ids]
 
 

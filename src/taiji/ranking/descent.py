@@ -21,7 +21,7 @@ _FINAL_RATE = 0.05  # the learning rate falls linearly to this share of its star
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainingSet:
     """What to learn.
 
     Attributes:
@@ -40,7 +40,7 @@ class Task:
 
 
 def descend(
-    model: CtcvrModel, task: Task, section: RankerSection, seed: int, on_step: OnStep | None
+    model: CtcvrModel, task: TrainingSet, section: RankerSection, seed: int, on_step: OnStep | None
 ) -> None:
     """Train in place; `on_step` is called with steps done and steps in all.
 
@@ -90,7 +90,7 @@ def undo_thinning(model: CtcvrModel, keep_negatives: float) -> None:
         _last(model.ctr).bias.add_(float(np.log(keep_negatives)))
 
 
-def _start_from(model: CtcvrModel, task: Task) -> None:
+def _start_from(model: CtcvrModel, task: TrainingSet) -> None:
     """Standardise the dense features and begin both towers at their base rates."""
     click, conversion = task.click[task.rows], task.conversion[task.rows]
     clicks, conversions = float(click.sum()), float((click * conversion).sum())

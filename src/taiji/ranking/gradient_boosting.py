@@ -45,7 +45,7 @@ _DATASET = {
 
 
 @dataclass(frozen=True)
-class Task:
+class CalibratedTrees:
     """One of the two models: its trees as LightGBM's own text, and its calibration."""
 
     booster: "lightgbm.Booster"
@@ -75,8 +75,8 @@ class BoostedRanker:
         placement: The placement that training saw most, for pairs that never were shown.
     """
 
-    click: Task
-    both: Task
+    click: CalibratedTrees
+    both: CalibratedTrees
     vocabularies: Mapping[str, Vocabulary]
     widths: tuple[int, int, int, int]
     placement: str
@@ -102,7 +102,7 @@ class BoostedRanker:
         folder.mkdir(parents=True, exist_ok=True)
         digests, calibration = {}, {}
         for name in _TASKS:
-            task: Task = getattr(self, name)
+            task: CalibratedTrees = getattr(self, name)
             with replacing(folder / f"{name}.txt") as temporary:
                 temporary.write_text(task.booster.model_to_string(), encoding="utf-8")
             digests[name] = digest_file(folder / f"{name}.txt")
@@ -151,7 +151,7 @@ class GradientBoosting:
         dataset = _dataset(
             columns_NW[train], categorical_columns(vocabularies, language), self.section
         )
-        tasks: list[Task] = []
+        tasks: list[CalibratedTrees] = []
         for number, labels_N in enumerate((labels.click, labels.click * labels.conversion)):
             if not 0 < labels_N[train].sum() < train.size:
                 raise DataError(
@@ -161,7 +161,9 @@ class GradientBoosting:
             dataset.set_label(labels_N[train])
             booster = self._train(dataset, seed, number, on_step)
             logits_N = _logits(booster, columns_NW[held])
-            tasks.append(Task(booster, Platt.fit(logits_N, labels_N[held].astype(np.float64))))
+            tasks.append(
+                CalibratedTrees(booster, Platt.fit(logits_N, labels_N[held].astype(np.float64)))
+            )
         placements = pairs.fields["placement"]
         most_common = placements.levels[int(np.bincount(placements.codes).argmax())]
         click, both = tasks
@@ -225,14 +227,14 @@ def load_boosted(folder: Path) -> BoostedRanker:
         raise DataError(f"{folder}: not a ranking model ({error}): rerun the stage") from error
 
 
-def _load_task(folder: Path, name: str, description: Mapping[str, Any]) -> Task:
+def _load_task(folder: Path, name: str, description: Mapping[str, Any]) -> CalibratedTrees:
     path = folder / f"{name}.txt"
     if not path.is_file():
         raise MissingArtifactError(f"{path}: not there: rerun the stage")
     if digest_file(path) != description["digests"][name]:
         raise DataError(f"{path}: is not the file that was written: rerun the stage")
     booster = _lightgbm().Booster(model_str=path.read_text(encoding="utf-8"))
-    return Task(booster, Platt(**description["calibration"][name]))
+    return CalibratedTrees(booster, Platt(**description["calibration"][name]))
 
 
 def _lightgbm() -> Any:

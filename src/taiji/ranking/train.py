@@ -25,7 +25,7 @@ from taiji.errors import DataError, DivergenceError, MissingArtifactError
 from taiji.ranking.as_of import DENSE, Pairs
 from taiji.ranking.calibration import Calibration, Platt, held_out
 from taiji.ranking.columns import microseconds
-from taiji.ranking.descent import OnStep, Task, descend, thin, undo_thinning
+from taiji.ranking.descent import OnStep, TrainingSet, descend, thin, undo_thinning
 from taiji.ranking.inputs import NO_LANGUAGE, Inputs, LanguageFeatures, Vocabulary, fit_vocabularies
 from taiji.ranking.model import CtcvrModel, ModelShape
 from taiji.store.files import read_json, write_json
@@ -106,7 +106,7 @@ def fit_ranker(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CtcvrModel(_shape(vocabularies, section, language))
-    task = Task(inputs, pairs.dense, labels.click, labels.conversion, train)
+    task = TrainingSet(inputs, pairs.dense, labels.click, labels.conversion, train)
     descend(model, task, section, seed, on_step)
     undo_thinning(model, section.keep_negatives)
     ctr, cvr = _all_logits(model, inputs, held)

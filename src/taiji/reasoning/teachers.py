@@ -34,7 +34,7 @@ _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？]")
 
 
 @dataclass(frozen=True)
-class Task:
+class TeacherTask:
     """One example to explain.
 
     Attributes:
@@ -62,7 +62,7 @@ class Teacher(Protocol):
         """As it stands in the candidates table and on the model card."""
 
     def write(
-        self, tasks: Sequence[Task], k: int, on_progress: OnProgress | None = None
+        self, tasks: Sequence[TeacherTask], k: int, on_progress: OnProgress | None = None
     ) -> list[list[Reply]]:
         """k replies for each task, in order; the text of a reply is a chain and nothing else."""
 
@@ -73,7 +73,7 @@ class EvidenceTeacher:
     name = "evidence"
 
     def write(
-        self, tasks: Sequence[Task], k: int, on_progress: OnProgress | None = None
+        self, tasks: Sequence[TeacherTask], k: int, on_progress: OnProgress | None = None
     ) -> list[list[Reply]]:
         """k chains for each task, from the strongest evidence to the weakest."""
         replies: list[list[Reply]] = []
@@ -104,7 +104,7 @@ class LanguageModelTeacher:
         self.name = generator.name
 
     def write(
-        self, tasks: Sequence[Task], k: int, on_progress: OnProgress | None = None
+        self, tasks: Sequence[TeacherTask], k: int, on_progress: OnProgress | None = None
     ) -> list[list[Reply]]:
         """k cleaned samples for each task; see `clean` for what becomes of their text."""
         prompts = [_prompt(task, self._templates) for task in tasks]
@@ -112,7 +112,7 @@ class LanguageModelTeacher:
         return [[clean(reply) for reply in group] for group in replies]
 
 
-def _prompt(task: Task, templates: Templates) -> Prompt:
+def _prompt(task: TeacherTask, templates: Templates) -> Prompt:
     if task.mode == "direct":
         return direct_prompt(task.example, templates)
     return rupr_prompt(task.example, task.answer, templates)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from taiji.abtest.experiment import AA, MEASURES, Plan, assign
 from taiji.abtest.figures import check_buckets, trial_figures
 from taiji.abtest.market import Traffic
-from taiji.abtest.requests import Catalogue, Requests, draw_requests
+from taiji.abtest.requests import Inventory, Requests, draw_requests
 from taiji.abtest.response import Response, fit_response
 from taiji.abtest.statistics import check_library
 from taiji.abtest.trial import Models, Outcomes, Split, run_trial
@@ -25,7 +25,7 @@ from taiji.arrays import Ints
 from taiji.errors import DataError
 from taiji.ranking.columns import places
 from taiji.ranking.train import Labels
-from taiji.stages.parts.ab_models import load_rankers, score_candidates
+from taiji.stages.parts.ab_arms import load_rankers, score_candidates
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.store.files import write_json, write_parquet
@@ -45,8 +45,8 @@ def abtest(ctx: StageContext) -> Summary:
     test = logs.calendar.window("test").rows(logs.labelled_exposures)
     ground = _prepare(ctx, logs, test)
     ctx.progress(0, 1, "fitting the response model")
-    response = _fit_response(ctx, logs, test, ground.catalogue)
-    models = score_candidates(ctx, logs, ground.requests, ground.catalogue, response)
+    response = _fit_response(ctx, logs, test, ground.inventory)
+    models = score_candidates(ctx, logs, ground.requests, ground.inventory, response)
     plan = _plan(ctx, ground, models)
     outcomes = run_trial(
         plan,
@@ -76,7 +76,7 @@ class _Ground:
         requests_U: How many of them each user has.
     """
 
-    catalogue: Catalogue
+    inventory: Inventory
     requests: Requests
     user_ids: NDArray[np.object_]
     user_R: Ints
@@ -88,10 +88,10 @@ class _Ground:
 def _prepare(ctx: StageContext, logs: Constructed, test: pa.Table) -> _Ground:
     section, start = ctx.recipe.abtest, logs.calendar.start("test")
     before = logs.interactions.filter(pc.less(logs.interactions["ts"], start))
-    catalogue = Catalogue.build(logs.users, logs.items, before)
+    inventory = Inventory.build(logs.users, logs.items, before)
     requests = draw_requests(
         test,
-        catalogue,
+        inventory,
         logs.calendar.week_starts(),
         num_requests=section.requests,
         num_candidates=section.candidates,
@@ -100,10 +100,10 @@ def _prepare(ctx: StageContext, logs: Constructed, test: pa.Table) -> _Ground:
     rows_U, user_R = np.unique(requests.user_R, return_inverse=True)
     measured = _measured(requests, section.warmup_weeks)
     requests_U = np.bincount(user_R[measured], minlength=rows_U.size)
-    user_ids = catalogue.user_ids.take(pa.array(rows_U)).to_numpy(zero_copy_only=False)
+    user_ids = inventory.user_ids.take(pa.array(rows_U)).to_numpy(zero_copy_only=False)
     split = _split(ctx, user_ids)
     check_buckets(split, requests_U)
-    return _Ground(catalogue, requests, user_ids, user_R, measured, requests_U, split)
+    return _Ground(inventory, requests, user_ids, user_R, measured, requests_U, split)
 
 
 def _measured(requests: Requests, warmup_weeks: int) -> Ints:
@@ -131,12 +131,12 @@ def _split(ctx: StageContext, user_ids: NDArray[np.object_]) -> Split:
 
 
 def _fit_response(
-    ctx: StageContext, logs: Constructed, test: pa.Table, catalogue: Catalogue
+    ctx: StageContext, logs: Constructed, test: pa.Table, inventory: Inventory
 ) -> Response:
     labels = Labels.from_exposures(test)
     return fit_response(
         logs.as_of.features(test),
-        places(test["user_id"], catalogue.user_ids, "user"),
+        places(test["user_id"], inventory.user_ids, "user"),
         (labels.click * labels.conversion).astype(np.float64),
         strength=ctx.recipe.abtest.persona,
         seed=ctx.recipe.seed,
@@ -147,7 +147,7 @@ def _plan(ctx: StageContext, ground: _Ground, models: Models) -> Plan:
     """Only those who own a candidate take part."""
     requests, user_R = ground.requests, ground.user_R
     owners, owner_RC = np.unique(
-        ground.catalogue.advertiser_I[requests.item_RC], return_inverse=True
+        ground.inventory.advertiser_I[requests.item_RC], return_inverse=True
     )
     traffic = Traffic(
         owner_RC.reshape(requests.item_RC.shape).astype(np.int32),
@@ -161,7 +161,7 @@ def _plan(ctx: StageContext, ground: _Ground, models: Models) -> Plan:
         num_users=ground.user_ids.size,
         warmup=np.setdiff1d(np.arange(user_R.size), ground.measured),
         measured=ground.measured,
-        tcpa_A=ground.catalogue.tcpa_A[owners],
+        tcpa_A=ground.inventory.tcpa_A[owners],
         budget=ctx.recipe.abtest.budget,
         cost_control=ctx.recipe.abtest.cost_control,
     )

@@ -18,7 +18,7 @@ from taiji.language.workers import Note, Worker
 from taiji.reasoning.boilerplate import shares_told_to_others
 from taiji.reasoning.leakage import Leak, copied_share, find_leak, find_phrase, phrases_apply
 from taiji.reasoning.prompts import losses, prompt_fitter, split_own_answer
-from taiji.reasoning.teachers import Task, build_teacher
+from taiji.reasoning.teachers import TeacherTask, build_teacher
 from taiji.schema import CANDIDATES
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
@@ -41,12 +41,12 @@ def distill(ctx: StageContext) -> Summary:
     path = ctx.out / "candidates.parquet"
     tasks, lost = _tasks(ctx)
     rows = _write(ctx, tasks).to_pylist()
-    _judge(rows, tasks)
+    _find_leaks(rows, tasks)
     write_parquet(pa.Table.from_pylist(rows, schema=CANDIDATES), path, CANDIDATES)
     return _summary(read_parquet(path, CANDIDATES).to_pylist(), ctx.recipe.distill.mode) | lost
 
 
-def _write(ctx: StageContext, tasks: Sequence[Task]) -> pa.Table:
+def _write(ctx: StageContext, tasks: Sequence[TeacherTask]) -> pa.Table:
     """Ask the teacher for every example, by resumable shards."""
     shards = Shards(ctx.parts("chains"), CANDIDATES)
     starts = range(0, len(tasks), _SHARD_ROWS)
@@ -56,13 +56,13 @@ def _write(ctx: StageContext, tasks: Sequence[Task]) -> pa.Table:
     return pa.concat_tables(shards.all(len(starts)))
 
 
-def _asker(recipe: Recipe, calls: Path) -> Worker[Sequence[Task], pa.Table]:
+def _asker(recipe: Recipe, calls: Path) -> Worker[Sequence[TeacherTask], pa.Table]:
     """Whoever asks the teacher, made where the work is done."""
     section, text = recipe.distill, recipe.data.text
     teacher = build_teacher(section.teacher, text, recipe.seed, calls)
     templates = resolve_templates(text.language, text.templates)
 
-    def ask(tasks: Sequence[Task], note: Note) -> pa.Table:
+    def ask(tasks: Sequence[TeacherTask], note: Note) -> pa.Table:
         replies = teacher.write(tasks, section.candidates, note)
         rows = _candidates(tasks, replies, teacher.name, templates)
         return pa.Table.from_pylist(rows, schema=CANDIDATES)
@@ -70,7 +70,7 @@ def _asker(recipe: Recipe, calls: Path) -> Worker[Sequence[Task], pa.Table]:
     return ask
 
 
-def _tasks(ctx: StageContext) -> tuple[list[Task], dict[str, int]]:
+def _tasks(ctx: StageContext) -> tuple[list[TeacherTask], dict[str, int]]:
     """The SFT examples, each with what its prompt will show, and their true next items.
 
     Also how many of them lose lines to the budget of tokens, and how many lines.
@@ -89,11 +89,14 @@ def _tasks(ctx: StageContext) -> tuple[list[Task], dict[str, int]]:
         for example, row in zip(examples, told, strict=True)
     )
     mode = ctx.recipe.distill.mode
-    return [Task(row, targets[row["target_item_id"]], mode) for row in told], lost
+    return [TeacherTask(row, targets[row["target_item_id"]], mode) for row in told], lost
 
 
 def _candidates(
-    tasks: Sequence[Task], replies: Sequence[Sequence[Reply]], teacher: str, templates: Templates
+    tasks: Sequence[TeacherTask],
+    replies: Sequence[Sequence[Reply]],
+    teacher: str,
+    templates: Templates,
 ) -> list[dict[str, Any]]:
     """Rows of `schema.CANDIDATES`; what takes the chains of all users to judge is left open."""
     rows = []
@@ -118,11 +121,11 @@ def _candidates(
     return rows
 
 
-def _instruction(task: Task, templates: Templates) -> str:
+def _instruction(task: TeacherTask, templates: Templates) -> str:
     return templates.direct_task if task.mode == "direct" else templates.teacher_task
 
 
-def _copied_title(task: Task, cot: str) -> float:
+def _copied_title(task: TeacherTask, cot: str) -> float:
     """The target's categories may be named: they are what a chain concludes."""
     if task.mode == "direct":  # whoever was not shown the title has guessed it
         return 0.0
@@ -131,7 +134,7 @@ def _copied_title(task: Task, cot: str) -> float:
     return copied_share(cot, task.target["title"], [*lines, *categories])
 
 
-def _judge(rows: Sequence[dict[str, Any]], tasks: Sequence[Task]) -> None:
+def _find_leaks(rows: Sequence[dict[str, Any]], tasks: Sequence[TeacherTask]) -> None:
     """Fill in what can only be said of all chains together: boilerplate, and the leak."""
     examples = {task.example["example_id"]: task.example for task in tasks}
     told = [examples[row["example_id"]] for row in rows]

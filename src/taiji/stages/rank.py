@@ -86,7 +86,7 @@ def _compare(ctx: StageContext) -> dict[str, Any]:
     fits = plan_fits(ctx)
     parts = _fit_all(ctx, fits, windows, source)
     _write_predictions(ctx, fits, parts, windows)
-    return _judge(ctx, fits, parts, windows)
+    return _measure(ctx, fits, parts, windows)
 
 
 def _windows(logs: Constructed, source: FeatureSource) -> Windows:
@@ -178,7 +178,7 @@ def _write_predictions(
     write_parquet(pa.concat_tables(tables), ctx.out / "predictions.parquet", PREDICTIONS)
 
 
-def _judge(
+def _measure(
     ctx: StageContext, fits: Sequence[Fit], parts: Sequence[pa.Table], windows: Windows
 ) -> dict[str, Any]:
     """Figures by backbone and group of users, and what the contrasts are."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shop import history_line
 
 from taiji.config.text import TextSection
-from taiji.data.examples.render import RenderSettings, build_catalogue, render_examples
+from taiji.data.examples.render import RenderSettings, build_item_texts, render_examples
 from taiji.data.examples.text import Habits, profile_text, wording
 from taiji.data.item_text import item_text
 from taiji.data.tables.prepare import cut_names
@@ -66,7 +66,7 @@ def settings_of(declared=FIELDS, **section):
 
 def render(*rows, words=None, items=None):
     batch = pa.RecordBatch.from_pylist(list(rows), FIGURES)
-    catalogue = build_catalogue(items if items is not None else items_table())
+    catalogue = build_item_texts(items if items is not None else items_table())
     return render_examples(batch, catalogue, words or settings_of()).to_pylist()
 
 
@@ -160,7 +160,7 @@ def test_the_rest_of_an_example_passes_through():
 def test_a_slice_of_a_batch_is_rendered_like_the_batch():
     rows = [figures(example_id=f"e{n}", history=[line(hours=24 * n)] * n) for n in range(1, 6)]
     batch = pa.RecordBatch.from_pylist(rows, FIGURES)
-    catalogue, words = build_catalogue(items_table()), settings_of()
+    catalogue, words = build_item_texts(items_table()), settings_of()
     whole = render_examples(batch, catalogue, words)
     parts = [render_examples(batch.slice(n, 2), catalogue, words) for n in (0, 2, 4)]
     assert pa.Table.from_batches(parts).to_pylist() == whole.to_pylist()
@@ -173,7 +173,7 @@ def test_plain_utc_times_are_read_like_zoned_ones():
     past = pa.list_(pa.struct([f.with_type(plain) if f.name == "ts" else f for f in line_type()]))
     columns = {name: batch[name] for name in FIGURES.names}
     columns |= {"cutoff": batch["cutoff"].cast(plain), "history": batch["history"].cast(past)}
-    catalogue = build_catalogue(items_table())
+    catalogue = build_item_texts(items_table())
     rendered = render_examples(pa.RecordBatch.from_pydict(columns), catalogue, settings_of())
     assert rendered.equals(render_examples(batch, catalogue, settings_of()))
 
@@ -183,7 +183,7 @@ def line_type():
 
 
 def test_settings_and_catalogue_travel_to_another_process():
-    catalogue, words = pickle.loads(pickle.dumps((build_catalogue(items_table()), settings_of())))
+    catalogue, words = pickle.loads(pickle.dumps((build_item_texts(items_table()), settings_of())))
     batch = pa.RecordBatch.from_pylist([figures(history=[line()])], FIGURES)
     assert (
         "Milk 1 gal"
@@ -243,7 +243,7 @@ def test_two_hundred_thousand_lines_take_no_ten_seconds():
     past = [line(f"i{n % 5}", 1 + n, n % 300 / 100) for n in range(50)]
     rows = [figures(history=past, fields=[("age", "45-54")])] * 400
     batch = pa.RecordBatch.from_pylist(rows, FIGURES)
-    catalogue, words = build_catalogue(items_table()), settings_of()
+    catalogue, words = build_item_texts(items_table()), settings_of()
     start = time.process_time()
     for _ in range(10):
         render_examples(batch, catalogue, words)

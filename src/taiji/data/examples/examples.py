@@ -25,7 +25,7 @@ from taiji.data.calendar import (
 from taiji.data.engine.protocol import Engine
 from taiji.data.examples import examples_sql as sql
 from taiji.data.examples.past import prepare_figures, since_sql
-from taiji.data.examples.render import Catalogue, RenderSettings, build_catalogue, render_examples
+from taiji.data.examples.render import ItemTexts, RenderSettings, build_item_texts, render_examples
 from taiji.data.examples.text import wording
 from taiji.data.problems import Counts
 from taiji.errors import DataError
@@ -84,9 +84,7 @@ def write_prompts(engine: Engine, section: DataSection, path: Path) -> int:
     """
     timezone = section.splits.timezone
     figures = prepare_figures(engine, history_items=section.history_items, timezone=timezone)
-    render = partial(
-        render_examples, catalogue=_catalogue(engine), settings=_wording(engine, section)
-    )
+    render = partial(render_examples, items=_item_texts(engine), settings=_wording(engine, section))
     return engine.map_batches(figures, render, EXAMPLES, path)
 
 
@@ -146,10 +144,10 @@ def _settings(section: DataSection, seed: int, calendar: Calendar) -> dict[str, 
     }
 
 
-def _catalogue(engine: Engine) -> Catalogue:
+def _item_texts(engine: Engine) -> ItemTexts:
     """Items that histories name: their texts travel to wherever lines are written."""
     named = f"SELECT {', '.join(ITEMS.names)} FROM items LEFT SEMI JOIN log USING (item_id)"
-    return build_catalogue(engine.query(f"{named} ORDER BY item_id"))
+    return build_item_texts(engine.query(f"{named} ORDER BY item_id"))
 
 
 def _wording(engine: Engine, section: DataSection) -> RenderSettings:

@@ -41,21 +41,21 @@ class RenderSettings:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class ItemTexts:
     """The text of every item: `texts[i]` is that of `item_ids[i]`. Picklable."""
 
     item_ids: pa.Array
     texts: pa.Array
 
 
-def build_catalogue(items: pa.Table) -> Catalogue:
+def build_item_texts(items: pa.Table) -> ItemTexts:
     """The texts of an items table whose names have been cut."""
     texts = pa.array(item_texts(items), pa.string())
-    return Catalogue(items["item_id"].combine_chunks(), texts)
+    return ItemTexts(items["item_id"].combine_chunks(), texts)
 
 
 def render_examples(
-    batch: pa.RecordBatch, catalogue: Catalogue, settings: RenderSettings
+    batch: pa.RecordBatch, items: ItemTexts, settings: RenderSettings
 ) -> pa.RecordBatch:
     """Turn figures into examples, row by row in the same order.
 
@@ -67,19 +67,19 @@ def render_examples(
             `history_length`, `top_categories`, `low_price`, `high_price`,
             `brands`, `private_label_share` and `shopping_time`. A null list or map counts as
             empty. Other columns of EXAMPLES pass through.
-        catalogue: Texts of all items that histories name.
+        items: Texts of all items that histories name.
         settings: The wording.
 
     Returns:
         The same examples in the columns of `schema.EXAMPLES`.
 
     Raises:
-        DataError: A history names an item that is not in the catalogue, or holds an
+        DataError: A history names an item that is not among them, or holds an
             interaction at or after the cut-off.
     """
     written = {
         "profile": pa.array(_profiles(batch, settings.words), pa.string()),
-        "history": _histories(batch, catalogue, settings.words),
+        "history": _histories(batch, items, settings.words),
         "long_tail": pc.less(pc.fill_null(batch["history_length"], 0), settings.long_tail),
     }
     columns = [
@@ -133,7 +133,7 @@ def _events(column: pa.ListArray) -> list[dict[str, list[str]]]:
     return rows
 
 
-def _histories(batch: pa.RecordBatch, catalogue: Catalogue, words: Wording) -> pa.ListArray:
+def _histories(batch: pa.RecordBatch, items: ItemTexts, words: Wording) -> pa.ListArray:
     """The history column of EXAMPLES: what the batch has, and the line of each interaction."""
     column = batch["history"]
     lengths = pc.fill_null(pc.list_value_length(column), 0)
@@ -142,7 +142,7 @@ def _histories(batch: pa.RecordBatch, catalogue: Catalogue, words: Wording) -> p
     cutoffs = batch["cutoff"].take(pc.list_parent_indices(column))
     parts = {name: pc.struct_field(lines, name) for name in lines.type.names}
     parts["text"] = pc.binary_join_element_wise(
-        _items(parts["item_id"], catalogue),
+        _items(parts["item_id"], items),
         _prices(parts["price"], words),
         _kinds(parts["kind"], words),
         _ages(parts["ts"], cutoffs, words),
@@ -154,16 +154,16 @@ def _histories(batch: pa.RecordBatch, catalogue: Catalogue, words: Wording) -> p
     return pa.ListArray.from_arrays(offsets.cast(pa.int32()), told)
 
 
-def _items(item_ids: pa.Array, catalogue: Catalogue) -> pa.Array:
+def _items(item_ids: pa.Array, items: ItemTexts) -> pa.Array:
     encoded = item_ids.dictionary_encode()
-    places = pc.index_in(encoded.dictionary, value_set=catalogue.item_ids)
+    places = pc.index_in(encoded.dictionary, value_set=items.item_ids)
     if places.null_count:
         lost = encoded.dictionary.filter(pc.is_null(places))
         raise DataError(
             f"examples: {len(lost)} items of histories are not in the items table, e.g. "
             f"{lost[0].as_py()!r}: leave their interactions out"
         )
-    return catalogue.texts.take(places.take(encoded.indices))
+    return items.texts.take(places.take(encoded.indices))
 
 
 def _prices(prices: pa.Array, words: Wording) -> pa.Array:

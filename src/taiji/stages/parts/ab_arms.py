@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from taiji.abtest.requests import Catalogue, Requests
+from taiji.abtest.requests import Inventory, Requests
 from taiji.abtest.response import Response
 from taiji.abtest.trial import ARMS, Models
 from taiji.errors import ConfigError
@@ -52,7 +52,7 @@ def score_candidates(
     ctx: StageContext,
     logs: Constructed,
     requests: Requests,
-    catalogue: Catalogue,
+    inventory: Inventory,
     response: Response,
 ) -> Models:
     """pCTCVR of every candidate of every request by each model, and the truth."""
@@ -66,7 +66,7 @@ def score_candidates(
     for begin in range(0, shape[0], _REQUESTS_AT_ONCE):
         ctx.progress(begin, shape[0], "scoring the candidates of every request")
         rows = slice(begin, min(begin + _REQUESTS_AT_ONCE, shape[0]))
-        pairs = logs.as_of.features(requests.pairs(catalogue, rows, rankers["base"].placement))
+        pairs = logs.as_of.features(requests.pairs(inventory, rows, rankers["base"].placement))
         users = np.repeat(requests.user_R[rows], shape[1])
         for arm, ranker in rankers.items():
             scores[arm][rows] = predict(ranker, pairs, later[arm]).ctcvr.reshape(-1, shape[1])
