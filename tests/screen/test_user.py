@@ -79,6 +79,18 @@ def test_a_card_says_what_the_prompt_left_out(run, smollm2_tokenizer):
     assert f"the oldest {lines - kept} do not fit into 300 tokens" in text
 
 
+def test_a_card_takes_what_a_stage_has_counted(run):
+    """No tokenizer is loaded for it: this recipe names a model that is not there."""
+    write_recipe(run, model="./nowhere", max_prompt_tokens=300)
+    rows = [row | {"lines_dropped": 1} for row in small_run.texts().to_pylist()]
+    write_parquet(
+        pa.Table.from_pylist(rows, schema.TEXTS), run / "infer" / "texts.parquet", schema.TEXTS
+    )
+    text = shown(run)
+    assert "the oldest 1 do not fit into 300 tokens" in text  # of the test example
+    assert "is not known: model './nowhere'" in text  # of those that no stage has counted
+
+
 def test_a_user_is_found_by_the_pseudonym_of_the_report(run):
     name = load_pseudonyms("TAIJI_PSEUDONYM_KEY").of("u0")
     with pytest.raises(DataError):

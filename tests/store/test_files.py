@@ -88,3 +88,12 @@ def test_a_cut_last_line_is_dropped_and_a_broken_one_is_not(tmp_path):
     path.write_text('{"step"\n{"step": 2}\n')
     with pytest.raises(DataError, match=r"m\.jsonl"):
         read_jsonl(path)
+
+
+def test_only_the_rows_that_are_asked_for_are_read(tmp_path):
+    path, columns = tmp_path / "t.parquet", pa.schema([("name", pa.string()), ("n", pa.int64())])
+    write_parquet(
+        pa.table({"name": ["a", "b", "a"], "n": [1, 2, 3]}, schema=columns), path, columns
+    )
+    assert read_parquet(path, columns, only=("name", ["a"]))["n"].to_pylist() == [1, 3]
+    assert read_parquet(path, columns, only=("name", [])).num_rows == 0

@@ -1,11 +1,10 @@
 """Everything that a run holds of one user, for `taiji show user`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
@@ -13,20 +12,20 @@ from rich.table import Table
 
 from taiji import schema
 from taiji.config.loading import load_recipe
-from taiji.errors import ConfigError, DataError, MissingArtifactError, TaijiError
-from taiji.language.models import load_tokenizer
-from taiji.language.prompt import ChatScaffold
-from taiji.reasoning.prompts import prompt_fitter
+from taiji.errors import DataError, MissingArtifactError, TaijiError
 from taiji.report.pseudonym import PREFIX, load_pseudonyms
 from taiji.safe_text import printable
-from taiji.stages.parts.constructed import Constructed
 from taiji.store.files import read_parquet
 
 Row = Mapping[str, Any]
+_NUM_BORROWED = 5
 
 
 def print_user(user_id: str, run: Path, console: Console) -> None:
     """Print prompt, chains with PPL, answers, rewards and neighbour of one user.
+
+    Reads the rows of this user alone, and loads no model library unless a prompt has to be
+    counted that no stage has counted.
 
     Args:
         user_id: The id as the log has it, or the user's pseudonym in the run's report.
@@ -37,25 +36,35 @@ def print_user(user_id: str, run: Path, console: Console) -> None:
         DataError: The run has no example of this user.
         MissingArtifactError: The run has not even constructed its examples.
     """
-    logs = Constructed(run / "construct")
-    examples = logs.examples()
-    known = sorted(set(examples["user_id"].to_pylist()))
-    if user_id not in known:
-        user_id = _behind(user_id, known, run)
-    mine = examples.filter(pc.equal(examples["user_id"], user_id)).to_pylist()
+    mine = _examples(user_id, run)
+    keys = [example["example_id"] for example in mine]
+    chains = _rows(run / "refine" / "scored.parquet", schema.SCORED, keys)
+    rollouts = _rows(run / "align" / "rollouts.parquet", schema.ROLLOUTS, keys)
+    texts = _rows(run / "infer" / "texts.parquet", schema.TEXTS, keys)
+    features = _rows(run / "features" / "features.parquet", schema.USER_FEATURES, keys)
+    scores = _rows(run / "score" / "scores.parquet", schema.SCORES, keys)
+    titles = _titles(run, mine, features)
+    counted = {row["example_id"]: row["lines_dropped"] for row in (*texts, *scores)}
+    for example, key in zip(mine, keys, strict=True):
+        fit = _fit(example, run, counted.get(key))
+        _print_example(example, titles, fit, console)
+        _print_chains(_of(chains, key), console)
+        _print_rollouts(_of(rollouts, key), console)
+        _print_texts(_of(texts, key), console)
+        _print_features(_of(features, key), titles, console)
+
+
+def _examples(user_id: str, run: Path) -> list[Row]:
+    path = run / "construct" / "examples.parquet"
+    mine = read_parquet(path, schema.EXAMPLES, only=("user_id", [user_id])).to_pylist()
     if not mine:
-        some = ", ".join(known[:8])
-        raise DataError(f"{run}: no example of user {user_id}: some that have one: {some}")
-    titles = _titles(logs.items)
-    fit = _fit(run)
-    for example in mine:
-        _print_example(example, titles, fit(example), console)
-        key = example["example_id"]
-        _print_chains(_rows(run / "refine" / "scored.parquet", schema.SCORED, key), console)
-        _print_rollouts(_rows(run / "align" / "rollouts.parquet", schema.ROLLOUTS, key), console)
-        _print_texts(_rows(run / "infer" / "texts.parquet", schema.TEXTS, key), console)
-        features = _rows(run / "features" / "features.parquet", schema.USER_FEATURES, key)
-        _print_features(features, titles, console)
+        known = sorted(set(read_parquet(path, schema.EXAMPLES)["user_id"].to_pylist()))
+        behind = _behind(user_id, known, run)
+        mine = read_parquet(path, schema.EXAMPLES, only=("user_id", [behind])).to_pylist()
+        if not mine:
+            some = ", ".join(known[:8])
+            raise DataError(f"{run}: no example of user {user_id}: some that have one: {some}")
+    return list(mine)
 
 
 def _behind(name: str, user_ids: Sequence[str], run: Path) -> str:
@@ -67,35 +76,29 @@ def _behind(name: str, user_ids: Sequence[str], run: Path) -> str:
     return next((user_id for user_id in user_ids if pseudonyms.of(user_id) == name), name)
 
 
-def _fit(run: Path) -> Callable[[Row], str]:
-    """Says how much of a history the student's prompt shows, by the run's recipe and tokenizer.
+def _fit(example: Row, run: Path, dropped: int | None) -> str:
+    """How much of a history the student's prompt shows.
 
-    Where either is missing it says that this is not known; the rest of the card needs neither.
+    As a stage has counted it, or by the run's recipe and tokenizer. Where those are missing it
+    says that this is not known; the rest of the card needs neither.
     """
     try:
         recipe = load_recipe(run / "recipe.resolved.yaml").recipe
-        tuned = run / "sft" / "model"
-        model = str(tuned.absolute()) if tuned.is_dir() else recipe.student.model
-        tokenizer = load_tokenizer(model, offline=True)
-        fitter = prompt_fitter(recipe, ChatScaffold(tokenizer))
+        if dropped is None:
+            from taiji.screen.prompt_fit import lines_dropped  # takes seconds
+
+            dropped = lines_dropped(example, run, recipe)
     except (TaijiError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        return lambda _: f"How many of these lines the prompt shows is not known: {reason}"
-
-    def say(example: Row) -> str:
-        try:
-            num_lines, dropped = len(example["history"]), fitter.fit(example)[1]
-        except ConfigError as error:
-            return str(error)
-        budget = f"{fitter.max_prompt_tokens} tokens (student.max_prompt_tokens)"
-        if not dropped:
-            return f"The prompt shows all of this history, within {budget}"
-        return (
-            f"The prompt shows the newest {num_lines - dropped} of {num_lines} lines; "
-            f"the oldest {dropped} do not fit into {budget}"
-        )
-
-    return say
+        return f"How many of these lines the prompt shows is not known: {reason}"
+    num_lines = len(example["history"])
+    budget = f"{recipe.student.max_prompt_tokens} tokens (student.max_prompt_tokens)"
+    if not dropped:
+        return f"The prompt shows all of this history, within {budget}"
+    return (
+        f"The prompt shows the newest {num_lines - dropped} of {num_lines} lines; "
+        f"the oldest {dropped} do not fit into {budget}"
+    )
 
 
 def _print_example(example: Row, titles: Mapping[str, str], fit: str, console: Console) -> None:
@@ -143,7 +146,7 @@ def _print_texts(rows: list[Row], console: Console) -> None:
 
 def _print_features(rows: list[Row], titles: Mapping[str, str], console: Console) -> None:
     for row in rows:
-        borrowed = [titles.get(item, item) for item in row["neighbour_item_ids"][:5]]
+        borrowed = [titles.get(item, item) for item in row["neighbour_item_ids"][:_NUM_BORROWED]]
         lines = [
             f"codes      {' '.join(map(str, row['codes']))}",
             f"neighbour  user {row['neighbour_user_id']}, cosine {row['similarity']:.3f}",
@@ -158,16 +161,22 @@ def _plain(text: str) -> str:
     return escape(printable(text))
 
 
-def _titles(items: pa.Table) -> dict[str, str]:
-    pairs = zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True)
-    return dict(pairs)
+def _titles(run: Path, examples: list[Row], features: list[Row]) -> dict[str, str]:
+    """Titles of what these rows name."""
+    named = {example["target_item_id"] for example in examples} - {None}
+    named |= {item for row in features for item in row["neighbour_item_ids"][:_NUM_BORROWED]}
+    path = run / "construct" / "items.parquet"
+    items = read_parquet(path, schema.ITEMS, only=("item_id", sorted(named)))
+    return dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
 
 
-def _rows(path: Path, columns: pa.Schema, example_id: str) -> list[Row]:
-    """The rows of one example; none where the stage has not run yet."""
+def _rows(path: Path, columns: pa.Schema, example_ids: list[str]) -> list[Row]:
+    """The rows of these examples; none where the stage has not run yet."""
     try:
-        table = read_parquet(path, columns)
+        return list(read_parquet(path, columns, only=("example_id", example_ids)).to_pylist())
     except MissingArtifactError:
         return []
-    rows: list[Row] = table.filter(pc.equal(table["example_id"], example_id)).to_pylist()
-    return rows
+
+
+def _of(rows: list[Row], example_id: str) -> list[Row]:
+    return [row for row in rows if row["example_id"] == example_id]

@@ -8,12 +8,13 @@ them about half of all single-bit flips read back as wrong data in silence.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taiji.errors import DataError, MissingArtifactError
@@ -32,8 +33,18 @@ def write_parquet(table: pa.Table, path: Path, schema: pa.Schema) -> None:
         pq.write_table(checked, temporary, compression="zstd", write_page_checksum=True)
 
 
-def read_parquet(path: Path, schema: pa.Schema | None = None) -> pa.Table:
+def read_parquet(
+    path: Path,
+    schema: pa.Schema | None = None,
+    *,
+    only: tuple[str, Sequence[str]] | None = None,
+) -> pa.Table:
     """Read a Parquet file, verifying its page checksums.
+
+    Args:
+        path: The file.
+        schema: Columns that it must have; no others are kept.
+        only: A column and the values of the rows to read; other rows never become Arrow.
 
     Raises:
         MissingArtifactError: There is no such file.
@@ -42,7 +53,8 @@ def read_parquet(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     if not path.is_file():
         raise MissingArtifactError(f"{path}: not there: run the stage that writes it")
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        chosen = None if only is None else pc.field(only[0]).isin(pa.array(only[1], pa.string()))
+        table = pq.read_table(path, page_checksum_verification=True, filters=chosen)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: damaged Parquet ({error}): rerun the stage") from error
     return table if schema is None else conform(table, schema, where=str(path))
