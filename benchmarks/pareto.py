@@ -34,7 +34,7 @@ import torch
 import vl_convert
 from pareto_toy import ON_ADVANTAGES, STARTS, Array, Method, Outcome, Problem, train
 
-from taiji.alignment.popo.rule_settings import RuleSettings
+from taiji.rule_settings import RuleSettings
 
 SEEDS, TUNING_SEEDS, PICTURE_SEEDS = range(1, 21), range(1001, 1003), 2
 
@@ -56,7 +56,7 @@ PICTURED = [
 FIXED = RuleSettings("fixed")
 PAPER = RuleSettings("popo", eta=0.1)  # presets of docs/popo.md
 STABLE = RuleSettings("popo", eta=1.0, normalise="trace", max_log_step=1.0, floor=0.02, leak=0.02)
-SPLIT = replace(STABLE, kind="popo_split", eta=5.0)
+SPLIT = replace(STABLE, rule="popo_split", eta=5.0)
 LIGHT = RuleSettings("popo_light", smoothing=0.9, floor=0.02)
 PRESETS = {
     "popo, preset": Method(PAPER),

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from taiji.alignment.popo.advantages import AdvantageRule
-from taiji.alignment.popo.rule_settings import RuleSettings
 from taiji.alignment.popo.weight_rule import WeightRule
+from taiji.rule_settings import RuleSettings
 
 Array = NDArray[np.float64]
 
@@ -142,7 +142,7 @@ def move(
     noise_RPGD: torch.Tensor,
 ) -> None:
     """Let each run's rule take its step, on what this batch shows."""
-    if method.rule.kind == "fixed":
+    if method.rule.rule == "fixed":
         return
     if not method.rule.needs_gradients:
         for rule, rewards_PGK in zip(rules, rewards_RPGK.double().numpy(), strict=True):
@@ -157,7 +157,7 @@ def move(
 
 def weight_rules(method: Method, problem: Problem) -> list[WeightRule]:
     """A rule for each start of a seed."""
-    settings = replace(method.rule, kind="popo_split") if method.flipped else method.rule
+    settings = replace(method.rule, rule="popo_split") if method.flipped else method.rule
     lefts: list[float | None] = [method.left] * STARTS
     if method.sweep:
         lefts = np.linspace(0, 1, STARTS).tolist()

@@ -3,7 +3,7 @@ import pytest
 
 from taiji.alignment.diagnosis import Diagnosis
 from taiji.alignment.popo.step_log import spread, variance_shares
-from taiji.alignment.rewards.normalisers import GroupMinMax, Linear
+from taiji.alignment.rewards.normalisers import Linear
 from taiji.alignment.rewards.preference import PreferenceReward, Scale
 from taiji.alignment.rollouts import Rollout
 
@@ -75,10 +75,6 @@ def test_without_any_item_the_pool_still_says_what_a_constant_earns():
     assert "hacking/constant_over_earned" not in figures
     assert "hacking/popularity" not in figures
     assert figures["hacking/top_answer_share"] == 0
-
-
-def test_normalised_within_groups_a_constant_answer_has_no_price():
-    assert "hacking/constant_reward" not in diagnosis(GroupMinMax()).figures(ROLLOUTS)
 
 
 def test_variance_shares_by_hand():

@@ -1,13 +1,14 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from test_grounding import ITEMS, WordEncoder
 
 from taiji import schema
+from taiji.alignment.popo.reference import group_advantages, mix
 from taiji.alignment.rewards.grounding import Grounder
 from taiji.alignment.rewards.normalisers import Linear
 from taiji.alignment.rewards.preference import PreferenceReward, Scale
-from taiji.alignment.rewards.semantic import group_advantages, mix
 from taiji.alignment.rollouts import PolicyRewards, RolloutJudge
 from taiji.errors import DivergenceError
 from taiji.language.encoder_caches import RecentTexts
@@ -147,14 +148,15 @@ def test_a_group_in_which_every_answer_is_empty_does_not_poison_the_batch(judge)
     )
     judge.preference.scorer.scores |= {("e2", i): 0.1 for i in ("milk", "bread", "soap")}
     judged = judge.judge(["e1"] * 4 + ["e2"] * 4, empty + whole, [[END]] * 8)
-    rewards = np.array([[r.semantic, r.preference, r.format] for r in judged]).reshape(2, 4, 3)
+    rows = [[r.semantic, r.preference, r.format] for r in judged]
+    rewards, weights = torch.tensor(rows).view(2, 4, 3), torch.tensor([0.5, 0.5, 0.0])
     assert (rewards[0, :, :2] == 0).all()
-    advantages = group_advantages(mix(rewards, np.array([0.5, 0.5, 0.0])))
+    advantages = group_advantages(mix(rewards, weights))
     assert (advantages[0] == 0).all()
-    alone = group_advantages(mix(rewards[1:], np.array([0.5, 0.5, 0.0])))
-    assert np.isfinite(advantages).all()
+    alone = group_advantages(mix(rewards[1:], weights))
+    assert torch.isfinite(advantages).all()
     assert advantages[1].tolist() == alone[0].tolist()
-    assert np.ptp(advantages[1]) > 0
+    assert advantages[1].max() > advantages[1].min()
 
 
 def test_answers_are_embedded_once_until_a_checkpoint(judge):

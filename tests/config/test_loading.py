@@ -132,10 +132,10 @@ def test_a_dumped_recipe_loads_to_the_same(tmp_path):
 
 
 def test_sections_that_do_not_fit_each_other_are_refused_by_name(tmp_path):
-    overrides = ["simulate.normaliser=group_minmax", "align.weights.rule=popo_light"]
-    with pytest.raises(ConfigError, match=r"recipe\.yaml: .*simulate\.normaliser: group_minmax"):
-        load_recipe(write(tmp_path, "name: demo\n"), overrides)
-    assert load_recipe(write(tmp_path, "name: demo\n"), overrides[:1]).recipe
+    overrides = ["rank.texts=[policy, sft]", "features.texts=[policy, sft]"]
+    with pytest.raises(ConfigError, match=r"recipe\.yaml: .*rank\.texts: sft: no features"):
+        load_recipe(write(tmp_path, "name: demo\n"), overrides[:1])
+    assert load_recipe(write(tmp_path, "name: demo\n"), overrides).recipe
 
 
 def test_a_custom_reward_is_named_by_its_key(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 
 from taiji.config import SimulateSection
 from taiji.errors import DivergenceError
-from taiji.ranking.admission import admit, shortcomings
+from taiji.ranking.admission import admit, constant_capture, constant_reward, shortcomings
 
 
 def test_a_reward_that_is_blind_to_the_user_is_seen_through():
@@ -21,6 +21,31 @@ def test_a_reward_that_knows_everyone_apart():
     assert figures.interaction_share == pytest.approx(1)
     assert figures.constant_capture == pytest.approx(0)
     assert figures.num_best_items == 4
+
+
+def test_what_a_constant_answer_earns_by_hand():
+    # Items earn 0.5 and 0.4 on average; the mean is 0.45; each user's best 0.9 and 0.6: 0.75.
+    rewards = np.array([[0.9, 0.2], [0.1, 0.6]])
+    assert constant_reward(rewards) == pytest.approx(0.5)
+    assert constant_capture(rewards) == pytest.approx((0.5 - 0.45) / (0.75 - 0.45))
+
+
+def test_a_reward_that_ignores_the_user_is_captured_whole():
+    assert constant_capture(np.tile([0.1, 0.7, 0.3], (5, 1))) == pytest.approx(1)
+    assert constant_capture(np.full((3, 2), 0.5)) == 1
+
+
+def test_a_model_that_likes_all_items_alike_is_refused_and_not_divided_by():
+    scores = np.outer([0.1, 0.2, 0.7], np.ones(7))  # users differ, items do not
+    figures = admit(scores)
+    assert figures.constant_capture == 1
+    assert figures.num_best_items == 1
+    missed = shortcomings(
+        {**GOOD, "interaction_share": figures.interaction_share,
+         "reward_constant_capture": constant_capture(scores), "reward_best_items": 1.0},
+        SimulateSection(),
+    )  # fmt: skip
+    assert len(missed) == 3
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@ from typing import get_args
 import pytest
 import small_run
 
-from taiji.alignment.popo.rule_settings import RuleKind
 from taiji.config import WeightsSection
 from taiji.report.cells import NOT_APPLICABLE, NOT_RUN, Measured, cell_text
 from taiji.report.paper_tables import build_tables, weighting_title
+from taiji.rule_settings import RuleKind
 
 
 def table(key: str, **changes):

@@ -9,11 +9,11 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 
 from taiji.alignment.rewards.grounding import RUNGS, Grounded
-from taiji.alignment.rewards.hacking import answer_shares, constant_reward, mean_over
-from taiji.alignment.rewards.normalisers import GroupMinMax
+from taiji.alignment.rewards.hacking import answer_shares, mean_over
 from taiji.alignment.rewards.preference import PreferenceReward
 from taiji.alignment.rollouts import Rollout
 from taiji.language.completions import Form, check_form
+from taiji.ranking.admission import constant_reward
 
 NUM_CONSTANTS = 8  # of the pool, and as many of the step's own answers
 
@@ -68,8 +68,7 @@ class Diagnosis:
     def _constant(self, rollouts: Sequence[Rollout], answered: Sequence[str]) -> float | None:
         """What the best of some constant answers would have earned on these prompts."""
         items = list(dict.fromkeys([*self.constants, *answered[:NUM_CONSTANTS]]))
-        # Within a group of equal answers there is no spread to rank anything by.
-        if not items or isinstance(self.preference.scale.normaliser, GroupMinMax):
+        if not items:
             return None
         prompts = list(dict.fromkeys(rollout.example_id for rollout in rollouts))
         pairs = [(prompt, item) for prompt in prompts for item in items]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
@@ -28,6 +29,7 @@ from transformers import (
 
 from taiji.alignment.popo.config import PopoConfig
 from taiji.alignment.popo.trainer import PopoTrainer
+from taiji.alignment.popo.weight_rule import WeightRule
 from taiji.alignment.rollouts import PolicyRewards, Rollout
 from taiji.config import AlignSection
 from taiji.errors import ConfigError, DataError
@@ -38,6 +40,8 @@ from taiji.training.trainer_arguments import check_trainer_arguments
 
 logger = logging.getLogger(__name__)
 
+
+_AGGREGATIONS = {"rewards": "sum_then_normalize", "advantages": "normalize_then_sum"}
 
 OnStep = Callable[[dict[str, float], list[Rollout]], None]
 """Called after each step with its metrics and the rollouts that were new in it."""
@@ -120,6 +124,7 @@ def train_policy(
             model,
             rewards.functions(),
             policy_config(run),
+            rule=WeightRule(section.weights, rewards.names, np.array(_initial_weights(section))),
             train_dataset=prompts,
             processing_class=tokenizer,
             callbacks=[KeepNewestWhole(), _StepReporter(rewards, on_step)],
@@ -152,13 +157,16 @@ def policy_config(run: PolicyRun) -> PopoConfig:
     ours: dict[str, Any] = {
         "output_dir": str(run.folder),
         "seed": run.seed,
-        **_weight_arguments(section),
+        **section.weights.arguments(),
+        "reward_weights": _initial_weights(section),
+        "multi_objective_aggregation": _AGGREGATIONS[section.weights.act_on],
         "max_steps": section.steps,
         "per_device_train_batch_size": num_rollouts // micro_batches,
         "gradient_accumulation_steps": micro_batches,
         "num_generations": section.num_generations,
         "max_completion_length": run.max_completion_tokens,
         "learning_rate": section.learning_rate,
+        "loss_type": section.loss_type,
         "beta": section.beta,
         "temperature": section.temperature,
         "save_strategy": "steps",
@@ -177,27 +185,11 @@ def policy_config(run: PolicyRun) -> PopoConfig:
         raise ConfigError(f"align.trainer: refused by TRL: {error}") from error
 
 
-def _weight_arguments(section: AlignSection) -> dict[str, Any]:
-    """`align.weights` in the words of PopoConfig and TRL."""
-    weights, names = section.weights, section.rewards.names
-    initial = weights.initial or dict.fromkeys(names, 1 / len(names))
-    on_advantages = weights.act_on == "advantages"
-    return {
-        "rule": weights.rule,
-        "eta": weights.eta,
-        "mu": weights.mu,
-        "reward_weights": [initial[name] for name in names],
-        "multi_objective_aggregation": (
-            "normalize_then_sum" if on_advantages else "sum_then_normalize"
-        ),
-        "weight_normalise": weights.normalise,
-        "weight_max_log_step": weights.max_log_step,
-        "weight_floor": weights.floor,
-        "weight_smoothing": weights.smoothing,
-        "weight_leak": weights.leak,
-        "weight_every": weights.every,
-        "weight_warmup_steps": weights.warmup_steps,
-    }
+def _initial_weights(section: AlignSection) -> list[float]:
+    """w(0), in the order of the rewards."""
+    names = section.rewards.names
+    initial = section.weights.initial or dict.fromkeys(names, 1 / len(names))
+    return [initial[name] for name in names]
 
 
 def _train(trainer: PopoTrainer, checkpoint: tuple[Path, int] | None, steps: int) -> None:

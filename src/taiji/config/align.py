@@ -5,7 +5,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from taiji.config.section import Count, Named, PathText, Section, Share
+from taiji.config.section import Count, Named, PathText, Section
+from taiji.rule_settings import RuleSettings
+
+LossType = Literal["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"]
+"""The losses of TRL's GRPOTrainer."""
 
 
 class CustomRewardSection(Section):
@@ -85,33 +89,15 @@ class RewardsSection(Section):
         return self
 
 
-class WeightsSection(Section):
-    """How the rewards are weighed, and how the weights move (`alignment.weight_rule`)."""
+class WeightsSection(Section, RuleSettings):
+    """How the rewards are weighed, and how the weights move: the fields of `RuleSettings`."""
 
-    rule: Literal["popo", "popo_split", "popo_light", "fixed", "mgda", "cagrad"] = Field(
-        "popo", description="Eq. 5-6; the same without noise bias; Eq. 7; none; TorchJD's"
-    )
-    eta: float = Field(0.1, gt=0, description="eta of Eq. 5 (ours; the paper gives none)")
-    mu: float = Field(1.0, gt=0, description="mu of Eq. 5 (ours; the paper gives none)")
     initial: dict[str, float] | None = Field(
         None, description="where the weights start, by reward; null = uniform (as the paper's)"
     )
     act_on: Literal["rewards", "advantages"] = Field(
         "rewards", description="mix rewards (Eq. 9), or each reward's own advantages (as in GDPO)"
     )
-    normalise: Literal["none", "trace"] = Field(
-        "none", description="divide I by the sum of the squared gradient norms, or not"
-    )
-    max_log_step: float | None = Field(
-        None, gt=0, description="the most that Eq. 5 may move log w in a step; null = no limit"
-    )
-    floor: float = Field(0.0, ge=0, lt=1, description="no weight falls below it")
-    smoothing: float = Field(
-        0.0, ge=0, lt=1, description="decay of the moving average of I, or of the weights"
-    )
-    leak: Share = Field(0.0, description="share by which log w returns to its start in each step")
-    every: Count = Field(1, description="move the weights at each n-th step only")
-    warmup_steps: int = Field(0, ge=0, description="keep the initial weights for so many steps")
 
     @property
     def scheme(self) -> str:
@@ -141,6 +127,9 @@ class AlignSection(Section):
     )
     num_generations: int = Field(4, ge=2, description="rollouts per prompt (paper: G = 4)")
     learning_rate: float = Field(1e-5, gt=0, description="at its peak (paper: 2e-5)")
+    loss_type: LossType = Field(
+        "grpo", description="how Eq. 8 weighs tokens; grpo is the paper's mean over each completion"
+    )
     beta: float = Field(0.0, ge=0, description="KL weight of Eq. 8 (ours; the paper gives none)")
     temperature: float = Field(1.0, gt=0, le=2, description="of the rollouts")
     trainable_layers: Count | None = Field(

@@ -62,7 +62,7 @@ class SimulateSection(Section):
     pool_pairs: Count = Field(
         20_000, ge=100, description="user-item pairs whose scores fit the normaliser"
     )
-    normaliser: Literal["minmax", "quantile", "winsorised", "log", "rank", "group_minmax"] = Field(
+    normaliser: Literal["minmax", "quantile", "winsorised", "log", "rank"] = Field(
         "minmax", description="minmax as in the paper; docs/rewards.md compares them all"
     )
     popularity_discount: Share = Field(

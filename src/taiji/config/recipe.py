@@ -230,16 +230,6 @@ class Recipe(Section):
         return self.infer.max_completion_tokens or self.student.max_completion_tokens
 
     @model_validator(mode="after")
-    def _normaliser_fits_rule(self) -> "Recipe":
-        groupwise = self.simulate.normaliser == "group_minmax"
-        if groupwise and self.align.weights.rule == "popo_light":
-            raise ValueError(
-                "simulate.normaliser: group_minmax makes sigma / |mu| of Eq. 7 about 1 whatever "
-                "the rollouts are: take another normaliser or another align.weights.rule"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _ranked_texts_have_features(self) -> "Recipe":
         without = [text for text in self.rank.texts if text not in self.features.texts]
         if without:

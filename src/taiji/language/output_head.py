@@ -17,7 +17,8 @@ _EXTRAS = (  # what some families do to logits after the output head
 def has_plain_head(model: Any) -> bool:
     """Whether hidden states of chosen tokens can be multiplied by the output head alone.
 
-    Not where a family scales or caps its logits, nor where parameters are sharded.
+    Not where a family scales or caps its logits, nor in a wrapper that must see every forward
+    pass, nor where parameters are sharded.
     """
     if not hasattr(model, "get_decoder"):
         return False

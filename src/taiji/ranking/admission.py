@@ -16,6 +16,8 @@ from taiji.config import SimulateSection
 from taiji.errors import DivergenceError
 
 
+_ROUNDING = 1e-12  # of the mean: a model that scores all items alike differs by so little
+
 @dataclass(frozen=True)
 class Admission:
     """How personal a reward is.
@@ -50,15 +52,31 @@ def admit(ctcvr_UI: Array) -> Admission:
     if total == 0:
         raise DivergenceError("simulate: the ranking model gives every pair the same pCTCVR")
     user, item = log_UI.mean(axis=1).var() / total, log_UI.mean(axis=0).var() / total
-    mean = ctcvr_UI.mean()
-    personal = ctcvr_UI.max(axis=1).mean() - mean
     return Admission(
         user_share=float(user),
         item_share=float(item),
         interaction_share=float(1 - user - item),
-        constant_capture=float((ctcvr_UI.mean(axis=0).max() - mean) / personal),
+        constant_capture=constant_capture(ctcvr_UI),
         num_best_items=int(np.unique(ctcvr_UI.argmax(axis=1)).size),
     )
+
+
+def constant_reward(rewards_UI: Array) -> float:
+    """What the best single item would earn on average, if it were the answer to everybody."""
+    return float(rewards_UI.mean(axis=0).max())
+
+
+def constant_capture(rewards_UI: Array) -> float:
+    """How much of what can be won above the mean one answer to everybody wins.
+
+    0: the best constant answer is no better than the mean item. 1: knowing the user is worth
+    nothing to this reward, and that is also said of a reward without any spread.
+    """
+    mean = float(rewards_UI.mean())
+    personal = float(rewards_UI.max(axis=1).mean()) - mean
+    if personal <= _ROUNDING * abs(mean):
+        return 1.0
+    return (constant_reward(rewards_UI) - mean) / personal
 
 
 def shortcomings(figures: Mapping[str, float], section: SimulateSection) -> list[str]:

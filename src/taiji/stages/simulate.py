@@ -19,12 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taiji.alignment.rewards.hacking import constant_capture, constant_reward
 from taiji.alignment.rewards.preference import Scale
 from taiji.config import SimulateSection
 from taiji.errors import DataError, DivergenceError, EngineError
 from taiji.evaluation.metrics import auc, calibration_ratio, gauc, log_loss
-from taiji.ranking.admission import admit, shortcomings
+from taiji.ranking.admission import admit, constant_capture, constant_reward, shortcomings
 from taiji.ranking.as_of import DENSE, AsOf
 from taiji.ranking.ctcvr_scorer import CtcvrScorer, base_predictions
 from taiji.ranking.gradient_boosting import BoostedRanker, GradientBoosting

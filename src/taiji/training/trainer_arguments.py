@@ -1,11 +1,12 @@
 """Further fields of TRL's configurations, checked: no key may silently do nothing."""
 
-import dataclasses
 import difflib
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from taiji.errors import ConfigError
+from taiji.rule_settings import RuleSettings, argument
 
 _ELSEWHERE = {
     "output_dir": "the run directory decides where",
@@ -16,23 +17,10 @@ _ELSEWHERE = {
     "per_device_train_batch_size": "set `{section}.batch_size` or `{section}.prompts_per_step`",
     "num_generations": "set `{section}.num_generations`",
     "beta": "set `{section}.beta`",
-    **{
-        field: f"set `{{section}}.weights.{setting}`"
-        for field, setting in {
-            "rule": "rule",
-            "eta": "eta",
-            "mu": "mu",
-            "reward_weights": "initial",
-            "multi_objective_aggregation": "act_on",
-            "weight_normalise": "normalise",
-            "weight_max_log_step": "max_log_step",
-            "weight_floor": "floor",
-            "weight_smoothing": "smoothing",
-            "weight_leak": "leak",
-            "weight_every": "every",
-            "weight_warmup_steps": "warmup_steps",
-        }.items()
-    },
+    "loss_type": "set `{section}.loss_type`",
+    "reward_weights": "set `{section}.weights.initial`",
+    "multi_objective_aggregation": "set `{section}.weights.act_on`",
+    **{argument(f.name): f"set `{{section}}.weights.{f.name}`" for f in fields(RuleSettings)},
     "temperature": "set `{section}.temperature`",
     "max_completion_length": "set `student.max_completion_tokens`",
     "save_steps": "set `{section}.checkpoint_steps`",
@@ -79,11 +67,11 @@ def check_trainer_arguments(cls: type, mapping: Mapping[str, Any], path: str) ->
         ConfigError: A key is no field of `cls` (the closest one is suggested), or is decided
             by another setting.
     """
-    fields = {field.name for field in dataclasses.fields(cls) if field.init}
+    known = {field.name for field in fields(cls) if field.init}
     section = path.partition(".")[0]
     for key in mapping:
-        if key not in fields:
-            close = difflib.get_close_matches(key, fields - _ELSEWHERE.keys(), n=1)
+        if key not in known:
+            close = difflib.get_close_matches(key, known - _ELSEWHERE.keys(), n=1)
             hint = f"did you mean {close[0]!r}?" if close else "see the fields of TRL's class"
             raise ConfigError(f"{path}.{key}: {cls.__name__} has no such field: {hint}")
         if key in _ELSEWHERE:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from taiji.alignment.popo.rule_settings import RuleSettings
 from taiji.alignment.popo.weight_rule import WeightRule
+from taiji.rule_settings import RuleSettings
 
 NAMES = ("a", "b", "c")
 KINDS = ("popo", "popo_split", "popo_light", "fixed", "mgda", "cagrad")
@@ -20,8 +20,8 @@ def random_grams(num, num_rewards=3, seed=17):
 
 def step(rule, gram_KK):
     """One step of any rule, on rewards that the Gram matrix decides where it takes none."""
-    if rule.settings.kind == "popo_light":
+    if rule.settings.rule == "popo_light":
         rule.step_on_rewards(gram_KK[None])
-    elif rule.settings.kind != "fixed":
-        rule.step_on_gradients(gram_KK, gram_KK if rule.needs_unbiased else None)
+    elif rule.settings.rule != "fixed":
+        rule.step_on_gradients(gram_KK, gram_KK if rule.settings.needs_unbiased else None)
     return rule.weights_K

@@ -132,7 +132,7 @@ def test_other_advantages_than_trls_are_refused(make_trainer, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rule": "best"}, "choose one of"),
+        ({"rule": "best"}, "rule: 'best': Input should be"),
         ({"eta": 0.0}, "eta"),
         ({"mu": math.inf}, "mu"),
         ({"reward_weights": [1.0, 0.0]}, "never recover"),

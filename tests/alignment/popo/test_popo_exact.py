@@ -9,7 +9,7 @@ from toy import A, B, steps
 from transformers import LlamaForCausalLM
 from trl import GRPOTrainer
 
-from taiji.alignment.gradients import strategy
+from taiji.alignment.gradients.by_reward import ALONE
 from taiji.alignment.popo.batches import ROW, with_whole_groups
 
 # TRL 1.16 calls parts of transformers 5.23 by their old names.
@@ -27,14 +27,15 @@ class Reference:
         self.model = get_peft_model(model, lora) if lora else model
         self.model.double()
 
-    def gradient(self, batches, advantages_of):
-        """Of the sum over micro-batches of the loss, as one vector."""
+    def gradient(self, batches, advantages_of, *, beta=None):
+        """Of the sum over micro-batches of the loss, as one vector; `beta` in the KL's place."""
         trainer = self.trainer
         self.model.load_state_dict(trainer.model.state_dict())
         self.model.zero_grad()
         forward, metrics = trainer._get_per_token_logps_and_entropies, trainer._metrics
         trainer._get_per_token_logps_and_entropies = self._forward
-        trainer._metrics = copy.deepcopy(metrics)
+        trainer._metrics, kept = copy.deepcopy(metrics), trainer.beta
+        trainer.beta = kept if beta is None else beta
         try:
             for batch in batches:
                 inputs = {n: v.double() if "logps" in n else v for n, v in batch.items()}
@@ -42,6 +43,7 @@ class Reference:
                 GRPOTrainer._compute_loss(trainer, self.model, inputs).backward()
         finally:
             trainer._get_per_token_logps_and_entropies, trainer._metrics = forward, metrics
+            trainer.beta = kept
         return torch.cat([p.grad.flatten() for p in self.model.parameters() if p.requires_grad])
 
     def _forward(self, model, input_ids, attention_mask, logits_to_keep, **_):
@@ -64,7 +66,7 @@ def train_and_compare(trainer, lora=None, tolerance=1e-5):
         batches = [dict(batch) for batch in trainer._buffered_inputs]
         windows = len(batches) / trainer.current_gradient_accumulation_steps
         g_a, g_b = (
-            reference.gradient(batches, lambda batch, k=k: batch[strategy.ALONE][:, k]) / windows
+            reference.gradient(batches, lambda b, k=k: b[ALONE][:, k], beta=0.0) / windows
             for k in range(2)
         )
         total = g_a + g_b
@@ -130,6 +132,7 @@ WAYS = {
     "reused rollouts": {"num_iterations": 2, "max_steps": 4},
     "unscaled": {"scale_rewards": "none"},
     "kept apart": {"popo_keep_micro_batches": True, "gradient_accumulation_steps": 3},
+    "lora kept apart": {"lora": LORA, "popo_keep_micro_batches": True},
     "single rollouts": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
 }
 
@@ -140,40 +143,12 @@ def test_alignment_and_update_are_exact_however_they_are_made(make_trainer, way,
     trainer = make_trainer(
         prompts=UNEVEN, learning_rate=1e-2, share_prompts=share_prompts, **WAYS[way]
     )
-    reused = train_and_compare(trainer, WAYS[way].get("lora"))
-    assert trainer._ways._rows_refused is None or way == "checkpointing"
-    if way in ("in span", "unscaled", "kept apart") or (way == "lora" and not share_prompts):
+    loose = {"tolerance": 3e-5} if way == "lora kept apart" else {}  # fp32 sums of tiny gradients
+    reused = train_and_compare(trainer, WAYS[way].get("lora"), **loose)
+    if way in ("in span", "unscaled", "kept apart", "lora kept apart"):
         assert all(reused), "the update was free and was paid for"
     if way == "two updates a generation":
         assert not any(reused)
-
-
-def test_rows_are_scaled_where_that_is_cheaper(make_trainer, monkeypatch):
-    taken = []
-    original = strategy.Ways._rows_are_cheaper
-    monkeypatch.setattr(
-        strategy.Ways, "_rows_are_cheaper", lambda s, b: taken.append(original(s, b)) or taken[-1]
-    )
-    make_trainer(share_prompts=False).train()
-    make_trainer(share_prompts=False, lora=LORA).train()
-    make_trainer(prompts=[[3] * 40, [4] * 40]).train()  # sharing a long prompt saves more
-    assert taken == [True, True, True, True, False, False]
-
-
-def test_a_weight_used_outside_its_module_is_noticed(make_trainer, caplog):
-    trainer = make_trainer(share_prompts=False, max_steps=1)
-    layer = trainer.model.model.layers[1].mlp
-    forward = type(layer).forward
-
-    def borrowing(x):
-        return forward(layer, x) + torch.nn.functional.linear(
-            x, trainer.model.model.layers[0].self_attn.o_proj.weight
-        )
-
-    layer.forward = borrowing
-    with caplog.at_level("INFO"):
-        trainer.train()
-    assert "outside the modules that own them" in caplog.text
 
 
 def test_unbiased_products_leave_out_a_micro_batch_with_itself(make_trainer):
@@ -187,10 +162,7 @@ def test_unbiased_products_leave_out_a_micro_batch_with_itself(make_trainer):
         parts_BKM = torch.stack(
             [
                 torch.stack(
-                    [
-                        reference.gradient([batch], lambda b, k=k: b[strategy.ALONE][:, k])
-                        for k in range(2)
-                    ]
+                    [reference.gradient([batch], lambda b, k=k: b[ALONE][:, k]) for k in range(2)]
                 )
                 for batch in trainer._buffered_inputs
             ]
@@ -215,12 +187,3 @@ def test_micro_batches_hold_whole_groups_in_the_order_drawn():
     assert [b[ROW].tolist() for b in whole] == [[4, 5, 0, 1], [2, 3, 6, 7]]
     assert [b["twice"].tolist() for b in whole] == [[8, 10, 0, 2], [4, 6, 12, 14]]
     assert all(b["num"] == 9 for b in whole)
-
-
-def test_the_last_blocks_alone_approximate(make_trainer):
-    exact = make_trainer(max_steps=1)
-    exact.train()
-    near = make_trainer(max_steps=1, popo_last_blocks=1)
-    near.train()
-    a, b = steps(exact)[0][f"popo/I_{A}"], steps(near)[0][f"popo/I_{A}"]
-    assert 0 < b < a

@@ -21,7 +21,7 @@ def after(num, any_rule, gram_KK):
         ({"eta": 9.0}, [[2.0, 0.0], [0.0, 1.0]], "a has all the weight: set a floor"),
         ({"eta": 9.0, "floor": 0.1}, [[2.0, 0.0], [0.0, 1.0]], "all the weight that the floor"),
         ({"leak": 0.9}, [[2.0, 0.0], [0.0, 1.0]], "the leak of 0.9 balances"),
-        ({"kind": "mgda"}, [[4.0, 0.0], [0.0, 1.0]], "the same at every step"),
+        ({"rule": "mgda"}, [[4.0, 0.0], [0.0, 1.0]], "the same at every step"),
     ],
 )
 def test_a_rule_that_stands_still_says_why_and_only_once(settings, gram, reason):
@@ -32,7 +32,7 @@ def test_a_rule_that_stands_still_says_why_and_only_once(settings, gram, reason)
 
 
 def test_flat_rewards_are_reported_for_light_too():
-    light = rule(("a", "b"), kind="popo_light")
+    light = rule(("a", "b"), rule="popo_light")
     for _ in range(20):
         assert light.inert_warning() is None
         light.step_on_rewards(np.full((2, 4, 2), 0.3))
@@ -41,7 +41,7 @@ def test_flat_rewards_are_reported_for_light_too():
 
 def test_one_reward_is_reported_at_once_and_moving_weights_never():
     assert "always 1" in rule(("a",)).inert_warning()
-    assert rule(("a",), kind="fixed").inert_warning() is None
+    assert rule(("a",), rule="fixed").inert_warning() is None
     moving = rule()
     for gram_KK in random_grams(50):
         moving.step_on_gradients(gram_KK)

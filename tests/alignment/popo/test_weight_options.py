@@ -35,10 +35,10 @@ def test_the_floor_holds_for_rules_without_memory_too(kind):
     gram_KK = np.diag([1e6, 1.0, 0.0])
     if kind == "popo_light":
         gram_KK = np.array([[0.0, 3.0, 5.0], [1.0, 3.0, 5.0], [0.5, 3.0, 5.0]])
-    weights_K = step(rule(kind=kind, floor=0.1), gram_KK)
+    weights_K = step(rule(rule=kind, floor=0.1), gram_KK)
     assert weights_K.min() == pytest.approx(0.1)
     assert weights_K.sum() == pytest.approx(1)
-    assert step(rule(kind=kind), gram_KK).min() < 1e-5
+    assert step(rule(rule=kind), gram_KK).min() < 1e-5
 
 
 def test_smoothing_averages_i_without_a_slow_start():
@@ -51,7 +51,7 @@ def test_smoothing_averages_i_without_a_slow_start():
 
 def test_smoothing_averages_the_weights_of_rules_without_memory():
     pytest.importorskip("torchjd")
-    smooth = rule(("a", "b"), kind="mgda", smoothing=0.5)
+    smooth = rule(("a", "b"), rule="mgda", smoothing=0.5)
     step(smooth, np.diag([4.0, 1.0]))  # .2 : .8
     assert step(smooth, np.diag([1.0, 4.0])) == pytest.approx(
         [(0.2 + 2 * 0.8) / 3, (0.8 + 2 * 0.2) / 3]
@@ -69,7 +69,7 @@ def test_a_leak_remembers_the_initial_weights():
 
 def test_trace_normalisation_is_by_the_biased_trace_also_for_split():
     # The unbiased trace is 0 here; dividing by it would explode.
-    split = rule(("a", "b"), kind="popo_split", normalise="trace", eta=1.0)
+    split = rule(("a", "b"), rule="popo_split", normalise="trace", eta=1.0)
     used = split.step_on_gradients(np.diag([3.0, 5.0]), np.diag([1.0, -1.0]))
     assert used == pytest.approx([1 / 8, -1 / 8])
 
@@ -77,7 +77,7 @@ def test_trace_normalisation_is_by_the_biased_trace_also_for_split():
 def test_split_is_not_drawn_to_noise():
     """Reward b is noise: its gradient is long, and its true inner products are 0."""
     rng = np.random.default_rng(17)
-    biased, split = rule(("a", "b"), eta=0.2), rule(("a", "b"), kind="popo_split", eta=0.2)
+    biased, split = rule(("a", "b"), eta=0.2), rule(("a", "b"), rule="popo_split", eta=0.2)
     for _ in range(200):
         blocks_SKD = rng.normal(size=(8, 2, 50)) * [[0.1], [1.0]]
         blocks_SKD[:, 0, 0] += 0.5
@@ -107,7 +107,7 @@ def test_calls_that_are_several_steps_apart_keep_the_pace(stride, every, moves):
 
 
 def test_what_cannot_move_asks_for_no_work():
-    assert not rule(kind="fixed").due(1)
+    assert not rule(rule="fixed").due(1)
     assert not rule(("a",)).due(1)
 
 
@@ -124,7 +124,7 @@ def test_what_cannot_move_asks_for_no_work():
 )
 def test_a_rule_says_what_it_needs(kind, gradients, unbiased):
     pytest.importorskip("cvxpy")
-    assert (rule(kind=kind).needs_gradients, rule(kind=kind).needs_unbiased) == (
+    assert (rule(rule=kind).settings.needs_gradients, rule(rule=kind).settings.needs_unbiased) == (
         gradients,
         unbiased,
     )

@@ -11,7 +11,7 @@ from taiji.errors import ConfigError, DataError
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_resumed_rule_goes_on_bit_for_bit(kind):
     pytest.importorskip("cvxpy")
-    settings = {"kind": kind, "smoothing": 0.9, "floor": 0.01, "leak": 0.01 * (kind == "popo")}
+    settings = {"rule": kind, "smoothing": 0.9, "floor": 0.01, "leak": 0.01 * (kind == "popo")}
     straight, resumed = rule(**settings), rule(**settings)
     grams = random_grams(12)
     for gram_KK in grams[:5]:
@@ -24,7 +24,7 @@ def test_a_resumed_rule_goes_on_bit_for_bit(kind):
 
 
 def test_a_weight_of_zero_survives_the_checkpoint():
-    light, other = (rule(("a", "b"), kind="popo_light") for _ in range(2))
+    light, other = (rule(("a", "b"), rule="popo_light") for _ in range(2))
     light.step_on_rewards(np.array([[[0.0, 1.0], [1.0, 1.0]]]))
     other.load_state_dict(json.loads(json.dumps(light.state_dict(), allow_nan=False)))
     assert other.weights_K.tolist() == [1, 0]

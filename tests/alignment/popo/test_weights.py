@@ -9,6 +9,7 @@ from taiji.alignment.popo.weights import (
     capped_step_size,
     floored,
     group_spread,
+    heard,
     leaked,
     popo_light_weights,
     popo_weights,
@@ -130,7 +131,7 @@ def test_floored_weights_are_the_nearest_in_relative_entropy(logits, share, seed
 def test_smoothing_is_the_mean_with_weights_that_decay_by_age(smoothing, values):
     mean = np.zeros(1)
     for n, value in enumerate(values):
-        mean = smoothed(mean, np.array([value]), smoothing=smoothing, count=n + 1)
+        mean = smoothed(mean, np.array([value]), smoothing=smoothing, count_K=np.array([n + 1]))
     weights = smoothing ** np.arange(len(values))[::-1]
     assert mean == pytest.approx([weights @ values / weights.sum()], abs=1e-9)
 
@@ -152,6 +153,16 @@ def test_popo_light_uses_the_size_of_the_mean_not_its_sign():
 def test_spread_between_groups_earns_nothing():
     rewards_PGK = np.array([[[0.0, 0.1], [0.0, 0.2]], [[9.0, 0.1], [9.0, 0.2]]])
     assert popo_light_weights(rewards_PGK) == pytest.approx([0.0, 1.0])
+
+
+def test_a_reward_is_heard_where_it_applies_to_two_rollouts_of_a_group_one_of_which_trains():
+    # a: twice in the first group. b: once in each. c: only in the second group.
+    applies = np.array(
+        [[[1, 1, 0], [1, 0, 0], [0, 0, 0]], [[0, 1, 1], [0, 0, 1], [0, 0, 1]]], dtype=bool
+    )
+    assert heard(applies).tolist() == [True, False, True]
+    masked = np.array([[True, False, False], [False, False, False]])
+    assert heard(applies, masked).tolist() == [True, False, False]
 
 
 def test_no_spread_anywhere_keeps_the_last_weights():

@@ -18,7 +18,8 @@ from transformers.trainer_callback import PrinterCallback
 from trl import GRPOTrainer
 
 from taiji.alignment import PopoConfig, PopoTrainer
-from taiji.alignment.gradients import processes, strategy
+from taiji.alignment.gradients import processes
+from taiji.alignment.gradients.by_reward import ALONE
 
 PROMPTS = [[3, 4], [5, 6, 7, 8], [9, 10, 11], [12] * 6, [13, 14], [15, 16, 17]]
 LORA = LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
@@ -75,7 +76,7 @@ class Reference:
         parts = []
         for batch in batches:
             trainer._buffered_inputs = [batch]
-            alone = [self.alone(lambda b, k=k: b[strategy.ALONE][:, k]) for k in range(2)]
+            alone = [self.alone(lambda b, k=k: b[ALONE][:, k]) for k in range(2)]
             parts.append(torch.stack(alone))
         trainer._buffered_inputs = batches
         parts_BKM = torch.stack(parts)
@@ -120,9 +121,7 @@ def main() -> None:
     final = []
 
     def spying(rewards_NK):
-        g_a, g_b = (
-            reference.gradient(lambda batch, k=k: batch[strategy.ALONE][:, k]) for k in range(2)
-        )
+        g_a, g_b = (reference.gradient(lambda batch, k=k: batch[ALONE][:, k]) for k in range(2))
         total = g_a + g_b
         if rule == "popo_split":  # unbiased: four independent micro-batches, two on each process
             expected.append(reference.unbiased())

@@ -1,11 +1,8 @@
 import numpy as np
-import pytest
 
 from taiji.alignment.rewards.hacking import (
     answer_shares,
     best_constants,
-    constant_capture,
-    constant_reward,
     mean_over,
     popularity_percentiles,
 )
@@ -24,18 +21,6 @@ def test_percentiles_by_hand():
     # Sold 0, 5, 5, 9: nothing below the first and half of itself, 1/8; the fives 1/4 + 2/8
     out = popularity_percentiles(["a", "b", "c", "d"], np.array([0, 5, 5, 9]))
     assert out == {"a": 1 / 8, "b": 1 / 2, "c": 1 / 2, "d": 7 / 8}
-
-
-def test_what_a_constant_answer_earns_by_hand():
-    # Items earn 0.5 and 0.4 on average; the mean is 0.45; each user's best 0.9 and 0.6: 0.75.
-    rewards = np.array([[0.9, 0.2], [0.1, 0.6]])
-    assert constant_reward(rewards) == pytest.approx(0.5)
-    assert constant_capture(rewards) == pytest.approx((0.5 - 0.45) / (0.75 - 0.45))
-
-
-def test_a_reward_that_ignores_the_user_is_captured_whole():
-    assert constant_capture(np.tile([0.1, 0.7, 0.3], (5, 1))) == pytest.approx(1)
-    assert constant_capture(np.full((3, 2), 0.5)) == 1
 
 
 def test_best_constants_leave_out_items_that_only_their_buyers_were_asked_about():

@@ -8,7 +8,6 @@ from hypothesis.extra.numpy import arrays
 
 from taiji.alignment.rewards.normalisers import (
     Discount,
-    GroupMinMax,
     Linear,
     Log,
     Rank,
@@ -66,13 +65,6 @@ def test_rank_is_the_share_below_by_hand():
     assert out == pytest.approx([0, 0, 0.375, 0.75, 0.875, 1, 1])
 
 
-def test_within_a_group_by_hand():
-    # Group a: 2 and 4 around 3. Group b: all equal, so nothing is earned.
-    scores = np.array([2.0, 7, 3, 7, 4])
-    out = GroupMinMax().apply(scores, ["a", "b", "a", "b", "a"])
-    assert out.tolist() == [0, 0, 0.5, 0, 1]
-
-
 @given(pools, frozen)
 def test_normalised_scores_lie_in_the_unit_interval_and_keep_their_order(pool, kind):
     normaliser = fitted(kind, pool)
@@ -92,13 +84,13 @@ def test_what_is_applied_never_moves_the_bounds(pool, scores, kind):
         assert json.dumps(normaliser.to_json()) == before
 
 
-@pytest.mark.parametrize("kind", [*FROZEN, "group_minmax"])
+@pytest.mark.parametrize("kind", FROZEN)
 def test_a_normaliser_survives_the_trip_through_json(kind):
     normaliser = fit_normaliser(kind, np.array([0.1, 0.2, 0.7 / 3]))
     assert normaliser_from_json(json.loads(json.dumps(normaliser.to_json()))) == normaliser
 
 
-@pytest.mark.parametrize("kind", [*FROZEN, "group_minmax"])
+@pytest.mark.parametrize("kind", FROZEN)
 @pytest.mark.parametrize("pool", [[], [0.5, 0.5], [0.1, np.nan]])
 def test_a_pool_that_says_nothing_is_refused(kind, pool):
     with pytest.raises(DataError):
@@ -134,8 +126,6 @@ def test_a_damaged_normaliser_is_refused(value):
 def test_a_score_that_is_nan_is_no_reward(normaliser):
     with pytest.raises(DivergenceError):
         normaliser.apply(np.array([np.nan]))
-    with pytest.raises(DivergenceError):
-        GroupMinMax().apply(np.array([np.nan]), ["a"])
 
 
 def test_the_discount_by_hand():

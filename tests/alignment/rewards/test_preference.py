@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from taiji.alignment.rewards.grounding import Grounded
-from taiji.alignment.rewards.normalisers import Discount, GroupMinMax, Linear, fit_normaliser
+from taiji.alignment.rewards.normalisers import Discount, Linear, fit_normaliser
 from taiji.alignment.rewards.preference import PreferenceReward, Scale, scale_from_json
 from taiji.errors import DataError, DivergenceError
 
@@ -49,27 +49,17 @@ def test_the_discount_comes_before_the_normaliser():
     assert reward.reward(["e", "e"], [hard("milk"), hard("tea")]) == pytest.approx([0.5, 0.5])
 
 
-def test_within_a_group_an_answer_without_item_is_the_least():
-    reward = PreferenceReward(ByItem(milk=0.2, tea=0.5), Scale(GroupMinMax()))
-    out = reward.reward(
-        ["a", "a", "a", "b", "b"], [hard("milk"), hard("tea"), NOTHING, hard("tea"), hard("tea")]
-    )
-    assert out == pytest.approx([0.4, 1, 0, 0, 0])
-
-
 def test_nothing_grounded_asks_nobody_and_nan_stops():
     scorer = ByItem(milk=np.nan)
-    for scale in (Scale(Linear("minmax", 0.0, 1.0)), Scale(GroupMinMax())):
-        reward = PreferenceReward(scorer, scale)
-        assert reward.reward(["e1", "e2"], [NOTHING, NOTHING]).tolist() == [0, 0]
-        assert reward.reward([], []).tolist() == []
-        assert scorer.asked == []
-        with pytest.raises(DivergenceError):
-            reward.reward(["e1"], [hard("milk")])
-        scorer.asked.clear()
+    reward = PreferenceReward(scorer, Scale(Linear("minmax", 0.0, 1.0)))
+    assert reward.reward(["e1", "e2"], [NOTHING, NOTHING]).tolist() == [0, 0]
+    assert reward.reward([], []).tolist() == []
+    assert scorer.asked == []
+    with pytest.raises(DivergenceError):
+        reward.reward(["e1"], [hard("milk")])
 
 
-@pytest.mark.parametrize("kind", ["quantile", "rank", "group_minmax"])
+@pytest.mark.parametrize("kind", ["quantile", "rank"])
 @pytest.mark.parametrize("power", [None, 0.25])
 def test_a_scale_survives_the_trip_through_json(kind, power):
     pool = np.array([0.1, 0.2, 0.7 / 3])

@@ -5,34 +5,25 @@ computation (`shared_prompts`). And on a CPU the output head sees completion pos
 TRL skips the prompt's only where Triton runs.
 
 Shape suffixes: B rollouts, C completion tokens, R rows, T tokens of a row, N real completion
-tokens, D dimensions.
+tokens.
 """
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from trl.kernels import ChunkedLogProbFunction
 
 from taiji.alignment.gradients.shared_prompts import SharedRows, share_prompts
+from taiji.alignment.trl_surface import GrpoTrainer
+from taiji.language.output_head import has_plain_head
 from taiji.language.tree import refuses_tree_mask, tree_mask
-
-if TYPE_CHECKING:
-    from taiji.alignment.gradients.probe import LossProbe
 
 logger = logging.getLogger(__name__)
 
 _TILE = 32_768  # columns of the vocabulary at a time, as in TRL
-_HEAD_EXTRAS = (  # what some families do to logits after the output head
-    "final_logit_softcapping",
-    "lm_head_multiplier",
-    "logit_scale",
-    "logits_scaling",
-    "output_multiplier",
-)
 
 
 @dataclass(frozen=True)
@@ -95,39 +86,20 @@ def plain_rows(
 
 
 def score_with_own_head(model: Any, rows: Rows, temperature: float) -> Scored:
-    """Run the decoder, then the head where completions are."""
-    hidden_ND = decode(model, rows)
-    return spread(*apply_head(model, hidden_ND, rows.targets_N, temperature), rows)
-
-
-def decode(model: Any, rows: Rows) -> torch.Tensor:
-    """The decoder's output at the tokens that predict completions, N x D."""
+    """Run the decoder, then the head where completions are, by TRL's own kernel."""
     output = model.get_decoder()(**rows.inputs, use_cache=False)
-    hidden_ND: torch.Tensor = output.last_hidden_state.flatten(0, 1)[rows.predictors_N]
-    return hidden_ND
-
-
-def apply_head(
-    model: Any, hidden_ND: torch.Tensor, targets_N: torch.Tensor, temperature: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities and entropies of N tokens, by TRL's own kernel."""
     head = model.get_output_embeddings()
     logprobs_N, entropies_N, *_ = ChunkedLogProbFunction.apply(
-        hidden_ND,
+        output.last_hidden_state.flatten(0, 1)[rows.predictors_N],
         head.weight,
         head.bias,
-        targets_N,
+        rows.targets_N,
         temperature,
         _TILE,
         None,  # no soft cap on the logits
         1.0,  # nor a scale
         ("log_probs", "entropy"),
     )
-    return logprobs_N, entropies_N
-
-
-def spread(logprobs_N: torch.Tensor, entropies_N: torch.Tensor, rows: Rows) -> Scored:
-    """Back from N real tokens to B x C."""
     empty = logprobs_N.new_zeros(rows.there_BC.shape)
     return Scored(
         empty.masked_scatter(rows.there_BC, logprobs_N),
@@ -147,22 +119,6 @@ def score_with_fused_head(model: Any, rows: Rows) -> Scored:
     return Scored(picked(output.log_probs), None if entropy is None else picked(entropy))
 
 
-def has_plain_head(model: Any) -> bool:
-    """Whether log-probabilities are those of decoder and head and nothing more.
-
-    Not in a wrapper that must see every forward pass, nor where parameters are sharded.
-    """
-    if not hasattr(model, "get_decoder"):
-        return False
-    head = model.get_output_embeddings()
-    config = model.config.get_text_config()
-    return (
-        type(head) is torch.nn.Linear
-        and not isinstance(head.weight, DTensor)
-        and not any(getattr(config, name, None) for name in _HEAD_EXTRAS)
-    )
-
-
 class CompletionScorer:
     """Chooses the cheapest forward pass that says the same as TRL's.
 
@@ -170,9 +126,9 @@ class CompletionScorer:
         trainer: A GRPOTrainer with PopoConfig's `share_prompts`.
     """
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: GrpoTrainer) -> None:
         self._trainer = trainer
-        self._told = False
+        self._warned = False
 
     def shares(self, model: Any) -> bool:
         """Whether prompts are computed once; says why not, once, where they were meant to be."""
@@ -185,8 +141,8 @@ class CompletionScorer:
             reason = "its router balances over the tokens that it sees"
         else:
             reason = refuses_tree_mask(self._trainer.accelerator.unwrap_model(model))
-        if reason is not None and not self._told:
-            self._told = True
+        if reason is not None and not self._warned:
+            self._warned = True
             logger.warning("prompts are computed once for each completion: the model: %s", reason)
         return reason is None
 
@@ -197,8 +153,6 @@ class CompletionScorer:
         attention_mask: torch.Tensor,
         logits_to_keep: int,
         batch_size: int | None = None,
-        *,
-        probe: "LossProbe | None" = None,
         **others: Any,
     ) -> Scored | None:
         """Score completions as TRL's `_get_per_token_logps_and_entropies` would.
@@ -213,7 +167,7 @@ class CompletionScorer:
             return None
         size = batch_size or len(input_ids)
         parts = [
-            self._score(model, ids, mask, logits_to_keep, probe)
+            self._score(model, ids, mask, logits_to_keep)
             for ids, mask in zip(
                 torch.split(input_ids, size), torch.split(attention_mask, size), strict=True
             )
@@ -226,13 +180,9 @@ class CompletionScorer:
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         num_tokens: int,
-        probe: "LossProbe | None",
     ) -> Scored | None:
         temperature = self._trainer.temperature
         plain = plain_rows(input_ids, attention_mask, num_tokens)
-        if probe is not None and probe.tape is not None:
-            scored, probe.head = probe.tape.forward(plain, temperature)
-            return scored
         shared = (
             share_prompts(input_ids, attention_mask, num_tokens) if self.shares(model) else None
         )

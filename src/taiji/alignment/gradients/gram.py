@@ -15,7 +15,7 @@ from taiji.errors import DivergenceError
 Array = NDArray[np.float64]
 Gradient = Sequence[torch.Tensor]
 
-_CHUNK = 1 << 12
+_CHUNK = 1 << 10
 
 
 class GradientSum:

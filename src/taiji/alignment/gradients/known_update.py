@@ -4,10 +4,10 @@ The update of the step that measured them often needs no further pass. Where its
 a weighted sum of those of the rewards (advantages mixed, Eq. 9 with `scale_rewards` "none"), its
 gradient is the same sum of the g_k. Eq. 9 scales each group by its own spread, so there the sum
 differs from one group to the next: the gradients of micro-batches of one group must have been
-kept apart. Where each rollout's own gradient is at hand (LoRA), any mix is free. Whether it is so
-is not assumed but fitted, and a plain backward pass serves where the fit fails.
+kept apart. Whether it is so is not assumed but fitted, and a plain backward pass serves where the
+fit fails.
 
-Shape suffixes: K rewards, B rollouts of a micro-batch, C completion tokens, M all tokens.
+Shape suffixes: K rewards, M tokens of micro-batches.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ import torch
 from taiji.alignment.gradients import processes
 from taiji.alignment.gradients.by_reward import Measured, RewardGradients
 from taiji.alignment.gradients.probe import LossProbe
-from taiji.alignment.gradients.row_scaling import multiples
+from taiji.alignment.trl_surface import GrpoTrainer
 
 _FIT = 1e-5  # residual of the update's cotangent, as a share of its length
 
@@ -54,12 +54,15 @@ class Update:
         return probe
 
 
-def known_update(gradients: RewardGradients, trainer: Any) -> Update | None:
+def known_update(gradients: RewardGradients, trainer: GrpoTrainer) -> Update | None:
     """The gradient of the update under the batches' advantages now, if it costs no pass."""
+    windows = trainer.args.steps_per_generation / trainer.current_gradient_accumulation_steps
+    if windows > 1 or trainer.args.fp16:
+        return None  # later updates see another policy; a scaler scales what we would not
+    if trainer.beta != 0 or trainer._entropy_bonus_enabled or trainer.aux_loss_enabled:
+        return None  # terms of the loss that are no reward's
     finals = gradients.final_cotangents()
-    if gradients.measured[0].per_rollout:
-        gradient = _from_rollouts(gradients, finals, trainer)
-    elif gradients.apart:
+    if gradients.apart:
         gradient = _from_micro_batches(gradients, finals, trainer)
     else:
         factors_K = _fit(gradients.measured, finals, trainer)
@@ -68,7 +71,7 @@ def known_update(gradients: RewardGradients, trainer: Any) -> Update | None:
 
 
 def _from_micro_batches(
-    gradients: RewardGradients, finals: list[torch.Tensor], trainer: Any
+    gradients: RewardGradients, finals: list[torch.Tensor], trainer: GrpoTrainer
 ) -> Gradient | None:
     """sum_b sum_k a_bk g_bk, if each micro-batch has its a_K."""
     parts = []
@@ -84,28 +87,8 @@ def _from_micro_batches(
     return total
 
 
-def _from_rollouts(
-    gradients: RewardGradients, finals: list[torch.Tensor], trainer: Any
-) -> Gradient | None:
-    """sum_s a_s G_s over all rollouts, if each cotangent lies along its own direction."""
-    total, fit = [torch.zeros_like(p) for p in gradients.parameters], True
-    for measured, final_BC in zip(gradients.measured, finals, strict=True):
-        assert measured.unit_BC is not None
-        unit_BC = measured.unit_BC.double()
-        factors_B = multiples(final_BC.double()[None], unit_BC)[0]
-        residual = factors_B[:, None] * unit_BC - final_BC.double()
-        fit = fit and bool(residual.norm() <= _FIT * final_BC.double().norm())
-        for place, parameter in zip(total, gradients.parameters, strict=True):
-            if (parts := measured.per_rollout.get(id(parameter))) is not None:
-                place += torch.tensordot(factors_B.float(), parts, dims=1)
-    if not processes.all_agree(fit, trainer):
-        return None
-    processes.average([total], trainer)
-    return total
-
-
 def _fit(
-    measured: Sequence[Measured], finals: Sequence[torch.Tensor], trainer: Any | None
+    measured: Sequence[Measured], finals: Sequence[torch.Tensor], trainer: GrpoTrainer | None
 ) -> list[float] | None:
     """The a_K with which the rewards' cotangents make up the final ones; None if none does.
 

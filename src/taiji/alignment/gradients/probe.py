@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from taiji.alignment.gradients.gram import GradientSum
-from taiji.alignment.gradients.row_scaling import Head, OutputTape
 
 Forward = Callable[..., tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]]
 
@@ -24,15 +23,9 @@ class LossProbe:
     The first forward runs the model and keeps its graph; every forward is answered by the same
     leaf. Entropies are passed on detached and the router's loss not at all: an entropy bonus or
     a balance of experts is no part of Eq. 8.
-
-    Attributes:
-        tape: Records the forward pass for `row_scaling`, if that is the way chosen.
-        head: Where its backward pass starts; set by whoever runs the model for it.
     """
 
-    def __init__(self, tape: OutputTape | None = None) -> None:
-        self.tape = tape
-        self.head: Head | None = None
+    def __init__(self) -> None:
         self._logprobs: torch.Tensor | None = None
         self._leaf: torch.Tensor | None = None
         self._entropies: torch.Tensor | None = None
@@ -107,4 +100,4 @@ class LossProbe:
 
     def forget(self) -> None:
         """Let the graph go; the leaf goes on answering."""
-        self._logprobs = self.head = None
+        self._logprobs = None

@@ -9,7 +9,6 @@ Shape suffix: K rewards.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +16,15 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from taiji.alignment.gradients.gram import Array
+from taiji.alignment.trl_surface import GrpoTrainer
 
 
-def is_sharded(trainer: Any) -> bool:
+def is_sharded(trainer: GrpoTrainer) -> bool:
     """Whether each process holds but a share of the trained parameters (FSDP2)."""
     return any(isinstance(p, DTensor) for p in trainer.model.parameters())
 
 
-def reshard(trainer: Any) -> None:
+def reshard(trainer: GrpoTrainer) -> None:
     """Give up the full copies that FSDP2 keeps after a forward pass without a backward one.
 
     Generation leaves the root's weights gathered; `parameters()` would then name the copies.
@@ -34,7 +34,7 @@ def reshard(trainer: Any) -> None:
 
 
 @contextmanager
-def reducing(trainer: Any) -> Iterator[None]:
+def reducing(trainer: GrpoTrainer) -> Iterator[None]:
     """Let FSDP2 reduce gradients, though accumulation has it wait for the last micro-batch."""
     trainer.model.set_requires_gradient_sync(True)
     try:
@@ -43,7 +43,7 @@ def reducing(trainer: Any) -> Iterator[None]:
         trainer.model.set_requires_gradient_sync(trainer.accelerator.sync_gradients)
 
 
-def average(gradients: Sequence[list[torch.Tensor]], trainer: Any) -> None:
+def average(gradients: Sequence[list[torch.Tensor]], trainer: GrpoTrainer) -> None:
     """Put averages over processes in the place of gradients; FSDP2 has done so by itself."""
     if trainer.accelerator.num_processes == 1 or is_sharded(trainer):
         return
@@ -63,12 +63,12 @@ def _share(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def total_gram(gram_KK: Array, trainer: Any) -> Array:
+def total_gram(gram_KK: Array, trainer: GrpoTrainer) -> Array:
     """Inner products over all shares, from those over the local ones."""
     return summed(gram_KK, trainer) if is_sharded(trainer) else gram_KK
 
 
-def total_blocks(blocks_KK: Array, num_blocks: int, trainer: Any) -> tuple[Array, int]:
+def total_blocks(blocks_KK: Array, num_blocks: int, trainer: GrpoTrainer) -> tuple[Array, int]:
     """The sum of the micro-batches' own inner products, and how many blocks it runs over.
 
     With DDP each process has micro-batches of its own, whose gradients enter the average with
@@ -80,7 +80,7 @@ def total_blocks(blocks_KK: Array, num_blocks: int, trainer: Any) -> tuple[Array
     return summed(blocks_KK, trainer) / num_processes**2, num_blocks * num_processes
 
 
-def summed(values: Array, trainer: Any) -> Array:
+def summed(values: Array, trainer: GrpoTrainer) -> Array:
     """The sum of each process's own values."""
     if trainer.accelerator.num_processes == 1:
         return values
@@ -90,6 +90,6 @@ def summed(values: Array, trainer: Any) -> Array:
     return total
 
 
-def all_agree(agreed: bool, trainer: Any) -> bool:
+def all_agree(agreed: bool, trainer: GrpoTrainer) -> bool:
     """Whether all processes say yes: a backward pass that only some of them run never ends."""
     return bool(summed(np.array([0.0 if agreed else 1.0]), trainer)[0] == 0)

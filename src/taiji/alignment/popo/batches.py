@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from taiji.alignment.trl_surface import Batch, GrpoTrainer
+
 
 class EpochSampler(torch.utils.data.Sampler[int]):
     """TRL's sampler, with an order that depends on the epoch alone.
@@ -23,7 +25,7 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         trainer: Whose `state.epoch` says how many epochs are done.
     """
 
-    def __init__(self, sampler: Any, trainer: Any) -> None:
+    def __init__(self, sampler: Any, trainer: GrpoTrainer) -> None:
         self._sampler = sampler
         self._trainer = trainer
 
@@ -38,8 +40,6 @@ class EpochSampler(torch.utils.data.Sampler[int]):
             torch.randperm(self._sampler.num_samples, generator=self._sampler.generator)
         return iter(self._sampler)
 
-
-Batch = dict[str, Any]
 
 ROW = "popo_row"
 """The column that says which rollout of the generation a row is."""

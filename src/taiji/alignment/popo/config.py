@@ -1,66 +1,62 @@
 """The settings of PopoTrainer: TRL's GRPOConfig and those of the rule for the weights."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import get_type_hints
 
 import torch
 from trl import GRPOConfig
 
-from taiji.alignment.popo.rule_settings import Normalise, RuleKind, RuleSettings
 from taiji.errors import ConfigError
+from taiji.rule_settings import RuleSettings, argument, described, settings_from
 
 logger = logging.getLogger(__name__)
 
+_HINTS, _HELP = get_type_hints(RuleSettings), described()
+_RuleFields = make_dataclass(
+    "_RuleFields",
+    [
+        (
+            argument(f.name),
+            _HINTS[f.name],
+            field(default=f.default, metadata={"help": _HELP[f.name]}),
+        )
+        for f in fields(RuleSettings)
+    ],
+)
+
 
 @dataclass
-class PopoConfig(GRPOConfig):  # type: ignore[misc]  # TRL ships no types
+class PopoConfig(GRPOConfig, _RuleFields):  # type: ignore[misc, valid-type]  # TRL has no types
     """GRPOConfig with a rule for the reward weights.
 
+    Fields of the rule are those of `RuleSettings`, most with the prefix `weight_`.
     `reward_weights` are the weights to start from (uniform if missing); with rule `fixed` they
     are TRL's own. TRL's `multi_objective_aggregation` decides what the weights mix: rewards
     (`sum_then_normalize`, Eq. 9) or advantages (`normalize_then_sum`); the latter with rule
-    `fixed` is GDPO. Fields of the rule are those of `RuleSettings`, most with a prefix. Mixed
-    precision and gradient checkpointing, which TRL turns on everywhere, stay off on a CPU unless
-    asked for: there they cost time and gain nothing.
+    `fixed` is GDPO. Three defaults are not TRL's: Eq. 8 is the mean over each completion and its
+    KL carries no importance ratio; mixed precision and activation checkpointing, which TRL turns
+    on everywhere, stay off on a CPU unless asked for: there they cost time and gain nothing.
 
     Raises:
         ConfigError: A value is out of range, or the rule cannot work with another setting.
     """
 
-    rule: RuleKind = field(
-        default="popo",
-        metadata={"help": "popo (Eq. 5-6), popo_split, popo_light (Eq. 7), fixed, mgda, cagrad."},
+    loss_type: str = field(
+        default="grpo",
+        metadata={"help": "Eq. 8: `grpo`, the mean over each completion. TRL's own is `dapo`."},
     )
-    eta: float = field(default=0.1, metadata={"help": "eta of Eq. 5. The paper gives none."})
-    mu: float = field(default=1.0, metadata={"help": "mu of Eq. 5. The paper gives none."})
-    light_epsilon: float = field(default=1e-4, metadata={"help": "eps of Eq. 7."})
-    cagrad_c: float = field(default=0.4, metadata={"help": "c of CAGrad."})
-    weight_normalise: Normalise = field(
-        default="none", metadata={"help": "Divide I by the Gram matrix's trace: none or trace."}
-    )
-    weight_max_log_step: float | None = field(
-        default=None, metadata={"help": "The most that Eq. 5 may move a log weight in a step."}
-    )
-    weight_floor: float = field(default=0.0, metadata={"help": "No weight falls below it."})
-    weight_smoothing: float = field(
-        default=0.0, metadata={"help": "Decay of the moving average of I, or of the weights."}
-    )
-    weight_leak: float = field(
-        default=0.0, metadata={"help": "Share by which log w returns to its start in each step."}
-    )
-    weight_every: int = field(default=1, metadata={"help": "Move the weights at each n-th step."})
-    weight_warmup_steps: int = field(
-        default=0, metadata={"help": "Keep the initial weights for so many steps."}
+    use_bias_correction_kl: bool = field(
+        default=False,
+        metadata={
+            "help": "Multiply the KL term by the importance ratio, as TRL does and Eq. 8 not."
+        },
     )
     share_prompts: bool = field(
         default=True,
         metadata={
             "help": "Compute each prompt once for all its completions; equal up to rounding."
         },
-    )
-    popo_last_blocks: int | None = field(
-        default=None,
-        metadata={"help": "An approximation of Eq. 6: gradients of the last n blocks alone."},
     )
     popo_keep_micro_batches: bool = field(
         default=False,
@@ -104,20 +100,7 @@ class PopoConfig(GRPOConfig):  # type: ignore[misc]  # TRL ships no types
         Raises:
             ConfigError: A value is out of range.
         """
-        return RuleSettings(
-            kind=self.rule,
-            eta=self.eta,
-            mu=self.mu,
-            light_epsilon=self.light_epsilon,
-            cagrad_c=self.cagrad_c,
-            normalise=self.weight_normalise,
-            max_log_step=self.weight_max_log_step,
-            floor=self.weight_floor,
-            smoothing=self.weight_smoothing,
-            leak=self.weight_leak,
-            every=self.weight_every,
-            warmup_steps=self.weight_warmup_steps,
-        )
+        return settings_from(self)
 
     def _check(self) -> None:
         settings = self.rule_settings()

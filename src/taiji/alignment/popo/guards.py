@@ -7,7 +7,7 @@ NaN would pass for a missing value and quietly leave the mix. The guard looks be
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,12 +16,15 @@ import torch
 from trl.trainer.utils import is_async_callable
 
 from taiji.alignment.gradients import processes
-from taiji.errors import ConfigError, DivergenceError, EngineError, TaijiError
+from taiji.alignment.trl_surface import GrpoTrainer
+from taiji.errors import ConfigError, DataError, DivergenceError, EngineError, TaijiError
+from taiji.rule_settings import RuleSettings
 from taiji.safe_text import printable
 
 logger = logging.getLogger(__name__)
 
 _PROMPT_CHARACTERS = 80
+_LARGEST = float(torch.finfo(torch.float32).max)
 
 
 def guard_rewards(rewards: list[Any], names: Sequence[str]) -> None:
@@ -88,12 +91,18 @@ def _checked(values: Any, name: str, kwargs: dict[str, Any]) -> Sequence[Any]:
         )
     for row, value in enumerate(values):
         try:
-            finite = value is None or math.isfinite(value)
+            finite = value is None or (math.isfinite(value) and abs(float(value)) <= _LARGEST)
+        except OverflowError:
+            finite = False
         except (TypeError, ValueError) as error:
             what = f"returned {printable(repr(value))[:_PROMPT_CHARACTERS]} for rollout {row}"
             raise EngineError(f"{where}: {what} of {_which(row, kwargs)}: no number") from error
         if not finite:
-            raise DivergenceError(f"{where}: rollout {row} of {_which(row, kwargs)} got {value}")
+            got = printable(repr(value))[:_PROMPT_CHARACTERS]
+            raise DivergenceError(
+                f"{where}: rollout {row} of {_which(row, kwargs)} got {got}: rewards are finite "
+                f"numbers up to {_LARGEST:.1e}, the most that TRL's single precision holds"
+            )
     return list(values)
 
 
@@ -117,7 +126,7 @@ def _which(row: int, kwargs: dict[str, Any]) -> str:
     return f"{known} ({printable(' '.join(prompt.split()))[:_PROMPT_CHARACTERS]!r})"
 
 
-def refuse_broken_models(trainer: Any, rewards_NK: torch.Tensor) -> None:
+def refuse_broken_models(trainer: GrpoTrainer, rewards_NK: torch.Tensor) -> None:
     """The same for reward models, which TRL runs itself.
 
     Raises:
@@ -131,36 +140,94 @@ def refuse_broken_models(trainer: Any, rewards_NK: torch.Tensor) -> None:
             raise DivergenceError(f"step {step}: reward {name}: the model gave NaN or infinity")
 
 
-def refuse_what_cannot_work(trainer: Any) -> None:
-    """Settings that only the built trainer knows.
+def refuse_empty_prompts(prompts: Sequence[Any]) -> None:
+    """A completion needs a token to follow.
 
     Raises:
-        ConfigError: There is no reward, or two have one name.
+        DataError: A prompt is empty, as text, as a conversation or as token ids.
+    """
+    for row, prompt in enumerate(prompts):
+        if isinstance(prompt, Sized) and len(prompt) == 0:
+            raise DataError(
+                f"prompt: row {row} of the generation is empty: drop such rows from the dataset"
+            )
+
+
+def refuse_what_cannot_work(
+    trainer: GrpoTrainer, settings: RuleSettings, names: Sequence[str]
+) -> None:
+    """Settings that only the built trainer knows.
+
+    Args:
+        trainer: Built by TRL.
+        settings: Of the rule.
+        names: The rewards that the rule weighs.
+
+    Raises:
+        ConfigError: Two rewards have one name, or others than the rule's; no weight is trained;
+            or `popo_split` has no two independent micro-batches.
+        DataError: There are fewer prompts than one generation takes.
         EngineError: The rule needs each reward's gradient, and the engine gives none.
     """
-    names = trainer.reward_func_names
-    if not names:
-        raise ConfigError("reward_funcs: PopoTrainer needs at least one reward")
+    if tuple(names) != tuple(trainer.reward_func_names):
+        raise ConfigError(
+            f"rule: weighs {', '.join(names)}, the rewards are "
+            f"{', '.join(trainer.reward_func_names)}: give both in one order"
+        )
     if len(set(names)) < len(names):
         raise ConfigError(f"reward_funcs: {names}: names must differ, for metrics and weights")
+    if not any(parameter.requires_grad for parameter in trainer.model.parameters()):
+        raise ConfigError(
+            "model: none of its weights is trained: load an adapter with is_trainable=True, or "
+            "let some parameters require a gradient"
+        )
+    _refuse_too_few_prompts(trainer)
     if processes.is_sharded(trainer) and trainer.model.config.get_text_config().tie_word_embeddings:
         # Seen with transformers 5.23 and plain TRL: logits are not those of the saved weights.
         raise EngineError(
             "FSDP2 with tied embeddings: after an update the model no longer computes with the "
             "weights that it saves: untie them (tie_word_embeddings=False), or use DDP"
         )
-    if not trainer.rule.needs_gradients:
+    if not settings.needs_gradients:
         return
+    if settings.needs_unbiased:
+        _refuse_dependent_blocks(trainer)
     if trainer.is_deepspeed_enabled:
         raise EngineError(
-            f"rule {trainer.args.rule}: DeepSpeed runs the backward pass itself, for one loss, and "
+            f"rule {settings.rule}: DeepSpeed runs the backward pass itself, for one loss, and "
             "keeps no gradient apart: use FSDP2, or rule popo_light, which needs no gradient"
         )
     plugin = getattr(trainer.accelerator.state, "fsdp_plugin", None)
     if plugin is not None and getattr(plugin, "fsdp_version", 1) == 1:
         raise EngineError(
-            f"rule {trainer.args.rule}: FSDP version 1 melts parameters together: set fsdp_version "
+            f"rule {settings.rule}: FSDP version 1 melts parameters together: set fsdp_version "
             "to 2, or use rule popo_light, which needs no gradient"
+        )
+
+
+def _refuse_too_few_prompts(trainer: GrpoTrainer) -> None:
+    needed = trainer.args.generation_batch_size // trainer.num_generations
+    prompts = trainer.train_dataset
+    if isinstance(prompts, Sized) and len(prompts) < needed:
+        raise DataError(
+            f"train_dataset: {len(prompts)} prompts, and a generation takes {needed}: TRL would "
+            "train no step: lower per_device_train_batch_size or gradient_accumulation_steps"
+        )
+
+
+def _refuse_dependent_blocks(trainer: GrpoTrainer) -> None:
+    args = trainer.args
+    size, group = args.per_device_train_batch_size, trainer.num_generations
+    if size % group:
+        raise ConfigError(
+            f"rule popo_split: micro-batches of {size} rollouts cut through groups of {group}: "
+            "make per_device_train_batch_size a multiple of num_generations"
+        )
+    num_blocks = args.steps_per_generation * trainer.accelerator.num_processes
+    if num_blocks < 2:
+        raise ConfigError(
+            "rule popo_split: needs two micro-batches at least, whose gradients are independent: "
+            "raise gradient_accumulation_steps"
         )
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from taiji.alignment.popo.rule_settings import EQ_5, RuleSettings
 from taiji.alignment.popo.weights import Array
+from taiji.rule_settings import EQ_5, RuleSettings
 
 _STILL = 1e-6  # a weight that moves less than this in a step stands still
 _PATIENCE = 20  # steps of standing still before the rule is called inert
@@ -30,7 +30,7 @@ class Standstill:
         self._weights_K: Array = np.zeros(0)
         self._push_K: Array | None = None
         self.num_still = 0
-        self.told = False
+        self.warned = False
 
     def note(self, before_K: Array, weights_K: Array, push_K: Array | None) -> None:
         """Take a step into account.
@@ -48,24 +48,24 @@ class Standstill:
         """Why the rule stands still, if it does and this has not been said before."""
         alone = len(self._names) == 1
         if (
-            self.told
-            or self._settings.kind == "fixed"
+            self.warned
+            or self._settings.rule == "fixed"
             or (self.num_still < _PATIENCE and not alone)
         ):
             return None
-        self.told = True
+        self.warned = True
         if alone:
-            return f"rule {self._settings.kind}: with one reward its weight is always 1"
+            return f"rule {self._settings.rule}: with one reward its weight is always 1"
         return (
-            f"rule {self._settings.kind}: weights have not moved by {_STILL} in {_PATIENCE} steps: "
+            f"rule {self._settings.rule}: weights have not moved by {_STILL} in {_PATIENCE} steps: "
             f"{self._reason()}"
         )
 
     def _reason(self) -> str:
         settings, weights_K, push_K = self._settings, self._weights_K, self._push_K
         if push_K is None:
-            return "no reward has any spread within its groups"
-        if settings.kind not in EQ_5:
+            return "no reward has any spread within its groups, or no two of them apply"
+        if settings.rule not in EQ_5:
             return "they come out the same at every step"
         free_K = weights_K > max(settings.floor * (1 + _SATURATED), _SATURATED)
         if free_K.sum() == 1:

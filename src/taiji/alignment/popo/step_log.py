@@ -11,14 +11,15 @@ import torch
 from numpy.typing import NDArray
 from trl.trainer.utils import nanstd
 
+from taiji.alignment.gradients.gram import cosines, norms
 from taiji.alignment.popo.weights import Array, group_spread
 
 
 def spread(
     names: Sequence[str], rewards_PGK: Array, applicable_PGK: NDArray[np.bool_]
 ) -> dict[str, float]:
-    """Within-group mean, deviation, share of groups in which a reward ranks nothing, and its
-    share of the within-group variance of all rewards at equal weights."""
+    """Within-group deviation, share of groups in which a reward ranks nothing, and its share of
+    the within-group variance of all rewards at equal weights."""
     mu_PK, sigma_PK = group_spread(rewards_PGK, applicable_PGK)
     values: dict[str, float] = {}
     for name, share in zip(names, variance_shares(sigma_PK), strict=True):
@@ -27,7 +28,6 @@ def spread(
     for k, name in enumerate(names):
         seen_P = ~np.isnan(mu_PK[:, k])
         if seen_P.any():
-            values[f"rewards/{name}/group_mean"] = float(mu_PK[seen_P, k].mean())
             values[f"rewards/{name}/group_std"] = float(sigma_PK[seen_P, k].mean())
             values[f"rewards/{name}/frac_zero_std"] = float((sigma_PK[seen_P, k] == 0).mean())
     return values
@@ -51,20 +51,18 @@ def variance_shares(sigma_PK: Array) -> Array:
     return variance_K / total if total > 0 else np.full(variance_K.shape, np.nan)
 
 
-def alignment(names: Sequence[str], alignment_K: Array, cosine_KK: Array) -> dict[str, float]:
-    """I of Eq. 6 for each reward, and the cosine of each pair of gradients."""
-    values = {
-        f"popo/I_{name}": float(score) for name, score in zip(names, alignment_K, strict=True)
-    }
-    for i, j in combinations(range(len(names)), 2):
+def gradients(names: Sequence[str], alignment_K: Array, gram_KK: Array) -> dict[str, float]:
+    """I of Eq. 6 and |g_k| of each reward, the cosine of each pair; of the absent, nothing."""
+    norm_K, cosine_KK = norms(gram_KK), cosines(gram_KK)
+    present = np.flatnonzero(~np.isnan(alignment_K)).tolist()
+    values: dict[str, float] = {}
+    for k in present:
+        values[f"popo/I_{names[k]}"] = float(alignment_K[k])
+        values[f"popo/grad_norm_{names[k]}"] = float(norm_K[k])
+    for i, j in combinations(present, 2):
         pair = "" if len(names) == 2 else f"_{names[i]}_{names[j]}"
         values[f"popo/cos{pair}"] = float(cosine_KK[i, j])
     return values
-
-
-def gradient_norms(names: Sequence[str], norm_K: Array) -> dict[str, float]:
-    """|g_k| of each reward."""
-    return {f"popo/grad_norm_{name}": float(norm) for name, norm in zip(names, norm_K, strict=True)}
 
 
 def correct_mix(

@@ -11,21 +11,19 @@ Shape suffixes: K rewards, N rollouts of one generation, B rollouts on this proc
 """
 
 import logging
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from trl import GRPOTrainer
+from numpy.typing import NDArray
 
-from taiji.alignment.gradients import strategy
+from taiji.alignment.gradients.by_reward import ALONE, measure
 from taiji.alignment.gradients.forward import CompletionScorer
-from taiji.alignment.gradients.gram import cosines, norms
-from taiji.alignment.gradients.known_update import Update
+from taiji.alignment.gradients.known_update import Update, known_update
 from taiji.alignment.gradients.probe import LossProbe
 from taiji.alignment.gradients.shared_prompts import shared_prefill
 from taiji.alignment.popo import guards, state, step_log
@@ -33,22 +31,28 @@ from taiji.alignment.popo.advantages import AdvantageRule, mixed_rewards
 from taiji.alignment.popo.batches import ROW, EpochSampler, with_whole_groups
 from taiji.alignment.popo.config import PopoConfig
 from taiji.alignment.popo.weight_rule import WeightRule
-from taiji.alignment.popo.weights import Array
+from taiji.alignment.popo.weights import Array, heard
+from taiji.alignment.trl_surface import Batch, GRPOTrainer
 from taiji.errors import ConfigError, DivergenceError
 
 logger = logging.getLogger(__name__)
 
 
-class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
+class PopoTrainer(GRPOTrainer):
     """GRPO with reward weights that follow a rule: Eq. 5-6, Eq. 7, or one of their peers.
 
     Arguments are GRPOTrainer's. Beyond it: weights of the same step, their state in every
     checkpoint, prompts computed once for all their completions, prompts that may be token ids,
-    and per-reward metrics. `I` is the gradient of the whole Eq. 8, its KL included, averaged
-    over the update windows of one generation.
+    and per-reward metrics. `I` is made of the gradients of Eq. 8 without its KL term, averaged over
+    the update windows of one generation: the KL is no reward's, and enters the update alone.
+
+    Args:
+        rule: Moves the weights; made of `args` if missing. Its rewards are those of
+            `reward_funcs`, in the same order.
 
     Raises:
-        ConfigError: A setting cannot work with the rule.
+        ConfigError: A setting cannot work with the rule, or no weight of the model is trained.
+        DataError: There are fewer prompts than one generation takes.
         EngineError: DeepSpeed runs the backward pass and the rule needs each reward's own.
     """
 
@@ -57,34 +61,33 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     _paper: ClassVar[dict[str, str]] = {"title": "Taiji", "id": "2606.03866"}
 
     def __init__(
-        self, model: Any, reward_funcs: Any, args: PopoConfig | None = None, **kwargs: Any
+        self,
+        model: Any,
+        reward_funcs: Any,
+        args: PopoConfig | None = None,
+        *,
+        rule: WeightRule | None = None,
+        **kwargs: Any,
     ) -> None:
         args = PopoConfig(output_dir="popo") if args is None else args
         if not isinstance(args, PopoConfig):
             raise ConfigError(f"PopoTrainer: args: needs a PopoConfig, not {type(args).__name__}")
-        # Of TRL's attributes, those that are replaced here for a while.
-        self._metrics: dict[str, dict[str, list[float]]]
-        self._entropy_bonus_enabled: bool
-        self.aux_loss_enabled: bool
-        self.reward_weights: torch.Tensor
-        self._buffered_inputs: list[dict[str, Any]]
         self._probe: LossProbe | None = None
         self._update: Update | None = None
         self._rewards_NK: torch.Tensor | None = None
         self._fresh_NK: torch.Tensor | None = None
+        self._trains_N: torch.Tensor | None = None
         super().__init__(model=model, reward_funcs=reward_funcs, args=args, **kwargs)
         guards.guard_rewards(self.reward_funcs, self.reward_func_names)
-        initial = args.reward_weights
-        self.rule = WeightRule(
-            args.rule_settings(),
-            self.reward_func_names,
-            None if initial is None else np.array(initial, np.float64),
-        )
-        if args.rule != "fixed":
+        if rule is None:
+            initial = args.reward_weights
+            initial_K = None if initial is None else np.array(initial, np.float64)
+            rule = WeightRule(args.rule_settings(), self.reward_func_names, initial_K)
+        self.rule = rule
+        guards.refuse_what_cannot_work(self, rule.settings, rule.names)
+        if rule.settings.rule != "fixed":
             self._publish_weights()
         self._scorer = CompletionScorer(self)
-        guards.refuse_what_cannot_work(self)
-        self._ways = strategy.Ways(self)
         self._warn_if_inert()
         state.warn_of_inexact_resume(args)
 
@@ -95,16 +98,19 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
 
     # -- What TRL calls ------------------------------------------------------------------------
 
-    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Sequence[Any], Any, dict[str, Any]]:
         """Prompts that are token ids already pass untouched; TRL tokenises all others.
 
         Text that strangers wrote must be tokenised apart from the chat template, or it can forge
         control tokens. TRL knows only whole texts and conversations, so such prompts arrive here
         as ids, in the dataset's column `prompt`.
         """
+        guards.refuse_empty_prompts(prompts)
         if all(isinstance(prompt, list) and isinstance(prompt[0], int) for prompt in prompts):
             return prompts, None, {}
-        return super()._tokenize_prompts(prompts)
+        tokenized = super()._tokenize_prompts(prompts)
+        guards.refuse_empty_prompts(tokenized[0])
+        return tokenized
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         model = self.accelerator.unwrap_model(self.model_wrapped)
@@ -115,16 +121,16 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         self._rewards_NK = super()._calculate_rewards(*args, **kwargs)
         guards.refuse_broken_models(self, self._rewards_NK)
-        if self.args.rule == "popo_light" and self.model.training and self._due:
+        if self.rule.settings.rule == "popo_light" and self.model.training and self._due:
             # Needs no gradient, so it is done before TRL mixes: nothing has to be undone.
             self.rule.step_on_rewards(*self._groups())
             self._publish_weights()
         return self._rewards_NK
 
-    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+    def _generate_and_score_completions(self, inputs: Any) -> Batch:
         if not self.model.training:
             return self._evaluated(inputs)
-        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        batch = super()._generate_and_score_completions(inputs)
         rewards_NK = self._rewards_NK
         assert rewards_NK is not None, "TRL scored completions without rewards"
         combined_N, _ = self._advantages.combined(rewards_NK, self.reward_weights)
@@ -132,24 +138,25 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         # Both columns are shuffled and split along with the rollouts.
         rows = torch.arange(len(batch["advantages"]), device=rewards_NK.device)
         batch[ROW] = rows
-        if self.rule.needs_gradients:
-            batch[strategy.ALONE] = self._local(self._advantages.alone(rewards_NK))
+        if self.rule.settings.needs_gradients:
+            self._trains_N = self.accelerator.gather(batch["completion_mask"].any(dim=1))
+            batch[ALONE] = self._local(self._advantages.alone(rewards_NK))
         self._fresh_NK = rewards_NK
         return batch
 
-    def _prepare_inputs(self, generation_batch: Any) -> Any:
+    def _prepare_inputs(self, generation_batch: Any) -> Batch:
         inputs = super()._prepare_inputs(generation_batch)
         fresh_NK, self._fresh_NK = self._fresh_NK, None
         if fresh_NK is None:
             return inputs
-        args = self.args
-        if args.share_prompts or args.popo_keep_micro_batches or self.rule.needs_unbiased:
+        args, settings = self.args, self.rule.settings
+        if args.share_prompts or args.popo_keep_micro_batches or settings.needs_unbiased:
             self._buffered_inputs = with_whole_groups(self._buffered_inputs, self.num_generations)
-        if self.rule.needs_gradients and self._due:
+        if settings.needs_gradients and self._due:
             self._step_on_gradients(fresh_NK)
         for batch in self._buffered_inputs:
             batch.pop(ROW)
-            batch.pop(strategy.ALONE, None)
+            batch.pop(ALONE, None)
         self._log_weights()
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
@@ -160,7 +167,7 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
 
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model: in the cheaper way where there is one, else as TRL does."""
-        scored = self._scorer(*args, probe=self._probe, **kwargs)
+        scored = self._scorer(*args, **kwargs)
         if scored is None:
             return super()._get_per_token_logps_and_entropies(*args, **kwargs)
         return scored.logprobs_BC, scored.entropies_BC, None
@@ -169,7 +176,7 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         if self._probe is None and self._update is not None:
             self._probe = self._update.take(inputs)
             try:
-                loss: torch.Tensor = super()._compute_loss(model, inputs)
+                loss = super()._compute_loss(model, inputs)
             finally:
                 self._probe = None
         else:
@@ -192,7 +199,7 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             state.load(Path(checkpoint), self.rule)
-            if self.args.rule != "fixed":
+            if self.rule.settings.rule != "fixed":
                 self._publish_weights()
 
     def _send_telemetry(self) -> None:
@@ -202,11 +209,12 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
 
     def _step_on_gradients(self, rewards_NK: torch.Tensor) -> None:
         """Eq. 6, Eq. 5, then Eq. 9 on the buffered micro-batches, in place."""
-        started = time.perf_counter()
         batches = self._buffered_inputs
         try:
-            measured, geometry = self._ways.measure(batches)
-            alignment_K = self.rule.step_on_gradients(geometry.gram_KK, geometry.unbiased_KK)
+            gradients, geometry = measure(self, unbiased=self.rule.settings.needs_unbiased)
+            alignment_K = self.rule.step_on_gradients(
+                geometry.gram_KK, geometry.unbiased_KK, self._present()
+            )
         except DivergenceError as error:
             raise DivergenceError(f"step {self._step_number}: {error}") from error
         self._publish_weights()
@@ -214,41 +222,40 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         local_B = self._local(advantages_N)
         for batch in batches:
             batch["advantages"] = local_B[batch[ROW]]
-        self._update = self._ways.update(measured)
+        self._update = known_update(gradients, self)
         mixed_N = mixed_rewards(rewards_NK, self.reward_weights)
         step_log.correct_mix(self._metrics["train"], mixed_N, flat_N)
         step_log.correct_last(self._logs["advantages"], advantages_N.tolist())
-        names = self.reward_func_names
-        self._log(step_log.alignment(names, alignment_K, cosines(geometry.gram_KK)))
-        self._log(step_log.gradient_norms(names, norms(geometry.gram_KK)))
-        self._log({"popo/probe_seconds": time.perf_counter() - started})
+        self._log(step_log.gradients(self.reward_func_names, alignment_K, geometry.gram_KK))
 
-    def _probed_loss(self, inputs: Mapping[str, Any], probe: LossProbe) -> torch.Tensor:
-        """TRL's loss as the probe answers it; it logs nothing and moves no controller."""
+    def probed_loss(self, inputs: Mapping[str, Any], probe: LossProbe) -> torch.Tensor:
+        """The policy's part of TRL's loss as the probe answers it; nothing is logged or moved."""
         with self._silenced(), self.compute_loss_context_manager():
             self._probe = probe
             try:
-                loss: torch.Tensor = super()._compute_loss(self.model, inputs)
+                loss = super()._compute_loss(self.model, inputs)
             finally:
                 self._probe = None
         return loss
 
     @contextmanager
     def _silenced(self) -> Iterator[None]:
-        kept = self._metrics, self._entropy_bonus_enabled, self.aux_loss_enabled
+        """Leave out of TRL's loss what is no reward's: KL, entropy bonus, the router's, figures."""
+        kept = self._metrics, self._entropy_bonus_enabled, self.aux_loss_enabled, self.beta
         self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
         self._entropy_bonus_enabled = self.aux_loss_enabled = False
+        self.beta = 0.0
         try:
             yield
         finally:
-            self._metrics, self._entropy_bonus_enabled, self.aux_loss_enabled = kept
+            self._metrics, self._entropy_bonus_enabled, self.aux_loss_enabled, self.beta = kept
 
-    def _evaluated(self, inputs: Any) -> dict[str, Any]:
+    def _evaluated(self, inputs: Any) -> Batch:
         """Mixed with the initial weights: those of the moment would compare apples and pears."""
         weights_K = self.reward_weights
         self.reward_weights = torch.tensor(self.rule.initial_weights_K, dtype=torch.float32)
         try:
-            batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+            batch = super()._generate_and_score_completions(inputs)
         finally:
             self.reward_weights = weights_K
         return batch
@@ -277,12 +284,18 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         start = self.accelerator.process_index * share
         return values_N[start : start + share]
 
-    def _groups(self) -> tuple[Array, np.ndarray[Any, np.dtype[np.bool_]]]:
+    def _groups(self) -> tuple[Array, NDArray[np.bool_]]:
         """Rewards as P x G x K, and where they apply (TRL writes NaN where one returned None)."""
         assert self._rewards_NK is not None, "no rewards yet"
         shape = (-1, self.num_generations, len(self.reward_funcs))
         rewards_PGK = self._rewards_NK.double().cpu().numpy().reshape(shape)
         return rewards_PGK, ~np.isnan(rewards_PGK)
+
+    def _present(self) -> NDArray[np.bool_]:
+        """Which rewards could rank anything in this generation."""
+        assert self._trains_N is not None, "no completions yet"
+        trains_PG = self._trains_N.cpu().numpy().reshape(-1, self.num_generations)
+        return heard(self._groups()[1], trains_PG)
 
     def _publish_weights(self) -> None:
         """Hand w(t) to TRL, which mixes with it and reports the mixed reward."""

@@ -3,7 +3,7 @@
 It knows neither TRL nor tensors: a trainer hands it rewards, or inner products of the rewards'
 gradients, and reads weights. The equations are in `weights`; here is their order and state.
 
-Shape suffixes: K rewards, P prompts, G rollouts per prompt.
+Shape suffixes: K rewards, k those that are present in a step, P prompts, G rollouts per prompt.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from taiji.alignment.popo import weights as equations
 from taiji.alignment.popo.gramian_weightings import GramianWeighting, gramian_weighting
-from taiji.alignment.popo.rule_settings import MOVING, RuleSettings
 from taiji.alignment.popo.standstill import Standstill
 from taiji.alignment.popo.weights import Array
 from taiji.errors import ConfigError, DataError, DivergenceError
+from taiji.rule_settings import MOVING, RuleSettings
+
+Present = NDArray[np.bool_]
 
 
 class WeightRule:
@@ -41,11 +43,11 @@ class WeightRule:
         self._initial_K = _initial_log_weights(settings, self.names, initial_K)
         self._log_weights_K = self._initial_K
         self._mean_K: Array | None = None  # of I, or of weights; see `smoothing`
-        self._num_seen = 0  # values in that mean
+        self._num_seen_K = np.zeros(len(self.names), np.int64)  # values in that mean
         self._standstill = Standstill(settings, self.names)
         self._solve: GramianWeighting | None = None
-        if settings.kind in ("mgda", "cagrad"):
-            self._solve = gramian_weighting(settings.kind, cagrad_c=settings.cagrad_c)
+        if settings.rule in ("mgda", "cagrad"):
+            self._solve = gramian_weighting(settings.rule, cagrad_c=settings.cagrad_c)
 
     @property
     def weights_K(self) -> Array:
@@ -62,16 +64,6 @@ class WeightRule:
         """w(0): they do not move, so whatever must be comparable over time is mixed with them."""
         return np.exp(self._initial_K)
 
-    @property
-    def needs_gradients(self) -> bool:
-        """Whether the rule steps on gradients."""
-        return self.settings.needs_gradients
-
-    @property
-    def needs_unbiased(self) -> bool:
-        """Whether it wants their inner products without noise bias too."""
-        return self.settings.needs_unbiased
-
     def due(self, step: int, stride: int = 1) -> bool:
         """Whether the weights move at this step; where not, nothing needs to be computed.
 
@@ -81,54 +73,71 @@ class WeightRule:
                 updates: the weights then move at the first call after each `every` steps.
         """
         since = step - 1 - self.settings.warmup_steps
-        moving = self.settings.kind in MOVING and len(self.names) > 1  # one alone is always 1
+        moving = self.settings.rule in MOVING and len(self.names) > 1  # one alone is always 1
         return moving and since >= 0 and since % self.settings.every < stride
 
-    def step_on_rewards(
-        self, rewards_PGK: Array, applicable_PGK: NDArray[np.bool_] | None = None
-    ) -> None:
-        """Take the step of POPO-light (Eq. 7).
+    def step_on_rewards(self, rewards_PGK: Array, applicable_PGK: Present | None = None) -> None:
+        """Take the step of `popo_light`; where no reward has any spread, the weights stay.
 
         Args:
-            rewards_PGK: Raw rewards, before any mixing.
-            applicable_PGK: False where a reward says nothing about a rollout.
+            rewards_PGK: Raw rewards.
+            applicable_PGK: Where they apply; everywhere if missing.
 
         Raises:
             DivergenceError: A reward that applies is NaN or infinite; the weights stay.
         """
-        assert self.settings.kind == "popo_light", "this rule steps on gradients"
-        epsilon = self.settings.light_epsilon
-        self._follow(equations.popo_light_weights(rewards_PGK, applicable_PGK, epsilon=epsilon))
+        assert self.settings.rule == "popo_light", "this rule steps on gradients"
+        applies_PGK = np.ones(rewards_PGK.shape, bool) if applicable_PGK is None else applicable_PGK
+        present_K = equations.heard(applies_PGK)
+        weights_k = equations.popo_light_weights(
+            rewards_PGK[..., present_K],
+            applies_PGK[..., present_K],
+            epsilon=self.settings.light_epsilon,
+        )
+        self._follow(weights_k, present_K)
 
-    def step_on_gradients(self, gram_KK: Array, unbiased_KK: Array | None = None) -> Array:
+    def step_on_gradients(
+        self,
+        gram_KK: Array,
+        unbiased_KK: Array | None = None,
+        present_K: Present | None = None,
+    ) -> Array:
         """Take the step of a rule on gradients.
 
         Where all gradients vanish nothing is known, and nothing moves.
 
         Args:
             gram_KK: <g_i, g_j> of this step.
-            unbiased_KK: The same without products of a block of data with itself, an unbiased
-                estimate whose diagonal may be negative. For `popo_split`.
+            unbiased_KK: The same without products of a block of data with itself, whose
+                diagonal may be negative. For `popo_split`.
+            present_K: Which rewards could rank anything; all if missing. An absent reward has no
+                gradient, but is not flat: it keeps its weight, and the others move among
+                themselves.
 
         Returns:
-            I(t) as the rule used it: normalised and smoothed if so chosen.
+            I(t) as the rule used it: normalised and smoothed if so chosen; NaN where absent.
 
         Raises:
             DivergenceError: An inner product is NaN or infinite; the weights stay.
         """
+        present_K = np.ones(len(self.names), bool) if present_K is None else present_K
+        used_K = np.full(len(self.names), np.nan)
         self._refuse_broken(gram_KK)
-        alignment_K = equations.alignment_scores(gram_KK)
-        match self.settings.kind:
+        inside = np.ix_(present_K, present_K)
+        alignment_k = equations.alignment_scores(gram_KK[inside])
+        match self.settings.rule:
             case "popo":
-                return self._step_popo(alignment_K, gram_KK)
+                alignment_k = self._step_popo(alignment_k, gram_KK[inside], present_K)
             case "popo_split":
                 assert unbiased_KK is not None, "popo_split needs the unbiased inner products"
                 self._refuse_broken(unbiased_KK)
-                return self._step_popo(equations.alignment_scores(unbiased_KK), gram_KK)
+                alignment_k = equations.alignment_scores(unbiased_KK[inside])
+                alignment_k = self._step_popo(alignment_k, gram_KK[inside], present_K)
             case _:
                 assert self._solve is not None, "this rule steps on no gradient"
-                self._follow(self._solve(gram_KK))
-                return alignment_K
+                self._follow(self._solve(gram_KK[inside]), present_K)
+        used_K[present_K] = alignment_k
+        return used_K
 
     def inert_warning(self) -> str | None:
         """Why the rule stands still, if it does; said once in the life of a run."""
@@ -139,13 +148,13 @@ class WeightRule:
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs, for JSON, which keeps fp64 exactly."""
         return {
-            "rule": self.settings.kind,
+            "rule": self.settings.rule,
             "rewards": list(self.names),
             "log_weights": _to_json(self._log_weights_K),
             "mean": None if self._mean_K is None else _to_json(self._mean_K),
-            "num_seen": self._num_seen,
+            "num_seen": self._num_seen_K.tolist(),
             "num_still": self._standstill.num_still,
-            "told": self._standstill.told,
+            "warned": self._standstill.warned,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -155,12 +164,13 @@ class WeightRule:
             ConfigError: The state is of another rule or other rewards.
             DataError: The state is damaged.
         """
-        own = self.settings.kind, self.names
+        own = self.settings.rule, self.names
         try:
             found = state["rule"], tuple(state["rewards"])
             log_weights_K = _from_json(state["log_weights"])
             mean_K = None if state["mean"] is None else _from_json(state["mean"])
-            counts = int(state["num_seen"]), int(state["num_still"]), bool(state["told"])
+            num_seen_K = np.array([int(num) for num in state["num_seen"]], np.int64)
+            still = int(state["num_still"]), bool(state["warned"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError("state of the weights: damaged: resume from an earlier one") from error
         if found != own:
@@ -171,54 +181,76 @@ class WeightRule:
         fits = mean_K is None or (
             mean_K.shape == self._initial_K.shape and np.isfinite(mean_K).all()
         )
-        if log_weights_K.shape != self._initial_K.shape or not (
-            fits and np.isclose(np.exp(log_weights_K).sum(), 1)
-        ):
+        fits = fits and num_seen_K.shape == log_weights_K.shape == self._initial_K.shape
+        if not (fits and np.isclose(np.exp(log_weights_K).sum(), 1)):
             raise DataError("state of the weights: damaged: resume from an earlier one")
         self._log_weights_K, self._mean_K = log_weights_K, mean_K
-        self._num_seen, self._standstill.num_still, self._standstill.told = counts
+        self._num_seen_K = num_seen_K
+        self._standstill.num_still, self._standstill.warned = still
 
     # -- One step ------------------------------------------------------------------------------
 
-    def _step_popo(self, alignment_K: Array, gram_KK: Array) -> Array:
-        """Eq. 5 with its remedies."""
+    def _step_popo(self, alignment_k: Array, gram_kk: Array, present_K: Present) -> Array:
+        """Eq. 5 with its remedies, among the rewards that are present."""
         settings = self.settings
-        if np.trace(gram_KK) == 0:
+        if present_K.sum() < 2 or np.trace(gram_kk) == 0:
             self._stay()
-            return np.zeros_like(alignment_K)
+            return np.zeros_like(alignment_k)
         if settings.normalise == "trace":
-            alignment_K = equations.trace_normalised(alignment_K, gram_KK)
-        alignment_K = self._smoothed(alignment_K)
+            alignment_k = equations.trace_normalised(alignment_k, gram_kk)
+        alignment_k = self._smoothed(alignment_k, present_K)
         step_size = settings.step_size
         if settings.max_log_step is not None:
-            step_size = equations.capped_step_size(alignment_K, step_size, settings.max_log_step)
-        log_weights_K = equations.leaked(self._log_weights_K, self._initial_K, settings.leak)
-        log_weights_K = equations.popo_weights(log_weights_K, alignment_K, step_size=step_size)
-        self._move(log_weights_K, step_size * alignment_K)
-        return alignment_K
+            step_size = equations.capped_step_size(alignment_k, step_size, settings.max_log_step)
+        log_weights_k = equations.leaked(
+            self._log_weights_K[present_K], self._initial_K[present_K], settings.leak
+        )
+        log_weights_k = equations.popo_weights(log_weights_k, alignment_k, step_size=step_size)
+        self._move(log_weights_k, step_size * alignment_k, present_K)
+        return alignment_k
 
-    def _follow(self, weights_K: Array | None) -> None:
+    def _follow(self, weights_k: Array | None, present_K: Present) -> None:
         """Rules without a memory: take the weights of the step; None means nothing is known."""
-        if weights_K is None:
+        share = self._share(present_K)
+        if weights_k is None or present_K.sum() < 2 or share == 0:
             self._stay()
             return
-        weights_K = self._smoothed(weights_K)
+        weights_k = self._smoothed(share * weights_k, present_K)
         with np.errstate(divide="ignore"):  # a weight may be 0
-            self._move(np.log(weights_K), weights_K)
+            self._move(np.log(weights_k / weights_k.sum()), weights_k, present_K)
 
-    def _smoothed(self, value_K: Array) -> Array:
-        self._num_seen += 1
-        self._mean_K = equations.smoothed(
-            value_K if self._mean_K is None else self._mean_K,
-            value_K,
+    def _share(self, present_K: Present) -> float:
+        """What the rewards that are present have of all weight."""
+        return 1.0 if present_K.all() else float(self.weights_K[present_K].sum())
+
+    def _smoothed(self, value_k: Array, present_K: Present) -> Array:
+        self._num_seen_K = self._num_seen_K + present_K
+        mean_K = np.zeros(len(self.names)) if self._mean_K is None else self._mean_K.copy()
+        mean_K[present_K] = equations.smoothed(
+            mean_K[present_K],
+            value_k,
             smoothing=self.settings.smoothing,
-            count=self._num_seen,
+            count_K=self._num_seen_K[present_K],
         )
-        return self._mean_K
+        self._mean_K = mean_K
+        return mean_K[present_K]
 
-    def _move(self, log_weights_K: Array, push_K: Array) -> None:
-        before_K = self.weights_K
-        self._log_weights_K = equations.floored(log_weights_K, self.settings.floor)
+    def _move(self, log_weights_k: Array, push_k: Array, present_K: Present) -> None:
+        """Deal the weight of the rewards that are present out among them.
+
+        Args:
+            log_weights_k: Of those rewards; their weights sum to 1.
+            push_k: What moved them.
+            present_K: Which they are.
+        """
+        before_K, share = self.weights_K, self._share(present_K)
+        log_weights_K = self._log_weights_K.copy()
+        log_weights_K[present_K] = np.log(share) + equations.floored(
+            log_weights_k, self.settings.floor / share
+        )
+        push_K = np.zeros(len(self.names))
+        push_K[present_K] = push_k
+        self._log_weights_K = log_weights_K
         self._standstill.note(before_K, self.weights_K, push_K)
 
     def _stay(self) -> None:
@@ -237,7 +269,7 @@ def _initial_log_weights(
     """log w(0), checked against the rule and the number of rewards."""
     if not names:
         raise ConfigError("weights: there is no reward to weigh")
-    fixed = settings.kind == "fixed"
+    fixed = settings.rule == "fixed"
     weights_K = np.ones(len(names)) if initial_K is None else np.asarray(initial_K, np.float64)
     if weights_K.shape != (len(names),):
         raise ConfigError(f"initial weights: {len(weights_K)} for {len(names)} rewards")

@@ -80,10 +80,12 @@ def floored(log_weights_K: Array, floor: float) -> Array:
 
     Args:
         log_weights_K: Log weights on the simplex; minus infinity is fine.
-        floor: 0 <= floor < 1 / K.
+        floor: 0 <= floor <= 1 / K.
     """
     if floor == 0:
         return log_weights_K
+    if floor * len(log_weights_K) >= 1 - 1e-12:  # nothing is left to share out
+        return np.full(len(log_weights_K), -np.log(len(log_weights_K)))
     weights_K = np.exp(log_weights_K)
     low_K = np.zeros(len(weights_K), bool)
     while True:
@@ -95,20 +97,36 @@ def floored(log_weights_K: Array, floor: float) -> Array:
         low_K |= sunk_K
 
 
-def smoothed(mean_K: Array, value_K: Array, *, smoothing: float, count: int) -> Array:
-    """Exponential moving average after `count` values, `value_K` the last of them.
+def smoothed(
+    mean_K: Array, value_K: Array, *, smoothing: float, count_K: NDArray[np.int64]
+) -> Array:
+    """Exponential moving average after `count_K` values, `value_K` the last of them.
 
     Weights of the values are smoothing^age, divided by their sum. Without that division the
     average would begin at 0 and hold the first 1 / (1 - smoothing) steps back.
 
     Args:
-        mean_K: The average of the values before; of no effect when count = 1.
+        mean_K: The average of the values before; of no effect where count = 1.
         value_K: The new value.
         smoothing: In [0, 1); 0 keeps the new value alone.
-        count: How many values there are, the new one included.
+        count_K: How many values there are, the new one included.
     """
-    gain = (1 - smoothing) / (1 - smoothing**count)
-    return value_K if gain == 1 else np.asarray(mean_K + gain * (value_K - mean_K))
+    gain_K = (1 - smoothing) / (1 - smoothing**count_K)
+    return np.where(gain_K == 1, value_K, mean_K + gain_K * (value_K - mean_K))
+
+
+def heard(
+    applicable_PGK: NDArray[np.bool_], trains_PG: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Whether each reward can rank rollouts in a step; one that cannot is absent, not flat.
+
+    It can where it applies to two rollouts of a group. With `trains_PG` one of those must also
+    have tokens that count: of a group whose completions are all masked nothing reaches a loss.
+    """
+    ranks_PK = applicable_PGK.sum(axis=1) >= 2
+    if trains_PG is not None:
+        ranks_PK &= (applicable_PGK & trains_PG[:, :, None]).any(axis=1)
+    return np.asarray(ranks_PK.any(axis=0))
 
 
 def group_spread(

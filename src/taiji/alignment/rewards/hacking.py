@@ -34,22 +34,6 @@ def popularity_percentiles(item_ids: Sequence[str], sold_I: NDArray[np.int64]) -
     return dict(zip(item_ids, percentile_I.tolist(), strict=True))
 
 
-def constant_reward(rewards_UI: Array) -> float:
-    """What the best single item would earn on average, if it were the answer to everybody."""
-    return float(rewards_UI.mean(axis=0).max())
-
-
-def constant_capture(rewards_UI: Array) -> float:
-    """How much of what can be won above the mean one answer to everybody wins.
-
-    0: the best constant answer is no better than the mean item. 1: knowing the user is worth
-    nothing to this reward, and that is also said of a reward without any spread.
-    """
-    mean = rewards_UI.mean()
-    personal = rewards_UI.max(axis=1).mean() - mean
-    return float((constant_reward(rewards_UI) - mean) / personal) if personal > 0 else 1.0
-
-
 def best_constants(item_ids: Sequence[str], rewards_N: Array, count: int) -> list[str]:
     """The items that promise most as an answer to everybody.
 

@@ -1,7 +1,7 @@
 """From a score to r_id: the popularity discount and the normalisers of Eq. 4.
 
 Everything here is fitted once, on the simulation pool, and frozen: what a rollout earns never
-depends on which other rollouts there were, with the one exception that says so (`GroupMinMax`).
+depends on which other rollouts there were.
 The paper's normaliser is `minmax`; all others and the discount are ours, and docs/rewards.md
 says when each helps.
 
@@ -18,7 +18,7 @@ from taiji.arrays import Array
 from taiji.errors import DataError, DivergenceError
 
 LinearKind = Literal["minmax", "quantile", "winsorised"]
-Kind = Literal["minmax", "quantile", "winsorised", "log", "rank", "group_minmax"]
+Kind = Literal["minmax", "quantile", "winsorised", "log", "rank"]
 
 _UPPER_QUANTILE = 0.999
 _WINSORISED_SHARE = 0.01
@@ -123,35 +123,7 @@ class Rank:
         return {"kind": self.kind, "knots": list(self.knots), "levels": list(self.levels)}
 
 
-@dataclass(frozen=True)
-class GroupMinMax:
-    """Min-max within the rollouts of one prompt; nothing is frozen, nothing is fitted.
-
-    For comparisons only. It makes noise as loud as signal, and it pins sigma / |mu| of Eq. 7
-    near 1, so the recipe refuses it together with `popo_light`. A group without spread earns 0.
-    """
-
-    kind: ClassVar[Literal["group_minmax"]] = "group_minmax"
-
-    def apply(self, scores_N: Array, groups: Sequence[str]) -> Array:
-        """Each score on the scale of its group; an answer that names nothing counts as 0."""
-        scores_N = _finite(scores_N)
-        _, group_N = np.unique(np.array(groups, dtype=str), return_inverse=True)
-        low = np.full(group_N.max(initial=-1) + 1, np.inf)
-        high = -low
-        np.minimum.at(low, group_N, scores_N)
-        np.maximum.at(high, group_N, scores_N)
-        span_N = (high - low)[group_N]
-        out_N = np.zeros_like(scores_N)
-        np.divide(scores_N - low[group_N], span_N, out=out_N, where=span_N > 0)
-        return out_N
-
-    def to_json(self) -> dict[str, Any]:
-        """What `normaliser_from_json` reads."""
-        return {"kind": self.kind}
-
-
-Normaliser = Linear | Log | Rank | GroupMinMax
+Normaliser = Linear | Log | Rank
 
 
 def fit_normaliser(kind: Kind, pool_N: Array) -> Normaliser:
@@ -171,8 +143,6 @@ def fit_normaliser(kind: Kind, pool_N: Array) -> Normaliser:
             return Log.fit(pool_N)
         case "rank":
             return Rank.fit(pool_N)
-        case "group_minmax":
-            return GroupMinMax()
 
 
 def normaliser_from_json(value: Mapping[str, Any]) -> Normaliser:
@@ -191,8 +161,6 @@ def normaliser_from_json(value: Mapping[str, Any]) -> Normaliser:
             rank = Rank(tuple(map(float, value["knots"])), tuple(map(float, value["levels"])))
             if len(rank.knots) == len(rank.levels) and (np.diff(rank.knots) > 0).all():
                 return rank
-        if kind == GroupMinMax.kind:
-            return GroupMinMax()
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"normaliser: {dict(value)} cannot be read: rerun simulate") from error
     raise DataError(f"normaliser: {kind!r}: no such kind, or damaged: rerun simulate")

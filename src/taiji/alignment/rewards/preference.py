@@ -18,7 +18,6 @@ import numpy as np
 from taiji.alignment.rewards.grounding import Grounded
 from taiji.alignment.rewards.normalisers import (
     Discount,
-    GroupMinMax,
     Normaliser,
     discount_from_json,
     normaliser_from_json,
@@ -41,15 +40,10 @@ class Scale:
     normaliser: Normaliser
     discount: Discount | None = None
 
-    def discounted(self, scores_M: Array, item_ids: Sequence[str]) -> Array:
-        """Scores after the popularity discount, before the normaliser."""
-        return scores_M if self.discount is None else self.discount.apply(scores_M, item_ids)
-
     def worth(self, scores_M: Array, item_ids: Sequence[str]) -> Array:
-        """What pairs are worth as rewards, seen outside any group of rollouts."""
-        scores_M = self.discounted(scores_M, item_ids)
-        if isinstance(self.normaliser, GroupMinMax):
-            return scores_M  # nothing more can be said before there is a group
+        """What pairs are worth as rewards."""
+        if self.discount is not None:
+            scores_M = self.discount.apply(scores_M, item_ids)
         return self.normaliser.apply(scores_M)
 
     def to_json(self) -> dict[str, Any]:
@@ -94,16 +88,7 @@ class PreferenceReward:
         scores_M = np.zeros(0)
         if item_ids:
             scores_M = self.scorer.score([context_ids[n] for n in answer_M.tolist()], item_ids)
-        scores_M = self.scale.discounted(scores_M, item_ids)
-
-        def expected(values_M: Array) -> Array:
-            weighted_M = weight_M * values_M
-            return np.bincount(answer_M, weighted_M, len(grounded)).astype(np.float64)
-
-        match self.scale.normaliser:
-            case GroupMinMax() as within_group:
-                value_N = within_group.apply(expected(scores_M), context_ids)
-            case frozen:
-                value_N = expected(frozen.apply(scores_M))
+        value_M = weight_M * self.scale.worth(scores_M, item_ids)
+        value_N = np.bincount(answer_M, value_M, len(grounded))
         gate_N = np.array([g.gate for g in grounded], dtype=np.float64)
         return np.asarray(value_N * gate_N, dtype=np.float64)
