@@ -60,10 +60,10 @@ APART = {"popo_keep_micro_batches": True}
 VARIANTS = {
     "plain": Variant(trl=True, settings={"rule": "fixed"}),
     "light": Variant(settings={"rule": "popo_light", **ALONE}),
-    "full_span": Variant(settings={"rule": "popo", **GDPO, **ALONE}),
-    "full_eq9": Variant(settings={"rule": "popo", **ALONE}),
+    "full_span": Variant(settings={"rule": "popo", **GDPO}),
+    "full_eq9": Variant(settings={"rule": "popo", **APART}),
     "plain_lora": Variant(trl=True, lora=True, settings={"rule": "fixed"}),
-    "lora": Variant(lora=True, settings={"rule": "popo", **ALONE}),
+    "lora": Variant(lora=True, settings={"rule": "popo", **APART}),
     "plain_long": Variant(prompt=256, trl=True, settings={"rule": "fixed"}),
     "shared_exact": Variant(prompt=256, settings={"rule": "popo", **APART}),
     "shared_lean": Variant(prompt=256, settings={"rule": "popo"}),
@@ -183,7 +183,7 @@ def measure(names: list[str], tiny: bool, rounds: int, folder: str) -> dict[str,
     for number in range(rounds + 1):
         for name, (trainer, clock) in runs.items():
             trainer.train()
-            if number == 0:  # caches, and the check of row scaling that only a first step makes
+            if number == 0:  # caches
                 clock.whole.clear()
                 clock.generation.clear()
             else:

@@ -90,7 +90,7 @@ class RewardsSection(Section):
 
 
 class WeightsSection(Section, RuleSettings):
-    """How the rewards are weighed, and how the weights move: the fields of `RuleSettings`."""
+    """How the rewards are weighed, and how the weights move."""
 
     initial: dict[str, float] | None = Field(
         None, description="where the weights start, by reward; null = uniform (as the paper's)"

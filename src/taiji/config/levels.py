@@ -25,7 +25,6 @@ PAPER = frozenset(
         "simulate.normaliser",
         "align.rewards.semantic",
         "align.rewards.preference",
-        "align.weights",
         "align.weights.rule",
         "align.weights.eta",
         "align.weights.mu",

@@ -39,6 +39,7 @@ def test_fixed_weights_of_advantages_are_trls_own_gdpo(
         [reward.__wrapped__ for reward in ours.reward_funcs],
         GRPOConfig(
             output_dir=str(tmp_path / "theirs"),
+            loss_type=ours.args.loss_type,
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,

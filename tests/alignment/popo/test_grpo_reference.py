@@ -103,7 +103,7 @@ class Paper:
 @pytest.mark.parametrize("rule", ["fixed", "popo"])
 def test_the_whole_update_is_that_of_the_paper(make_trainer, toy_model_folder, rule):
     """Ratios off 1, clipped and not, a KL to the first policy, and completions of any length."""
-    clip, beta = 0.01, 0.3
+    clip, beta = 1e-3, 0.3
     moving = {"eta": 20.0} if rule == "popo" else {}
     trainer = make_trainer(
         rule=rule, epsilon=clip, beta=beta, num_iterations=2, max_steps=4, learning_rate=1e-2,
@@ -127,6 +127,6 @@ def test_the_whole_update_is_that_of_the_paper(make_trainer, toy_model_folder, r
     assert len(seen) == 4
     assert max(seen) < 2e-5
     rows = steps(trainer)
-    assert rows[1]["clip_ratio/region_mean"] > 0, "no ratio was clipped"
-    assert rows[2]["kl"] > 0
+    assert 0 < max(row["clip_ratio/region_mean"] for row in rows) < 1
+    assert rows[-1]["kl"] > 0
     assert rule == "fixed" or abs(trainer.weights[A] - 0.5) > 0.05
