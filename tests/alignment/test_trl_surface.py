@@ -1,5 +1,6 @@
 """Taiji's view of TRL's trainer, against the release that is installed."""
 
+import ast
 import inspect
 from typing import get_args, get_type_hints
 
@@ -9,6 +10,8 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.kernels import ChunkedLogProbFunction
 from trl.trainer.utils import is_async_callable, nanstd
 
+from taiji.alignment import PopoTrainer
+from taiji.alignment.popo import trainer as trainer_file
 from taiji.alignment.trl_surface import GrpoTrainer
 from taiji.config.align import LossType
 
@@ -52,6 +55,27 @@ def test_every_attribute_that_we_read_or_replace_is_there(make_trainer):
     assert list(trainer._logs["advantages"])
     assert isinstance(trainer._metrics["train"], dict)
     assert isinstance(trainer._buffered_inputs[0], dict)
+
+
+def test_popo_trainer_touches_no_other_name_of_trl():
+    tree = ast.parse(inspect.getsource(trainer_file))
+    (own,) = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "PopoTrainer"]
+    touched = {
+        node.attr
+        for node in ast.walk(own)
+        if isinstance(node, ast.Attribute)
+        and (
+            (isinstance(node.value, ast.Name) and node.value.id == "self")
+            or (isinstance(node.value, ast.Call) and ast.unparse(node.value) == "super()")
+        )
+    }
+    ours = {name for name in vars(PopoTrainer) if not hasattr(GRPOTrainer, name)}
+    ours |= {"rule", "_probe", "_update", "_rewards_NK", "_fresh_NK", "_trains_N", "_scorer"}
+    listed = {*METHODS, *get_type_hints(GrpoTrainer)}
+    assert touched - ours - listed == {"__init__"}
+    replaced = {name for name in vars(PopoTrainer) if hasattr(GRPOTrainer, name)}
+    replaced = {name for name in replaced if inspect.isfunction(vars(PopoTrainer)[name])}
+    assert replaced - listed == {"__init__"}
 
 
 def test_what_we_import_beside_the_trainer_is_called_as_we_call_it():

@@ -2,9 +2,9 @@
 
 TRL ships no types, and half of what POPO needs there is private. `GrpoTrainer` lists every
 attribute that we read or replace and every method that we call or override, with the signature
-that we count on; `tests/alignment/test_trl_surface.py` holds it against the installed release.
-A type checker sees PopoTrainer as a child of this class, so a name that is not listed here does
-not pass it; at run time the parent is TRL's own.
+that we count on. Whoever is handed a trainer knows it by this protocol; PopoTrainer itself is a
+child of TRL's class. `tests/alignment/test_trl_surface.py` holds the list against the installed
+release, and PopoTrainer's source against the list.
 
 Shape suffixes: K rewards, N rollouts of one generation, B rollouts of a micro-batch, C completion
 tokens, T prompt and completion tokens.
@@ -12,10 +12,9 @@ tokens, T prompt and completion tokens.
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
 from transformers import TrainerState
 
 Batch = dict[str, Any]
@@ -45,7 +44,7 @@ class GrpoTrainer(Protocol):
     model: Any
     model_wrapped: Any
     args: Any
-    accelerator: Accelerator
+    accelerator: Any
     state: TrainerState
     processing_class: Any
     train_dataset: Any
@@ -74,21 +73,21 @@ class GrpoTrainer(Protocol):
 
     def compute_loss_context_manager(self) -> AbstractContextManager[Any]:
         """Mixed precision, as training has it."""
-        raise NotImplementedError
+        ...
 
     def _get_output_dir(self, trial: Any) -> str:
         """Where checkpoints go."""
-        raise NotImplementedError
+        ...
 
     # -- Replaced, and called through `super()` -------------------------------------------------
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         """The order of prompts, each repeated for its rollouts."""
-        raise NotImplementedError
+        ...
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Sequence[Any], Any, dict[str, Any]]:
         """Token ids, images and other fields of prompts."""
-        raise NotImplementedError
+        ...
 
     def _generate_single_turn(
         self,
@@ -99,21 +98,21 @@ class GrpoTrainer(Protocol):
         has_tool_images: bool = False,
     ) -> Any:
         """Completions of token ids."""
-        raise NotImplementedError
+        ...
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> torch.Tensor:
         """Raw rewards, N x K over all processes; NaN where a reward returned None."""
-        raise NotImplementedError
+        ...
 
     def _generate_and_score_completions(self, inputs: Any) -> Batch:
         """Rollouts of this process with their advantages."""
-        raise NotImplementedError
+        ...
 
     def _prepare_inputs(self, generation_batch: Any) -> Batch:
         """The next micro-batch; generates where the buffer is used up."""
-        raise NotImplementedError
+        ...
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -136,49 +135,20 @@ class GrpoTrainer(Protocol):
         image_position_ids: Any = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """log-probabilities B x C, entropies B x C, the router's loss: the only pass of a model."""
-        raise NotImplementedError
+        ...
 
     def _compute_loss(self, model: Any, inputs: Any) -> torch.Tensor:
         """Eq. 8 on a micro-batch; it also writes into `_metrics`."""
-        raise NotImplementedError
+        ...
 
     def _send_telemetry(self) -> None:
         """Says to TRL's makers that a trainer was built."""
-        raise NotImplementedError
+        ...
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Writes a checkpoint; the trainer's state goes last."""
-        raise NotImplementedError
+        ...
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Called on resume, after the weights are loaded."""
-        raise NotImplementedError
-
-
-if TYPE_CHECKING:
-
-    class GRPOTrainer(GrpoTrainer):
-        """TRL's trainer, as a type checker may know it."""
-
-        def __init__(
-            self,
-            model: Any,
-            reward_funcs: Any,
-            args: Any = None,
-            train_dataset: Any = None,
-            **others: Any,
-        ) -> None: ...
-
-        def train(self, resume_from_checkpoint: Any = None) -> Any:
-            """Train."""
-
-        def remove_callback(self, callback: Any) -> None:
-            """Take a callback out."""
-
-        def _load_from_checkpoint(self, resume_from_checkpoint: str) -> None:
-            """Load the weights of a checkpoint."""
-
-else:
-    from trl import GRPOTrainer
-
-__all__ = ["Batch", "GRPOTrainer", "GrpoTrainer", "Metrics"]
+        ...

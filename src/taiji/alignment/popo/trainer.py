@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from trl import GRPOTrainer
 
 from taiji.alignment.gradients.by_reward import ALONE, measure
 from taiji.alignment.gradients.forward import CompletionScorer
@@ -32,13 +33,13 @@ from taiji.alignment.popo.batches import ROW, EpochSampler, with_whole_groups
 from taiji.alignment.popo.config import PopoConfig
 from taiji.alignment.popo.weight_rule import WeightRule
 from taiji.alignment.popo.weights import Array, heard
-from taiji.alignment.trl_surface import Batch, GRPOTrainer
+from taiji.alignment.trl_surface import Batch, Metrics
 from taiji.errors import ConfigError, DivergenceError
 
 logger = logging.getLogger(__name__)
 
 
-class PopoTrainer(GRPOTrainer):
+class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     """GRPO with reward weights that follow a rule: Eq. 5-6, Eq. 7, or one of their peers.
 
     Arguments are GRPOTrainer's. Beyond it: weights of the same step, their state in every
@@ -72,6 +73,13 @@ class PopoTrainer(GRPOTrainer):
         args = PopoConfig(output_dir="popo") if args is None else args
         if not isinstance(args, PopoConfig):
             raise ConfigError(f"PopoTrainer: args: needs a PopoConfig, not {type(args).__name__}")
+        # Of TRL's attributes, those that are replaced here for a while.
+        self._metrics: Metrics
+        self._entropy_bonus_enabled: bool
+        self.aux_loss_enabled: bool
+        self.beta: float
+        self.reward_weights: torch.Tensor
+        self._buffered_inputs: list[Batch]
         self._probe: LossProbe | None = None
         self._update: Update | None = None
         self._rewards_NK: torch.Tensor | None = None
@@ -108,7 +116,7 @@ class PopoTrainer(GRPOTrainer):
         guards.refuse_empty_prompts(prompts)
         if all(isinstance(prompt, list) and isinstance(prompt[0], int) for prompt in prompts):
             return prompts, None, {}
-        tokenized = super()._tokenize_prompts(prompts)
+        tokenized: tuple[Sequence[Any], Any, dict[str, Any]] = super()._tokenize_prompts(prompts)
         guards.refuse_empty_prompts(tokenized[0])
         return tokenized
 
@@ -130,7 +138,7 @@ class PopoTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: Any) -> Batch:
         if not self.model.training:
             return self._evaluated(inputs)
-        batch = super()._generate_and_score_completions(inputs)
+        batch: Batch = super()._generate_and_score_completions(inputs)
         rewards_NK = self._rewards_NK
         assert rewards_NK is not None, "TRL scored completions without rewards"
         combined_N, _ = self._advantages.combined(rewards_NK, self.reward_weights)
@@ -145,7 +153,7 @@ class PopoTrainer(GRPOTrainer):
         return batch
 
     def _prepare_inputs(self, generation_batch: Any) -> Batch:
-        inputs = super()._prepare_inputs(generation_batch)
+        inputs: Batch = super()._prepare_inputs(generation_batch)
         fresh_NK, self._fresh_NK = self._fresh_NK, None
         if fresh_NK is None:
             return inputs
@@ -176,7 +184,7 @@ class PopoTrainer(GRPOTrainer):
         if self._probe is None and self._update is not None:
             self._probe = self._update.take(inputs)
             try:
-                loss = super()._compute_loss(model, inputs)
+                loss: torch.Tensor = super()._compute_loss(model, inputs)
             finally:
                 self._probe = None
         else:
@@ -233,7 +241,7 @@ class PopoTrainer(GRPOTrainer):
         with self._silenced(), self.compute_loss_context_manager():
             self._probe = probe
             try:
-                loss = super()._compute_loss(self.model, inputs)
+                loss: torch.Tensor = super()._compute_loss(self.model, inputs)
             finally:
                 self._probe = None
         return loss
@@ -255,7 +263,7 @@ class PopoTrainer(GRPOTrainer):
         weights_K = self.reward_weights
         self.reward_weights = torch.tensor(self.rule.initial_weights_K, dtype=torch.float32)
         try:
-            batch = super()._generate_and_score_completions(inputs)
+            batch: Batch = super()._generate_and_score_completions(inputs)
         finally:
             self.reward_weights = weights_K
         return batch
