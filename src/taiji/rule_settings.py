@@ -146,11 +146,9 @@ def _tempered(name: str) -> frozenset[str]:
     return rules if isinstance(rules, frozenset) else MOVING | {"fixed"}
 
 
+_FIELDS: dict[str, Any] = {
+    name: (hint, ...) for name, hint in get_type_hints(RuleSettings, include_extras=True).items()
+}
 _Checked: Any = create_model(
-    "_Checked",
-    __config__=ConfigDict(strict=True, allow_inf_nan=False),
-    **{
-        name: (hint, ...)
-        for name, hint in get_type_hints(RuleSettings, include_extras=True).items()
-    },
+    "_Checked", __config__=ConfigDict(strict=True, allow_inf_nan=False), **_FIELDS
 )

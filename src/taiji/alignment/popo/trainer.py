@@ -166,7 +166,8 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             batch.pop(ROW)
             batch.pop(ALONE, None)
         self._log_weights()
-        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+        fresh: Batch = self._buffered_inputs[self._step % self.args.steps_per_generation]
+        return fresh
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         if self._probe is None:
