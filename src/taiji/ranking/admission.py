@@ -15,8 +15,8 @@ from taiji.arrays import Array
 from taiji.config import SimulateSection
 from taiji.errors import DivergenceError
 
-
 _ROUNDING = 1e-12  # of the mean: a model that scores all items alike differs by so little
+
 
 @dataclass(frozen=True)
 class Admission:
