@@ -167,7 +167,7 @@ STATED = {
     "align.weights.rule": "popo",
     "align.num_generations": 4,
     "align.learning_rate": 2e-5,
-    "align.trainer.loss_type": "grpo",
+    "align.loss_type": "grpo",
 }
 
 
