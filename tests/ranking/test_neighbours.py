@@ -87,3 +87,11 @@ def test_recall_of_a_wrong_answer_is_low_and_of_a_twin_whole():
 def test_one_user_alone_is_refused(users):
     with pytest.raises(DataError, match="num_rank_users"):
         most_similar_other_user(np.ones((len(users), 4), dtype=np.float32), users)
+
+
+@pytest.mark.parametrize("search", ["exact", "ivf", "hnsw"])
+def test_a_row_of_nan_is_named_and_not_searched_for_ever(search):
+    vectors = np.eye(30, dtype=np.float32)
+    vectors[3] = np.nan
+    with pytest.raises(DataError, match=r"1 rows hold NaN or infinity, the first is row 3"):
+        most_similar_other_user(vectors, [str(n) for n in range(30)], search)

@@ -52,10 +52,11 @@ def most_similar_other_user(
         search: How; where an approximate index finds no other user, the exact one serves.
 
     Raises:
-        DataError: There are fewer than two users.
+        DataError: There are fewer than two users, or a vector is not finite.
     """
     users = _user_codes(user_ids)
     embeddings_ND = np.ascontiguousarray(embeddings_ND)
+    _refuse_nan(embeddings_ND)
     index = build_index(embeddings_ND, search)
     return search_others(index, embeddings_ND, users, np.arange(len(users)))
 
@@ -125,6 +126,16 @@ def _user_codes(user_ids: Sequence[str]) -> Ints:
     return codes
 
 
+def _refuse_nan(embeddings_ND: Floats) -> None:
+    """Faiss finds nothing for such a row, however much it is asked for."""
+    bad_N = ~np.isfinite(embeddings_ND).all(axis=1)
+    if bad_N.any():
+        raise DataError(
+            f"features: the vectors of {int(bad_N.sum())} rows hold NaN or infinity, the first is "
+            f"row {int(bad_N.argmax())}: look at the encoder"
+        )
+
+
 def search_others(
     index: faiss.Index, embeddings_ND: Vectors, users: Ints, queries: Ints
 ) -> Neighbours:
@@ -142,6 +153,8 @@ def search_others(
     similarity = np.full(len(queries), -np.inf, dtype=np.float32)
     todo, num_candidates = np.arange(len(queries)), _CANDIDATES
     while todo.size:
+        if num_candidates // 16 >= len(users):  # all were, by the exact index too
+            raise DataError(f"features: row {queries[todo[0]]} has no neighbour: its vector is bad")
         if num_candidates // 4 >= len(users):  # all were asked for: the index has blind spots
             index = build_index(embeddings_ND, "exact")
         asked = min(num_candidates, len(users))

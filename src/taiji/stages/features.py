@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from taiji.arrays import Vectors
 from taiji.config import POLICY
 from taiji.data.calendar import RANK_SPLITS
+from taiji.data.ids import read_ids
 from taiji.errors import DataError
 from taiji.language.encode import SentenceEncoder, TextEncoder, encode_texts
 from taiji.ranking.as_of import AsOf
@@ -94,19 +95,14 @@ def features(ctx: StageContext, load: Callable[[], TextEncoder] | None = None) -
 
 def _ranking_users(ctx: StageContext) -> tuple[pa.Table, int]:
     """The ranking examples in a fixed order without erased users, and how many users those are."""
-    examples = Constructed(ctx.inputs["construct"]).examples(*RANK_SPLITS)
-    wanted = examples.sort_by("example_id")
+    constructed = Constructed(ctx.inputs["construct"])
+    wanted = constructed.examples(*RANK_SPLITS).sort_by("example_id")
     if ctx.recipe.features.erased_users is None:
         return wanted, 0
     path = Path(ctx.recipe.features.erased_users).expanduser()
-    try:
-        ids = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"features.erased_users: {path}: cannot be read ({error}): a text file with a user id "
-            "a line is needed"
-        ) from error
-    erased = pc.is_in(wanted["user_id"], value_set=pa.array({id_.strip() for id_ in ids}))
+    known = constructed.users["user_id"].combine_chunks()
+    ids = read_ids(path, known, "features.erased_users")
+    erased = pc.is_in(wanted["user_id"], value_set=ids)
     users = wanted.filter(erased)["user_id"]
     return wanted.filter(pc.invert(erased)), len(users.unique())
 

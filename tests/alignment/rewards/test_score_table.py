@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from taiji.alignment.rewards.score_table import ScoreTable, item_means, read_scores
+from taiji.alignment.rewards.score_table import ScoreTable, item_means, known_at, read_scores
 from taiji.errors import DataError, MissingArtifactError
 
 MAY, JUNE = (datetime(2017, month, 1, tzinfo=UTC) for month in (5, 6))
@@ -49,6 +49,34 @@ def test_the_newest_score_that_the_cutoff_may_know_counts(tmp_path):
         "u1,soap,0.8,2017-06-01T00:00:01Z\n"
     )
     assert scorer(tmp_path, text).score(["e1", "e1"], ["milk", "soap"]).tolist() == [0.3, 0]
+
+
+def test_means_and_pools_know_nothing_of_later_scores(tmp_path):
+    text = (
+        "user_id,item_id,score,as_of\n"
+        "u1,milk,0.2,2017-05-01T00:00:00Z\n"
+        "u3,milk,0.4,2017-06-01T00:00:00Z\n"
+        "u3,milk,0.9,2017-09-01T00:00:00Z\n"
+        "u3,soap,0.9,2017-09-01T00:00:00Z\n"
+    )
+    out = scorer(tmp_path, text, "item_mean").score(["e2", "e2"], ["milk", "soap"])
+    assert out.tolist() == [pytest.approx(0.3), 0]
+    table = read_scores(csv(tmp_path, text))
+    assert known_at(table, MAY)["score"].to_pylist() == [0.2]
+    with pytest.raises(DataError, match=r"as_of: no score stands for 2017-04-30 00:00"):
+        known_at(table, datetime(2017, 4, 30, tzinfo=UTC))
+    assert known_at(table.drop_columns("as_of"), MAY).num_rows == 4
+
+
+def test_ids_that_became_floats_are_those_of_the_run(tmp_path):
+    table = pa.table({"user_id": [1.0, 2.0], "item_id": ["7.0", "x"], "score": [0.1, 0.2]})
+    pq.write_table(table, tmp_path / "scores.parquet")
+    read = read_scores(tmp_path / "scores.parquet")
+    assert read["user_id"].to_pylist() == ["1", "2"]
+    assert read["item_id"].to_pylist() == ["7", "x"]
+    pq.write_table(table.set_column(0, "user_id", pa.array([1e16, 2e16])), tmp_path / "big.parquet")
+    with pytest.raises(DataError, match=r"column user_id: ids are floats beyond"):
+        read_scores(tmp_path / "big.parquet")
 
 
 def test_parquet_and_csv_hold_the_same_and_ids_stay_text(tmp_path):

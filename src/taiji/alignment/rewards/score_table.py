@@ -14,6 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from taiji.data.ids import plain_ids
 from taiji.errors import DataError, MissingArtifactError
 from taiji.schema import TIME
 
@@ -67,8 +68,8 @@ class ScoreTable:
         contexts: User and cut-off by context id. Where the table has `as_of`, the newest score
             that stands for the cut-off or an earlier moment counts, a later one never does.
         missing: What a pair without a score gets: `floor`, 0 as for an answer that names no
-            item; `item_mean`, the mean over all rows of the item, 0 if it has none; `refuse`
-            stops the run.
+            item; `item_mean`, the mean over the rows of the item that count by then, 0 if it
+            has none; `refuse` stops the run.
     """
 
     def __init__(
@@ -76,13 +77,16 @@ class ScoreTable:
     ) -> None:
         self._contexts = dict(contexts)
         self._missing = missing
-        item_ids, means_I = item_means(table)
-        self._means: dict[str, float] = dict(zip(item_ids, means_I.tolist(), strict=True))
         ordered = table.sort_by("as_of") if "as_of" in table.column_names else table
         self._scores: dict[tuple[str, str], list[tuple[datetime, float]]] = defaultdict(list)
+        self._means: dict[str, list[tuple[datetime, float]]] = defaultdict(list)
+        sums: dict[str, float] = defaultdict(float)
         for row in ordered.to_pylist():
-            pair = (row["user_id"], row["item_id"])
-            self._scores[pair].append((row.get("as_of", _ALWAYS), row["score"]))
+            user_id, item_id, as_of = row["user_id"], row["item_id"], row.get("as_of", _ALWAYS)
+            self._scores[user_id, item_id].append((as_of, row["score"]))
+            sums[item_id] += row["score"]
+            means = self._means[item_id]
+            means.append((as_of, sums[item_id] / (len(means) + 1)))
 
     def score(self, context_ids: Sequence[str], item_ids: Sequence[str]) -> NDArray[np.float64]:
         """The score of each (context, item).
@@ -95,21 +99,43 @@ class ScoreTable:
 
     def _one(self, context_id: str, item_id: str) -> float:
         user_id, cutoff = self._contexts[context_id]
-        known = self._scores.get((user_id, item_id), [])
-        place = bisect_right(known, cutoff, key=lambda entry: entry[0])
-        if place:
-            return known[place - 1][1]
+        known = _newest(self._scores.get((user_id, item_id), []), cutoff)
+        if known is not None:
+            return known
         match self._missing:
             case "floor":
                 return 0.0
             case "item_mean":
-                return self._means.get(item_id, 0.0)
+                return _newest(self._means.get(item_id, []), cutoff) or 0.0
             case "refuse":
                 raise DataError(
                     f"align.rewards.scores: no score of item {item_id!r} for user {user_id!r} at "
                     f"{cutoff:%Y-%m-%d %H:%M}: export it, or set align.rewards.scores_missing to "
                     "floor or item_mean"
                 )
+
+
+def known_at(table: pa.Table, moment: datetime) -> pa.Table:
+    """The rows that stand for this moment or an earlier one; all where there is no `as_of`.
+
+    Raises:
+        DataError: There is none.
+    """
+    if "as_of" not in table.column_names:
+        return table
+    known = table.filter(pc.less_equal(table["as_of"], pa.scalar(moment, TIME)))
+    if not known.num_rows:
+        raise DataError(
+            f"align.rewards.scores: column as_of: no score stands for {moment:%Y-%m-%d %H:%M}, the "
+            "earliest cut-off of alignment, or before it: export older scores, or leave as_of out"
+        )
+    return known
+
+
+def _newest(known: Sequence[tuple[datetime, float]], cutoff: datetime) -> float | None:
+    """The last value at or before a moment, of values in the order of time."""
+    place = bisect_right(known, cutoff, key=lambda entry: entry[0])
+    return known[place - 1][1] if place else None
 
 
 def item_means(table: pa.Table) -> tuple[list[str], NDArray[np.float64]]:
@@ -141,6 +167,8 @@ def _column(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
             f"{path}: row {row + 1}: column {name}: {column[row].as_py()!r} is no "
             f"{'time such as 2017-08-01T00:00:00Z' if name == 'as_of' else _TYPES[name]}"
         ) from error
+    if name in ("user_id", "item_id"):
+        whole = plain_ids(column, f"{path}: column {name}")
     empty = pc.is_null(whole)
     if name == "score" and pc.any(empty).as_py() is not True:
         return whole

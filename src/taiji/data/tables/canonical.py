@@ -27,6 +27,7 @@ from taiji.config.mapping import (
 from taiji.config.sources import CompleteJourneySource, TablesSource
 from taiji.data.calendar import sample_sql
 from taiji.data.engine.protocol import Engine
+from taiji.data.ids import Meeting
 from taiji.data.problems import MERGED, MOST_SAMPLES, QUARANTINE, Counts, Problem, UnusableError
 from taiji.data.sources import complete_journey
 from taiji.data.sources.known import described
@@ -110,6 +111,7 @@ def prepare_all(engine: Engine, section: DataSection, seed: int, folder: Path) -
             mapped = rules[one.view.number]
             prepared.problems += _problems(one, mapped, counts, source.tolerance, refused)
         prepared.problems += doubtful_orders(engine)
+        prepared.problems += _strangers(engine, numbers)
         _settle(prepared, written)
         for number in range(len(opened)):
             engine.create(f"judged_{number}", "SELECT 1 AS gone")  # what was large may go
@@ -266,6 +268,24 @@ def _sample(row: dict[str, Any]) -> str:
         place = f"key {row['key']!r}"
     value = "" if row["value"] in (None, row["key"]) and place else repr(row["value"])[:60]
     return " ".join(part for part in (place, value) if part)
+
+
+def _strangers(engine: Engine, numbers: Numbers) -> Iterator[Problem]:
+    """Tables that name hardly any user of the interactions: their ids are written otherwise."""
+    if not numbers.get("interactions"):
+        return
+    known = sql.users_of(numbers["interactions"])
+    for table in ("users", "exposures", "events"):
+        if not numbers.get(table):
+            continue
+        given = sql.users_of(numbers[table])
+        (row,) = engine.query(sql.MET.format(given=given, known=known)).to_pylist()
+        ask = sql.STRANGERS.format(given=given, known=known, most=MOST_SAMPLES)
+        names = tuple(engine.query(ask)["user_id"].to_pylist())
+        met = Meeting(f"users of {table}", "users of interactions", **row, strangers=names)
+        mend = "write the ids of both as one program does: 1, 1.0, 00001 and U1 are four users"
+        if problem := met.problem(f"{table}.user_id", mend):
+            yield problem
 
 
 def _settle(prepared: Prepared, written: Mapping[str, int]) -> None:

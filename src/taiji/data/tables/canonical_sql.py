@@ -113,6 +113,29 @@ def users_sql(numbers: Mapping[str, Sequence[int]], labels: Sequence[str], held_
     )
 
 
+def users_of(numbers: Sequence[int]) -> str:
+    """Return a SELECT of the users whom good rows of some raw tables name."""
+    selects = (f"SELECT user_id FROM judged_{n} WHERE fault IS NULL" for n in numbers)
+    return f"SELECT DISTINCT user_id FROM ({' UNION ALL '.join(selects)})"
+
+
+MET = """
+WITH given AS ({given}), known AS ({known})
+SELECT
+    (SELECT count(*) FROM given) AS num_given,
+    (SELECT count(*) FROM known) AS num_known,
+    (SELECT count(*) FROM given LEFT SEMI JOIN known ON known.user_id = given.user_id) AS num_met
+"""
+
+STRANGERS = """
+WITH given AS ({given}), known AS ({known})
+SELECT given.user_id
+FROM given LEFT ANTI JOIN known ON known.user_id = given.user_id
+ORDER BY user_id
+LIMIT {most}
+"""
+
+
 def refused_sql(number: int, table: str, label: str) -> str:
     """Return the first refused rows of each reason, in the columns of quarantine.parquet."""
     return f"""

@@ -27,6 +27,9 @@ Figures = dict[str, dict[str, Any]]
 
 TABLES = ("users", "items", "interactions", "exposures", "events")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+GUESTS = ("-", "-1", "0", "anonymous", "guest", "na", "unknown")
+GUEST_SHARE, LEAST_USERS = 0.2, 20
+"""A user with a larger share of the interactions, among so many, is told."""
 SENTINELS = ("nan", "null", "none", "unknown", "n/a", "\\n")
 
 
@@ -61,7 +64,7 @@ def check(engine: Engine, section: DataSection, seed: int, folder: Path) -> Repo
     for name in TABLES:
         engine.read(f"checked_{name}", [folder / f"{name}.parquet"])
     figures = _figures(engine, folder)
-    problems = [*prepared.problems, *_warnings(figures)]
+    problems = [*prepared.problems, *_warnings(figures), *_guests(engine, figures)]
     problems += _windows(engine, section, figures)
     return Report(prepared.counts, figures, tuple(problems))
 
@@ -116,6 +119,9 @@ def _warnings(figures: Figures) -> Iterator[Problem]:
     if sentinels:
         what = f"{sentinels:,} values of profiles and items are words such as NaN or Unknown"
         yield _warn("W201", "users, items", what, "name them in data.source.missing")
+    if items["without category"] == num_items:
+        what = "no item has a category: figures of category levels will be empty"
+        yield _warn("W217", "items.categories", what, "map categories, if the source has them")
     if (share := interactions["largest level 1"] / rows) > 0.5:
         what = f"one top category has {share:.0%} of the interactions"
         yield _warn("W202", "items", what, "judge level 1 against the constant guess")
@@ -139,6 +145,19 @@ def _warnings(figures: Figures) -> Iterator[Problem]:
             f"{foreseen:,} conversions are in the interactions up to a day before they were shown"
         )
         yield _warn("W211", "exposures", what, "make both tables use one clock: labels may leak")
+
+
+def _guests(engine: Engine, figures: Figures) -> Iterator[Problem]:
+    """Whether one id seems to stand for everybody without one."""
+    busiest = engine.query(sql.BUSIEST).to_pylist()
+    user, num_rows = busiest[0]["user_id"], busiest[0]["num_rows"]
+    others = busiest[1]["num_rows"] if busiest[1:] else 0
+    share = num_rows / figures["interactions"]["rows"]
+    is_crowd = share > GUEST_SHARE and figures["interactions"]["users"] >= LEAST_USERS
+    if is_crowd or (user.lower() in GUESTS and num_rows > others > 0):
+        what = f"user {user!r} has {share:.0%} of the interactions, the next has {others:,} rows"
+        mend = "if this is everybody without an id, leave those rows out or give guests ids"
+        yield _warn("W214", "interactions.user_id", what, mend)
 
 
 def _windows(engine: Engine, section: DataSection, figures: Figures) -> Iterator[Problem]:

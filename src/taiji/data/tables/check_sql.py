@@ -88,6 +88,15 @@ KINDS = """
 SELECT kind, count(*) AS num_rows FROM checked_interactions GROUP BY kind ORDER BY kind
 """
 
+# The user with the most interactions: who stands for many is no user.
+BUSIEST = """
+SELECT user_id, count(*) AS num_rows
+FROM checked_interactions
+GROUP BY user_id
+ORDER BY num_rows DESC, user_id
+LIMIT 2
+"""
+
 LENGTHS = """
 WITH lengths AS (SELECT count(*) AS length FROM checked_interactions GROUP BY user_id)
 SELECT length, count(*) AS num_users FROM lengths GROUP BY length ORDER BY length

@@ -12,11 +12,9 @@ from collections.abc import Iterator
 from taiji.data.engine.protocol import Engine
 from taiji.data.problems import MOST_SAMPLES, Problem
 from taiji.data.tables.expressions import literal
+from taiji.data.tables.rules import NO_ID
 
-NO_ORDER = (
-    *("", "-", "--", "0", "-1", "?", "\\n", "#n/a", "(null)", "<na>", "n/a", "na", "nan", "nat"),
-    *("nil", "none", "null", "undefined", "unknown"),
-)
+NO_ORDER = (*NO_ID, "-", "--", "?", "0", "-1", "na", "unknown")
 """Words that programs write where there was no order, in lower case."""
 
 _WORDS = ", ".join(map(literal, NO_ORDER))

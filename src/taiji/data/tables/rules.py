@@ -16,6 +16,12 @@ LEFT_OUT = "left out by only"
 PLACE = ("source", "file", "row_no", "row_key")
 """Where a row stood: number of its table, file, row in the file, and its key."""
 
+NO_ID = (
+    *("\\n", "#n/a", "(null)", "<na>", "n/a", "nan", "nat"),
+    *("nil", "none", "null", "undefined"),
+)
+"""Words that programs write where there is no id, in lower case."""
+
 SAME_ROW = ", same row"
 _NAMED_ZONE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.,]+ *\\[?[A-Za-z]{2}"
 _EARLIEST = "timestamp_ntz '1990-01-01 00:00:00'"
@@ -148,10 +154,19 @@ def time_rules(limit: datetime) -> tuple[Rule, ...]:
 
 
 def _id_rules(field: str) -> tuple[Rule, ...]:
-    """An id is empty, or a number that has lost its last digits."""
+    """An id is empty, a word for nothing, or a number that has lost its last digits."""
+    words = ", ".join(map(literal, NO_ID))
+    no_word = Rule(
+        f"E103 {field} is a word for nothing",
+        field,
+        f"lower({field}) IN ({words})",
+        field,
+        "all such rows would be one: give each an id of its own, or raise tolerance to leave them",
+    )
     mend = "write ids as text or whole numbers: as floats two of them may have become one"
     when = f"{field}_rounded"
-    return missing(field), Rule(f"E102 {field} is a rounded number", field, when, field, mend)
+    rounded = Rule(f"E102 {field} is a rounded number", field, when, field, mend)
+    return missing(field), no_word, rounded
 
 
 USER_RULES = _id_rules("user_id")

@@ -1,6 +1,5 @@
 """What alignment takes for preference: the ranking model of `simulate`, or an exported table."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,17 +14,15 @@ from taiji.alignment.rewards.grounding import Ladder
 from taiji.alignment.rewards.hacking import best_constants
 from taiji.alignment.rewards.normalisers import Discount, fit_normaliser
 from taiji.alignment.rewards.preference import PreferenceReward, Scale, scale_from_json
-from taiji.alignment.rewards.score_table import ScoreTable, item_means, read_scores
+from taiji.alignment.rewards.score_table import ScoreTable, item_means, known_at, read_scores
 from taiji.config import RewardsSection, SimulateSection
-from taiji.errors import DataError
+from taiji.data.ids import meeting, require_met
 from taiji.ranking.ctcvr_scorer import CtcvrScorer
 from taiji.ranking.train import load_ranker
 from taiji.schema import POOL
 from taiji.stages.parts.constructed import Constructed, contexts_of
 from taiji.stages.parts.context import StageContext
 from taiji.store.files import read_json, read_parquet, write_json
-
-logger = logging.getLogger(__name__)
 
 _SCALE = "normaliser.json"
 
@@ -62,7 +59,7 @@ def load_preferences(ctx: StageContext, logs: Constructed, examples: pa.Table) -
     contexts = contexts_of(examples)
     scores = ctx.recipe.align.rewards.scores
     if scores is not None:
-        return _from_table(ctx, Path(scores).expanduser(), contexts)
+        return _from_table(ctx, Path(scores).expanduser(), logs, contexts)
     folder = ctx.inputs["simulate"]
     scorer = CtcvrScorer(load_ranker(folder / "ranker"), logs.as_of, contexts)
     reward = PreferenceReward(scorer, scale_from_json(read_json(folder / _SCALE)))
@@ -105,14 +102,21 @@ def ladder(section: RewardsSection) -> Ladder:
     )
 
 
-def _from_table(ctx: StageContext, path: Path, contexts: Contexts) -> Preferences:
-    """Scores of production are on a scale of their own, so the table is its own pool."""
+def _from_table(
+    ctx: StageContext, path: Path, logs: Constructed, contexts: Contexts
+) -> Preferences:
+    """Scores of production are on a scale of their own, so the table is its own pool.
+
+    The pool is what was known at the earliest cut-off: bounds and means must not know what came
+    later, and are frozen for all prompts.
+    """
     table = read_scores(path)
-    _check_users(table, path, contexts)
-    item_ids, scores_N = table["item_id"].to_pylist(), table["score"].to_numpy()
+    _require_met(table, path, logs, contexts)
+    pool = known_at(table, min(cutoff for _, cutoff in contexts.values()))
+    item_ids, scores_N = pool["item_id"].to_pylist(), pool["score"].to_numpy()
     saved = ctx.out / _SCALE
     if not saved.is_file():  # else: resumed, and what was fitted stays
-        scale = fit_scale(ctx.recipe.simulate, item_ids, scores_N, item_means(table))
+        scale = fit_scale(ctx.recipe.simulate, item_ids, scores_N, item_means(pool))
         write_json(scale.to_json(), saved)
     scale = scale_from_json(read_json(saved))
     scorer = ScoreTable(table, contexts, ctx.recipe.align.rewards.scores_missing)
@@ -122,15 +126,14 @@ def _from_table(ctx: StageContext, path: Path, contexts: Contexts) -> Preference
     return Preferences(reward, probe, constants)
 
 
-def _check_users(table: pa.Table, path: Path, contexts: Contexts) -> None:
-    asked = {user for user, _ in contexts.values()}
-    unknown = asked - set(table["user_id"].to_pylist())
-    if len(unknown) == len(asked):
-        raise DataError(
-            f"{path}: column user_id: holds none of the {len(asked)} users of alignment, such as "
-            f"{min(asked)!r}: export their scores"
-        )
-    if unknown:
-        logger.warning(
-            "%s: no score for %d of %d users of alignment", path, len(unknown), len(asked)
-        )
+def _require_met(table: pa.Table, path: Path, logs: Constructed, contexts: Contexts) -> None:
+    """Do users and items of the scores meet those of the run?"""
+    asked = pa.array(sorted({user for user, _ in contexts.values()}), pa.string())
+    users = meeting(("users of alignment", asked), ("users with a score", table["user_id"]))
+    mend = "export scores for the users of the split rl, with the ids of the log"
+    require_met(users.problem(f"{path}: column user_id", mend, enough=1.0))
+    items = meeting(
+        ("items with a score", table["item_id"]), ("items of the log", logs.items["item_id"])
+    )
+    mend = "export the ids that the items table has: an answer without a score earns nothing"
+    require_met(items.problem(f"{path}: column item_id", mend))
