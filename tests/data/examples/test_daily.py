@@ -8,12 +8,13 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
+from data_shop import shop, write_shop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taiji.config import DataSection
+from taiji.config import DataSection, Recipe
 from taiji.data.engine import open_engine
-from taiji.data.examples.daily import days, read_current, write_day
+from taiji.data.examples.daily import days, read_current, run_day, write_day
 from taiji.errors import DataError, MissingArtifactError
 from taiji.schema import EVENTS, INTERACTIONS, ITEMS, USERS
 from taiji.store.files import read_parquet
@@ -219,3 +220,43 @@ def test_a_day_before_the_log_and_an_empty_folder_are_errors(engine, tmp_path):
         write_day(engine, SECTION, FIRST - timedelta(days=1), tmp_path)
     with pytest.raises(MissingArtifactError):
         read_current(tmp_path, FIRST)
+
+
+def test_a_folder_that_is_no_day_is_named(engine, tmp_path):
+    open_log(engine, log(("u0", 0, 1, "i0")))
+    write_day(engine, SECTION, FIRST, tmp_path)
+    for name in ("dt=latest", "dt=20170309", "dt="):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "prompts.parquet").write_bytes(b"")
+        with pytest.raises(DataError, match=rf"{name}: .* is no date as YYYY-MM-DD: move it away"):
+            days(tmp_path)
+        (tmp_path / name / "prompts.parquet").unlink()
+
+
+@pytest.mark.parametrize("left", [0, 10, -20])
+def test_a_truncated_day_is_named_and_can_be_written_again(engine, tmp_path, left):
+    open_log(engine, log(("u0", 0, 1, "i0"), ("u1", 0, 2, "i1")))
+    path = write_day(engine, SECTION, FIRST, tmp_path).path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:left])
+    with pytest.raises(DataError, match=r"damaged Parquet .*: write 2017-03-09 again"):
+        write_day(engine, SECTION, FIRST + timedelta(days=1), tmp_path)
+    write_day(engine, SECTION, FIRST, tmp_path)
+    assert path.read_bytes() == whole
+    assert write_day(engine, SECTION, FIRST + timedelta(days=1), tmp_path).num_touched == 0
+
+
+def test_what_a_killed_run_left_is_gone_and_never_among_the_days(tmp_path):
+    write_shop(tmp_path)
+    recipe = Recipe.model_validate({"name": "shop", "data": {"source": shop(tmp_path)}})
+    out = tmp_path / "days"
+    leftovers = [tmp_path / ".days.scratch" / "tables" / "users.parquet"]
+    leftovers.append(out / "dt=2024-02-03" / ".prompts.parquet.99.tmp")
+    for path in leftovers:
+        path.parent.mkdir(parents=True)
+        path.write_text("ann")
+    run_day(recipe, date(2024, 2, 4), out)
+    assert not any(path.exists() for path in leftovers)
+    names = {path.name for path in out.rglob("*") if path.is_file()}
+    assert names == {".lock", "prompts.parquet"}
+    assert not (tmp_path / ".days.scratch").exists()

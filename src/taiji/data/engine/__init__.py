@@ -18,7 +18,7 @@ def open_engine(
 
     Args:
         kind: `duckdb`, or `spark` (extra `spark`, and Java).
-        scratch: Folder for what does not fit in memory; made, and gone at the end.
+        scratch: Folder for what does not fit in memory; emptied at the start, gone at the end.
         memory_gib: What the engine may hold in memory before it writes to `scratch`.
 
     Raises:

@@ -24,8 +24,9 @@ class DuckDbEngine:
     name = "duckdb"
 
     def __init__(self, scratch: Path, *, memory_gib: float = 1.5) -> None:
-        self._scratch = scratch
-        scratch.mkdir(parents=True, exist_ok=True)
+        self.scratch = scratch
+        shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
+        scratch.mkdir(parents=True)
         self._db = duckdb.connect(
             config={
                 "memory_limit": f"{int(memory_gib * 1024)}MiB",
@@ -95,7 +96,7 @@ class DuckDbEngine:
         """Let go of everything."""
         self._interrupter.close()
         self._db.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 @lru_cache(maxsize=256)

@@ -24,10 +24,12 @@ class Engine(Protocol):
     """Tables by name, and SQL in Spark's dialect over them.
 
     An engine has a scratch folder of its own for what does not fit in memory; on a cluster it
-    must lie where every machine can read it, as must the files that are read and written.
+    must lie where every machine can read it, as must the files that are read and written. What a
+    killed run left there is removed when an engine opens.
     """
 
     name: str
+    scratch: Path
 
     def read(
         self, name: str, paths: Sequence[str | Path], columns: Sequence[str] | None = None

@@ -46,9 +46,10 @@ class SparkEngine:
     name = "spark"
 
     def __init__(self, scratch: Path, *, memory_gib: float = 1.5) -> None:
-        self._scratch = scratch.absolute()
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        self._spark, self._is_ours = _session(self._scratch, memory_gib)
+        self.scratch = scratch.absolute()
+        shutil.rmtree(self.scratch, ignore_errors=True)  # of a run that was killed
+        self.scratch.mkdir(parents=True)
+        self._spark, self._is_ours = _session(self.scratch, memory_gib)
         self._spark.conf.set("spark.sql.session.timeZone", "UTC")
         self._spark.conf.set("spark.sql.execution.arrow.pyspark.enabled", "true")
         self._spark.conf.set(
@@ -130,11 +131,11 @@ class SparkEngine:
         """Let go of everything; a session that was there before stays."""
         if self._is_ours:
             self._spark.stop()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _output(self) -> Path:
         self._num_outputs += 1
-        return self._scratch / f"{self._num_outputs:04d}"
+        return self.scratch / f"{self._num_outputs:04d}"
 
     def _gather(self, frame: "DataFrame", num_rows: int) -> Iterator[pa.RecordBatch]:
         """Write a result and read its parts back by their numbers: the order of an ORDER BY."""

@@ -11,7 +11,8 @@ A change of profiles or of the catalogue changes no window: rebuild after one.
 """
 
 import shutil
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from taiji.config import DataSection, Recipe
 from taiji.config.section import YEARS
@@ -28,13 +30,12 @@ from taiji.data.engine.keys import joined_key
 from taiji.data.examples.examples import write_prompts
 from taiji.data.examples.past import since_sql
 from taiji.data.tables.prepare import prepare_tables
-from taiji.errors import ConfigError, DataError
+from taiji.errors import ConfigError, DataError, RunDirectoryError
 from taiji.schema import EXAMPLES
 from taiji.store.files import read_parquet
 from taiji.store.lock import locked
 
 _FILE = "prompts.parquet"
-_WORK = ".tables-"
 _LONG_AGO = date(1900, 1, 1)
 
 # The last local day on which something entered or left a user's window.
@@ -120,16 +121,38 @@ def run_day(recipe: Recipe, day: date, folder: Path, *, rebuild: bool = False) -
         LockedError: Another process writes prompts there.
         RunDirectoryError: The folder cannot be written to.
     """
-    with locked(folder), tempfile.TemporaryDirectory(prefix=_WORK, dir=folder) as work:
-        for leftover in folder.glob(f"{_WORK}*"):  # with users' rows, of a run that was killed
-            if leftover != Path(work):
-                shutil.rmtree(leftover)
-        tables, scratch = Path(work) / "tables", Path(work) / "scratch"
+    with locked(folder), _scratch(folder) as work:
+        tables, scratch = work / "tables", work / "scratch"
         tables.mkdir()
         memory = recipe.engine_memory_gib
         with open_engine(recipe.engine, scratch, memory_gib=memory) as engine:
             prepare_tables(engine, recipe.data, recipe.seed, tables)
             return write_day(engine, recipe.data, day, folder, rebuild=rebuild)
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder beside the partitions, so that nothing of the log is ever among them.
+
+    What a killed run left, here and among the partitions, goes first.
+
+    Raises:
+        RunDirectoryError: The folder above cannot be written to.
+    """
+    whole = folder.absolute()
+    work = whole.with_name(f".{whole.name}.scratch")
+    for leftover in (work, *whole.glob(".tables-*")):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in whole.glob("dt=*/.*.tmp"):
+        leftover.unlink()
+    try:
+        work.mkdir()
+    except OSError as error:
+        raise RunDirectoryError(f"{work}: {error.strerror}: choose another folder") from error
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def parse_day(text: str) -> date:
@@ -163,10 +186,13 @@ def write_day(
         rebuild: Write every user, as if there were no partition before.
 
     Raises:
-        DataError: No user has changed by then: the log begins later.
+        DataError: No user has changed by then, as the log begins later, or an earlier partition is
+            damaged: what it held would be missing from then on.
     """
     before = [] if rebuild else [done for done in days(folder) if done < day]
     after = max(before, default=None)
+    for done in before:
+        _require_whole(folder, done)
     _ask(engine, section, day, after)
     num_users, num_touched = (
         engine.query(f"SELECT count(*) AS num FROM {name}")["num"][0].as_py()
@@ -181,11 +207,34 @@ def write_day(
 
 
 def days(folder: Path) -> list[date]:
-    """The days that have a partition, in order."""
-    return sorted(
-        date.fromisoformat(path.parent.name.removeprefix("dt="))
-        for path in folder.glob(f"dt=*/{_FILE}")
-    )
+    """The days that have a partition, in order.
+
+    Raises:
+        DataError: A partition's name holds no date.
+    """
+    return sorted(_day_of(path.parent) for path in folder.glob(f"dt=*/{_FILE}"))
+
+
+def _day_of(partition: Path) -> date:
+    name = partition.name.removeprefix("dt=")
+    try:
+        day = date.fromisoformat(name)
+        if day.isoformat() == name:
+            return day
+    except ValueError:
+        pass
+    raise DataError(f"{partition}: {name!r} is no date as YYYY-MM-DD: move it away")
+
+
+def _require_whole(folder: Path, day: date) -> None:
+    """Whoever has not changed since a partition stands in it alone."""
+    path = folder / f"dt={day}" / _FILE
+    try:
+        pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path}: damaged Parquet ({error}): write {day} again, then every day after it"
+        ) from error
 
 
 def read_current(folder: Path, day: date) -> pa.Table:

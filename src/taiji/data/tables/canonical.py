@@ -89,7 +89,7 @@ def prepare_all(engine: Engine, section: DataSection, seed: int, folder: Path) -
     if isinstance(section.source, CompleteJourneySource):
         return Prepared(complete_journey.deliver(engine, section, seed, folder))
     source, prepared = described(section.source), Prepared()
-    with tempfile.TemporaryDirectory(prefix=".raw-", dir=folder) as work:
+    with tempfile.TemporaryDirectory(prefix="raw-", dir=engine.scratch) as work:
         opened = open_source(engine, source, Path(work))
         numbers: dict[str, list[int]] = defaultdict(list)
         for one in opened:

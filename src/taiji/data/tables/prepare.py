@@ -1,13 +1,15 @@
 """A source becomes the canonical tables, written and ready to be asked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from taiji import schema
 from taiji.config import DataSection
+from taiji.data.engine.parquet_stream import write_batches
 from taiji.data.engine.protocol import Engine
 from taiji.data.item_text import short_name
 from taiji.data.problems import Counts
@@ -24,7 +26,8 @@ def prepare_tables(
 ) -> tuple[Mapping[str, Counts], int]:
     """Write the tables of a source and name them in the engine.
 
-    Long names of items are cut here, once, so that every later stage reads the same.
+    Long names of items are cut here, once, so that every later stage reads the same, and profile
+    fields outside the allow-list lose their values: no later stage can tell or learn them.
 
     Returns:
         Table -> reason -> rows that were read, and how many names were cut.
@@ -37,9 +40,25 @@ def prepare_tables(
     items, num_cut = cut_names(read_parquet(path, schema.ITEMS), section.text.max_title_characters)
     if num_cut:
         write_parquet(items, path, schema.ITEMS)
+    if section.text.fields is not None:
+        keep_fields(folder / "users.parquet", section.text.fields)
     for name in TABLES:
         engine.read(name, [folder / f"{name}.parquet"])
     return counts, num_cut
+
+
+def keep_fields(path: Path, allowed: Sequence[str]) -> None:
+    """Empty the other fields in a users table; their names stay."""
+    names = pa.array(allowed, pa.string())
+
+    def kept(batch: pa.RecordBatch) -> pa.RecordBatch:
+        fields = batch.column("fields")
+        values = pc.if_else(pc.is_in(fields.keys, value_set=names), fields.items, None)
+        emptied = pa.MapArray.from_arrays(fields.offsets, fields.keys, values)
+        place = batch.schema.get_field_index("fields")
+        return batch.set_column(place, batch.schema.field(place), emptied)
+
+    write_batches(map(kept, pq.ParquetFile(path).iter_batches()), path, schema.USERS)
 
 
 def cut_names(items: pa.Table, max_characters: int) -> tuple[pa.Table, int]:
