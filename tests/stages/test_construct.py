@@ -98,7 +98,7 @@ def grocer(tmp_path, monkeypatch):
 
 
 def run(out, recipe=RECIPE):
-    out.mkdir(exist_ok=True)
+    out.mkdir()
     seen = []
     summary = construct(StageContext(recipe, out, {}, lambda *step: seen.append(step)))
     return summary, seen
@@ -187,19 +187,12 @@ def test_spark_writes_what_duckdb_writes(grocer, tmp_path):
         assert (tmp_path / "duckdb" / name).read_text() == (tmp_path / "spark" / name).read_text()
 
 
-def test_what_a_killed_run_left_is_not_published(grocer, tmp_path):
+def test_scratch_lies_beside_the_artifact_and_what_a_killed_run_left_of_it_goes(grocer, tmp_path):
     install_grocer(grocer)
-    out = tmp_path / "construct.tmp"
-    left = [out / ".raw-x" / "0" / "0.parquet", out / ".engine" / "spill", out / "users.old"]
-    left.append(tmp_path / "construct.scratch" / "raw-x" / "0.parquet")
-    for path in left:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("the raw log")
-    (out / ".key").write_text("key")
-    run(out)
-    assert not any(path.exists() for path in left)
+    left = tmp_path / "construct.scratch" / "raw-x" / "0.parquet"
+    left.parent.mkdir(parents=True)
+    left.write_text("the raw log")
+    run(tmp_path / "construct.tmp")
     assert not (tmp_path / "construct.scratch").exists()
-    assert (out / ".key").read_text() == "key"
-    assert all(
-        path.suffix in (".parquet", ".json") for path in out.iterdir() if path.name != ".key"
-    )
+    written = (tmp_path / "construct.tmp").iterdir()
+    assert all(path.suffix in (".parquet", ".json") for path in written)

@@ -126,7 +126,7 @@ def _user_codes(user_ids: Sequence[str]) -> Ints:
     return codes
 
 
-def _refuse_nan(embeddings_ND: Floats) -> None:
+def _refuse_nan(embeddings_ND: Vectors) -> None:
     """Faiss finds nothing for such a row, however much it is asked for."""
     bad_N = ~np.isfinite(embeddings_ND).all(axis=1)
     if bad_N.any():

@@ -5,9 +5,7 @@ the windows that every later stage keeps to, and `quarantine.json`, which counts
 not kept, and why. DuckDB and Spark (`engine`) write the same examples.
 """
 
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
 
 from taiji.data.engine import Engine, open_engine
 from taiji.data.examples.examples import SPLITS, draw_examples
@@ -29,7 +27,6 @@ def construct(ctx: StageContext) -> Summary:
     """
     section, seed = ctx.recipe.data, ctx.recipe.seed
     scratch = ctx.out.with_name("construct.scratch")  # beside what is published, never in it
-    _remove_leftovers(ctx.out)
     with open_engine(ctx.recipe.engine, scratch, memory_gib=ctx.recipe.engine_memory_gib) as engine:
         ctx.progress(0, _STEPS, "reading the log")
         counts, num_cut = prepare_tables(engine, section, seed, ctx.out)
@@ -44,15 +41,6 @@ def construct(ctx: StageContext) -> Summary:
         summary = _summary(engine, by_split, counts)
     ctx.progress(_STEPS, _STEPS, "done")
     return summary | ({"names cut": num_cut} if num_cut else {})
-
-
-def _remove_leftovers(out: Path) -> None:
-    """What a killed run left would be published: everything is written anew."""
-    for path in out.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif not path.name.startswith(".key"):
-            path.unlink()
 
 
 def _count_splits(engine: Engine) -> dict[str, int]:
