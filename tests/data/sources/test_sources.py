@@ -176,6 +176,16 @@ def test_recbole_atomic_files(tmp_path):
     assert result.problems == []
 
 
+def test_recbole_categories_may_stand_between_commas(tmp_path):
+    source = write_recbole(tmp_path) | {"categories": "class"}
+    item = tmp_path / "ml.item"
+    item.write_text(
+        item.read_text().replace("Thriller", "Coffee & Tea").replace(" Coffee", ", Coffee")
+    )
+    _, tables = prepared(source, tmp_path / "out")
+    assert tables["items"][0]["category_l2"] == "Coffee & Tea"
+
+
 def test_recbole_without_titles_or_items_is_refused(tmp_path):
     source = write_recbole(tmp_path)
     with pytest.raises(UnusableError, match="no column title: columns here: item_id, movie_title"):

@@ -1,8 +1,9 @@
 """Atomic files of RecBole: tab-separated, with a type behind each name of the header.
 
-`timestamp:float` counts seconds, a `token_seq` is separated by blanks. Every other column of
-the `.user` file becomes a field of the profile. A data set without an `.item` file, or whose
-items have no title, has no text that a language model could read, and is refused.
+`timestamp:float` counts seconds, a `token_seq` is separated by blanks, or by commas where any of
+its cells has one. Every other column of the `.user` file becomes a field of the profile. A data
+set without an `.item` file, or whose items have no title, has no text that a language model could
+read, and is refused.
 """
 
 from pathlib import Path
@@ -32,7 +33,8 @@ def describe(folder: Path, source: RecboleSource) -> TablesSource:
         },
     }
     if source.categories is not None:
-        path = {"column": item.column(source.categories), "separator": " "}
+        column = item.column(source.categories)
+        path = {"column": column, "separator": item.separator_of(column)}
         tables["items"]["categories"] = path
     if (folder / f"{source.name}.user").is_file():
         user = _Atomic(folder / f"{source.name}.user")
@@ -54,6 +56,16 @@ class _Atomic:
             mend = "set data.source.name to what stands before .inter, and keep .item beside it"
             raise _unusable(path, f"cannot be read ({error.strerror})", mend) from error
         self.columns = {full.partition(":")[0]: full for full in header}
+
+    def separator_of(self, column: str) -> str:
+        """What stands between the parts of a sequence: a comma where any cell has one.
+
+        The format says blanks, yet Yelp and Amazon are published as `Active Life, Coffee & Tea`.
+        """
+        place = list(self.columns.values()).index(column)
+        with self.path.open(encoding="utf-8-sig", errors="replace") as stream:
+            cells = (line.rstrip("\r\n").split("\t")[place : place + 1] for line in stream)
+            return ", " if any(", " in cell for one in cells for cell in one) else " "
 
     def column(self, name: str) -> str:
         """What the header calls a column."""
