@@ -250,8 +250,11 @@ def test_three_rewards_one_of_the_users_own_and_scores_from_a_table(run, tmp_pat
 def test_a_table_of_strangers_is_refused(run, tmp_path):
     scores = tmp_path / "scores.csv"
     scores.write_text("user_id,item_id,score\nsomebody,i00,0.5\n")
-    with pytest.raises(DataError, match="none of the 6 users of alignment, such as 'u000'"):
+    with pytest.raises(DataError, match=r"E114 0 of 6 users of alignment are .* such as 'u000'"):
         run(rewards=RewardsSection(scores=str(scores)))
+    scores.write_text("user_id,item_id,score\nu000,sku-i00,0.5\nu001,sku-i01,0.2\n")
+    with pytest.raises(DataError, match=r"E114 0 of 2 items with a score are .* such as 'sku-i00'"):
+        run("other", rewards=RewardsSection(scores=str(scores)))
 
 
 def test_killed_after_the_last_step_no_step_is_taken_twice(run, monkeypatch):
