@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from taiji.abtest.experiment import (
     AA,
     OVERRATED,
-    Ints,
     Market,
     Plan,
     Scores,
@@ -20,7 +19,7 @@ from taiji.abtest.experiment import (
     permuted,
 )
 from taiji.abtest.market import Served
-from taiji.arrays import Array
+from taiji.arrays import Array, Ints
 from taiji.ranking.inputs import Arm
 
 ARMS: tuple[Arm, ...] = ("base", "intra", "cross", "both")
