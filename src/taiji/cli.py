@@ -20,10 +20,17 @@ from taiji.errors import ConfigError, DataError, TaijiError
 from taiji.pipeline import STAGES
 from taiji.safe_text import printable
 from taiji.screen import process
+from taiji.screen.service import STAGE_COMMAND, StageOrCommand, add_service_commands
 
 if TYPE_CHECKING:
     from taiji.config import Recipe
     from taiji.store.run_directory import RunDirectory
+
+process.open_streams()
+
+# A file or a pipe has no width of its own; the tables want this much.
+_out = Console() if sys.stdout.isatty() else Console(width=120)
+_err = Console(stderr=True)
 
 app = typer.Typer(
     name="taiji",
@@ -44,10 +51,19 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the settings of a recipe.")
 show_app = typer.Typer(no_args_is_help=True, help="Look inside a finished run.")
+features_app = typer.Typer(
+    cls=StageOrCommand,
+    help=(
+        "Make features of the texts (Stage 4), publish them, or hand them to Feast.\n\n"
+        "With a recipe it is the stage, and runs those before it where they are not up to date.\n\n"
+        "Example:  taiji features recipes/demo.yaml"
+    ),
+)
 data_app = typer.Typer(no_args_is_help=True, help="Check the data; write daily prompts.")
 app.add_typer(config_app, name="config")
 app.add_typer(show_app, name="show")
 app.add_typer(data_app, name="data")
+add_service_commands(app, features_app, _out)
 
 RecipePath = Annotated[
     Path, typer.Argument(help="A recipe, such as recipes/demo.yaml.", show_default=False)
@@ -62,12 +78,6 @@ RunFolder = Annotated[
     Path | None, typer.Option("--run", help="A run directory; default: the newest in runs/.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; write nothing.")]
-
-process.open_streams()
-
-# A file or a pipe has no width of its own; the tables want this much.
-_out = Console() if sys.stdout.isatty() else Console(width=120)
-_err = Console(stderr=True)
 
 
 def main() -> None:
@@ -298,7 +308,11 @@ def _stage_command(name: str, does: str) -> None:
         f"{does}\n\nRuns the stages before it too, where they are not up to date.\n\n"
         f"Example:  taiji {name} recipes/demo.yaml"
     )
-    app.command(name, rich_help_panel="One stage at a time")(command)
+    if name == "features":  # the stage is what the group does with a recipe
+        features_app.command(STAGE_COMMAND, hidden=True)(command)
+        app.add_typer(features_app, name=name, rich_help_panel="One stage at a time")
+    else:
+        app.command(name, rich_help_panel="One stage at a time")(command)
 
 
 for _stage in STAGES:

@@ -106,6 +106,11 @@ EXPERT = frozenset(
         "evaluate.candidates",
         "evaluate.calibration",
         "report.pseudonym_key_env",
+        "serve.redis_url_env",
+        "serve.refresh.kind_values",
+        "serve.refresh.lease_seconds",
+        "serve.limits",
+        "serve.drift_alarm",
     }
 )
 """For those who know why; a section stands for all that is below it."""

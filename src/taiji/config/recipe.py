@@ -27,6 +27,7 @@ from taiji.config.section import (
     PathText,
     Section,
 )
+from taiji.config.serving import ServeSection
 from taiji.config.teachers import EvidenceTeacher, Teacher
 
 
@@ -224,6 +225,7 @@ class Recipe(Section):
     abtest: AbtestSection = AbtestSection()
     evaluate: EvaluateSection = EvaluateSection()
     report: ReportSection = ReportSection()
+    serve: ServeSection = ServeSection()
 
     def longest_text(self) -> int:
         """Tokens that a model may write when it is asked, chain and answer."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from taiji.ranking.as_of import AsOf
+from taiji.ranking.missing import MISSING_CODE
 from taiji.ranking.neighbours import Neighbours
 from taiji.ranking.quantise import Codebook
 from taiji.schema import USER_FEATURES
@@ -19,7 +20,6 @@ from taiji.schema import USER_FEATURES
 DEFAULTS = pa.schema([*USER_FEATURES, pa.field("reason", pa.string(), nullable=False)])
 """Users without features of their own: the row that stands for the missing, and why."""
 
-MISSING_CODE = -1
 FAILURES = frozenset({"refused", "http_error", "timeout"})
 """Statuses whose text, if there is any, is not about the user."""
 
@@ -43,6 +43,18 @@ def why_default(*, known: bool, status: str, text: str) -> str | None:
     if status in FAILURES:
         return status
     return None if text.strip() else "empty"
+
+
+def described_user(example: Mapping[str, Any], reply: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The text that stands for a user, and why they get the default features, if they do.
+
+    Args:
+        example: Profile and history of a row of `schema.EXAMPLES`.
+        reply: A row of `schema.TEXTS`.
+    """
+    text = feature_text(reply["cot"], reply["answer"]) or reply["completion"].strip()
+    known = bool(example["profile"].strip() or example["history"])
+    return text, why_default(known=known, status=reply["status"], text=text)
 
 
 def user_features(

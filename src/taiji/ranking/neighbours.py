@@ -141,17 +141,33 @@ def search_others(
 ) -> Neighbours:
     """The nearest row of another user for each of some rows.
 
-    More and more candidates are asked for until one of them is somebody else.
-
     Args:
         index: Over all rows, by `build_index`.
         embeddings_ND: The same rows.
         users: (N,) a number for each user, of at least two.
         queries: (Q,) rows whose neighbour is sought.
     """
-    rows = np.full(len(queries), -1, dtype=np.int64)
-    similarity = np.full(len(queries), -np.inf, dtype=np.float32)
-    todo, num_candidates = np.arange(len(queries)), _CANDIDATES
+    return nearest_others(index, embeddings_ND, users, embeddings_ND[queries], users[queries])
+
+
+def nearest_others(
+    index: faiss.Index, embeddings_ND: Vectors, users: Ints, queries_QD: Vectors, own_Q: Ints
+) -> Neighbours:
+    """The nearest row of another user for each of some vectors, which need not be rows.
+
+    More and more candidates are asked for until one of them is somebody else.
+
+    Args:
+        index: Over all rows, by `build_index`.
+        embeddings_ND: The same rows.
+        users: (N,) a number for each user, of at least two.
+        queries_QD: Unit vectors whose neighbours are sought.
+        own_Q: (Q,) the users whose they are; -1 for one who has no row.
+    """
+    num_queries = len(queries_QD)
+    rows = np.full(num_queries, -1, dtype=np.int64)
+    similarity = np.full(num_queries, -np.inf, dtype=np.float32)
+    todo, num_candidates = np.arange(num_queries), _CANDIDATES
     while todo.size:
         if num_candidates // 16 >= len(users):  # all were, by the exact index too
             raise DataError(f"features: row {queries[todo[0]]} has no neighbour: its vector is bad")
@@ -159,21 +175,21 @@ def search_others(
             index = build_index(embeddings_ND, "exact")
         asked = min(num_candidates, len(users))
         for part in np.array_split(todo, -(-todo.size * asked // _VECTORS_AT_ONCE)):
-            found = _best_of(index, embeddings_ND, users, queries[part], asked)
-            rows[part], similarity[part] = found
+            found = index.search(queries_QD[part], asked)[1]
+            best = _best_of(found, embeddings_ND, users, queries_QD[part], own_Q[part])
+            rows[part], similarity[part] = best
         todo = todo[similarity[todo] == -np.inf]
         num_candidates *= 4
     return Neighbours(rows, similarity)
 
 
 def _best_of(
-    index: faiss.Index, embeddings_ND: Vectors, users: Ints, queries_Q: Ints, num_candidates: int
+    rows_QK: Ints, embeddings_ND: Vectors, users: Ints, queries_QD: Vectors, own_Q: Ints
 ) -> tuple[Ints, Vectors]:
     """The best candidate by true cosine that is another user's; -inf where there is none."""
-    _, rows_QK = index.search(embeddings_ND[queries_Q], num_candidates)
-    cosine_QK = np.einsum("qkd,qd->qk", embeddings_ND[rows_QK], embeddings_ND[queries_Q])
-    other_QK = (rows_QK >= 0) & (users[rows_QK] != users[queries_Q][:, None])
+    cosine_QK = np.einsum("qkd,qd->qk", embeddings_ND[rows_QK], queries_QD)
+    other_QK = (rows_QK >= 0) & (users[rows_QK] != own_Q[:, None])
     cosine_QK = np.where(other_QK, cosine_QK, -np.inf).astype(np.float32)
     best_Q = cosine_QK.argmax(axis=1)
-    each = np.arange(len(queries_Q))
+    each = np.arange(len(rows_QK))
     return rows_QK[each, best_Q], cosine_QK[each, best_Q]

@@ -13,6 +13,7 @@ from taiji.data.problems import Counts
 from taiji.data.tables.prepare import TABLES, prepare_tables
 from taiji.errors import DataError
 from taiji.stages.parts.context import StageContext, Summary
+from taiji.stages.parts.erased import drop_erased
 from taiji.store.files import write_json
 
 _STEPS = 3
@@ -30,6 +31,7 @@ def construct(ctx: StageContext) -> Summary:
     with open_engine(ctx.recipe.engine, scratch, memory_gib=ctx.recipe.engine_memory_gib) as engine:
         ctx.progress(0, _STEPS, "reading the log")
         counts, num_cut = prepare_tables(engine, section, seed, ctx.out)
+        drop_erased(ctx.out, ctx.out.parent.parent, ctx.recipe.report.pseudonym_key_env)
         ctx.progress(1, _STEPS, "drawing examples")
         calendar, baskets = draw_examples(engine, section, seed, ctx.out / "examples.parquet")
         ctx.progress(2, _STEPS, "counting")

@@ -30,9 +30,8 @@ from taiji.ranking.as_of import AsOf
 from taiji.ranking.features import (
     DEFAULTS,
     default_features,
-    feature_text,
+    described_user,
     user_features,
-    why_default,
 )
 from taiji.ranking.neighbours import most_similar_other_user, recall_at_1
 from taiji.ranking.quantise import Codebook, code_use, collisions, save_codebook, train_codebook
@@ -122,10 +121,7 @@ def _written(ctx: StageContext, wanted: pa.Table, model: str) -> Written:
     filled: list[Row] = []
     defaults: list[Row] = []
     for row in wanted.select(columns).to_pylist():
-        reply = replies[row["example_id"]]
-        text = feature_text(reply["cot"], reply["answer"]) or reply["completion"].strip()
-        known = bool(row["profile"].strip() or row["history"])
-        reason = why_default(known=known, status=reply["status"], text=text)
+        text, reason = described_user(row, replies[row["example_id"]])
         (defaults if reason else filled).append(row | {"text": text, "reason": reason})
     schema = pa.schema([*(wanted.schema.field(name) for name in columns[:4])])
     return Written(

@@ -82,6 +82,11 @@ def column_of(section: RawTable, field: str) -> str:
     return ", ".join(_columns(value)) if isinstance(value, Field) else ""
 
 
+def table_columns(table: RawTable) -> set[str]:
+    """The columns that the mapping of a table reads, once its parts are rows of their own."""
+    return {column for _, field in _fields(table) for column in _columns(field)} | set(table.only)
+
+
 def _tables(source: TablesSource) -> Iterator[tuple[str, RawTable]]:
     yield "items", source.items
     if source.users is not None:
@@ -101,7 +106,7 @@ def _open(
 ) -> Opened:
     fields = list(_fields(table))
     exploded = table.explode.names if table.explode else ()
-    wanted = {column for _, field in fields for column in _columns(field)} | set(table.only)
+    wanted = table_columns(table)
     wanted = wanted - set(exploded) | ({table.explode.column} if table.explode else set())
     relation = f"raw_{number}"
     if table.table is not None:

@@ -1,0 +1,3 @@
+"""What stands for language features that nobody has."""
+
+MISSING_CODE = -1

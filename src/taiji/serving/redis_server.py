@@ -1,0 +1,112 @@
+"""A Redis server as the service talks to it: short time-outs, no pile-up while it is down.
+
+After a failed read, further ones fail at once for a moment instead of waiting in a row; then one
+of them tries again. So a server that comes back is used again within that moment.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from taiji.errors import ConfigError
+from taiji.serving.unavailable import UnavailableError
+
+REST_SECONDS = 0.5
+_WRITE_SECONDS = 10.0
+
+
+class RedisServer:
+    """Clients of one server, for threads and for an event loop.
+
+    Args:
+        url: Its address.
+        timeout_seconds: How long a read may take. Writes are given more.
+    """
+
+    def __init__(self, url: str, timeout_seconds: float = 0.1) -> None:
+        once = {"health_check_interval": 0, "protocol": 2}
+        self.client = redis.Redis.from_url(
+            url,
+            socket_timeout=_WRITE_SECONDS,
+            socket_connect_timeout=1.0,
+            retry=Retry(NoBackoff(), 1),
+            **once,
+        )
+        self.async_client = redis.asyncio.Redis.from_url(
+            url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            **once,
+        )
+        self._timeout = timeout_seconds
+        self._resting_until = 0.0
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """Around a read of an event loop."""
+        if time.monotonic() < self._resting_until:
+            raise UnavailableError("Redis does not answer")
+        try:
+            async with asyncio.timeout(self._timeout):
+                yield
+        except (RedisError, OSError, TimeoutError) as error:
+            self._resting_until = time.monotonic() + REST_SECONDS
+            raise UnavailableError(f"Redis does not answer: {error}") from error
+
+    def rewrite_files(self) -> None:
+        """Have Redis write its files anew from what it holds now, and wait for that."""
+        client = self.client
+        info = client.info("persistence")
+        if info.get("aof_enabled"):
+            client.bgrewriteaof()
+            self._wait_until_idle()
+        if client.config_get("save").get("save"):
+            client.bgsave()
+            self._wait_until_idle()
+
+    def _wait_until_idle(self) -> None:
+        while True:
+            info = self.client.info("persistence")
+            busy = ("rdb_bgsave_in_progress", "aof_rewrite_in_progress", "aof_rewrite_scheduled")
+            if not any(info.get(name) for name in busy):
+                return
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """Let go of the connections of threads; those of a loop end with it."""
+        self.client.close()
+
+
+@contextmanager
+def available() -> Iterator[None]:
+    """Say it in our words when Redis does not answer."""
+    try:
+        yield
+    except (RedisConnectionError, redis.exceptions.TimeoutError) as error:
+        raise UnavailableError(f"Redis does not answer: {error}") from error
+    except redis.exceptions.BusyLoadingError as error:
+        raise UnavailableError("Redis is loading its data") from error
+
+
+def redis_url(variable: str) -> str:
+    """The address of the server, which may hold a password, from the environment alone.
+
+    Raises:
+        ConfigError: The variable is not set, or holds no address.
+    """
+    url = os.environ.get(variable, "").strip()
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ConfigError(
+            f"serve.redis_url_env: {variable}: holds no address of Redis: set it to something like "
+            "redis://127.0.0.1:6379/0"
+        )
+    return url
