@@ -25,7 +25,7 @@ def redis_server(redis_process):
     server.close()
 
 
-REFRESH = {"debounce_seconds": 1.0, "max_delay_seconds": 4.0, "lease_seconds": 3.0}
+REFRESH = {"debounce_seconds": 2.0, "max_delay_seconds": 20.0, "lease_seconds": 3.0}
 SERVE = {"refresh": REFRESH | {"batch_users": 64}, "limits": {"store_timeout_seconds": 1.0}}
 
 

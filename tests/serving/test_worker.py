@@ -7,7 +7,7 @@ from taiji.errors import EngineError
 from taiji.serving.bus.sqlite import SqliteBus
 from taiji.serving.events import Event
 from taiji.serving.log import EventLog
-from taiji.serving.refresher import Outcome
+from taiji.serving.outcome import Outcome
 from taiji.serving.unavailable import UnavailableError
 from taiji.serving.worker import Worker
 from taiji.stages.parts.erased import Tombstones, UserNames

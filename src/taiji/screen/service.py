@@ -96,23 +96,27 @@ def _add_worker(app: typer.Typer) -> None:
         _require_extra()
         from taiji.serving.parts import open_parts
         from taiji.serving.publication import require_version
-        from taiji.serving.refresher import Refresher
         from taiji.serving.run import open_run
-        from taiji.serving.worker import Worker
+        from taiji.serving.worker import Refreshes, Worker
 
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         served = open_run(run, settings)
         parts = open_parts(served)
-        common = (parts.log, parts.store, parts.names, parts.tombstones)
+
+        def load() -> Refreshes:
+            from taiji.serving.refresher import Refresher  # models: when the first user is due
+
+            return Refresher(served, parts.log, parts.store, parts.names, parts.tombstones)
+
         try:
             Worker(
                 parts.bus,
                 parts.log,
                 parts.tombstones,
                 parts.names,
-                lambda: Refresher(served, *common),
+                load,
                 lambda: require_version(served, parts.store),
                 served.recipe.serve.refresh,
             ).run(stop)

@@ -6,14 +6,14 @@ Shape suffixes: M codes of a user, C values of a code.
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from taiji.arrays import Array
 
 _HALF_LIFE_USERS = 5000
 LEAST_USERS = 200
 """Of fewer users chance alone makes a high PSI."""
 
 
-def population_stability(expected_MC: Floats, actual_MC: Floats) -> float:
+def population_stability(expected_MC: Array, actual_MC: Array) -> float:
     """PSI = sum_c (a_c - e_c) ln(a_c / e_c) over the shares of each code, averaged over codes.
 
     Below 0.1 nothing has moved, above 0.25 much has. Half a user is added to every value, so that
@@ -31,7 +31,7 @@ def population_stability(expected_MC: Floats, actual_MC: Floats) -> float:
     return float(((actual - expected) * np.log(actual / expected)).sum(axis=1).mean())
 
 
-def count_codes(codes_NM: NDArray[np.int32], num_codes: int) -> Floats:
+def count_codes(codes_NM: NDArray[np.int32], num_codes: int) -> Array:
     """Users by code and value (M, C); -1, the code of the missing, is left out."""
     counted = [np.bincount(column[column >= 0], minlength=num_codes) for column in codes_NM.T]
     return np.array(counted, dtype=np.float64)
@@ -44,7 +44,7 @@ class CodeDrift:
         expected_MC: Users by code and value when the codebook was trained.
     """
 
-    def __init__(self, expected_MC: Floats) -> None:
+    def __init__(self, expected_MC: Array) -> None:
         self._expected = expected_MC
         self._recent = np.zeros_like(expected_MC)
 

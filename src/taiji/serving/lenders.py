@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from taiji.arrays import Ints, Vectors
 from taiji.data.engine.protocol import Engine
 from taiji.errors import DataError
-from taiji.ranking.neighbours import Floats, Ints, Search, build_index, nearest_others
+from taiji.ranking.neighbours import Search, build_index, nearest_others
 from taiji.schema import TIME, USER_FEATURES
 from taiji.store.files import read_parquet
 
@@ -45,7 +46,7 @@ SELECT place, item_id FROM lines WHERE line <= {length} ORDER BY place, line
 
 
 @dataclass(frozen=True)
-class Vectors:
+class LenderVectors:
     """The vectors of a run's users.
 
     Attributes:
@@ -54,10 +55,10 @@ class Vectors:
     """
 
     user_ids: pa.Array
-    embeddings_ND: Floats
+    embeddings_ND: Vectors
 
 
-def read_vectors(features: Path) -> Vectors:
+def read_vectors(features: Path) -> LenderVectors:
     """The vectors of the users of `SPLIT`, sorted by user.
 
     Raises:
@@ -66,7 +67,7 @@ def read_vectors(features: Path) -> Vectors:
     table = read_parquet(features / "features.parquet", USER_FEATURES)
     path = features / "embeddings.npy"
     try:
-        embeddings_ND: Floats = np.load(path, allow_pickle=False)
+        embeddings_ND: Vectors = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}): rerun features") from error
     if len(embeddings_ND) != table.num_rows:
@@ -77,7 +78,7 @@ def read_vectors(features: Path) -> Vectors:
     if len(pc.unique(users)) < 2:
         raise DataError(f"{features}: at least two users of {SPLIT} are needed to lend")
     own_ND = np.ascontiguousarray(embeddings_ND[rows[order.to_numpy()]])
-    return Vectors(users.take(order), own_ND)
+    return LenderVectors(users.take(order), own_ND)
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Lenders:
         self._index = build_index(self._vectors.embeddings_ND, self._search)
 
     def lend(
-        self, users: Sequence[str], cutoffs: Sequence[datetime], queries_QD: Floats
+        self, users: Sequence[str], cutoffs: Sequence[datetime], queries_QD: Vectors
     ) -> list[Loan]:
         """What each user borrows.
 

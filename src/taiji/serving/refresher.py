@@ -6,12 +6,12 @@ Each step is the code of the stage that does it offline: `construct` tells the p
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
+from taiji.arrays import Array
 from taiji.language.encode import SentenceEncoder, TextEncoder
 from taiji.ranking.features import described_user
 from taiji.ranking.missing import MISSING_CODE
@@ -23,6 +23,7 @@ from taiji.serving.histories import Histories
 from taiji.serving.lenders import Lenders, Loan
 from taiji.serving.loans import blank_loans
 from taiji.serving.log import EventLog, Past
+from taiji.serving.outcome import Outcome
 from taiji.serving.run import ServedRun
 from taiji.serving.store.protocol import AsOf, OnlineStore, Record
 from taiji.serving.writer import RETRIED, Writer
@@ -30,27 +31,6 @@ from taiji.stages.parts.erased import Tombstones, UserNames
 from taiji.store.files import read_parquet
 
 Row = Mapping[str, Any]
-
-
-@dataclass
-class Outcome:
-    """What became of the users of one refresh.
-
-    Attributes:
-        positions: Of the last event that each finished user's features know.
-        failed: Users to try again.
-        left: Users for whom this minute's tokens did not suffice.
-        figures: To be counted.
-    """
-
-    positions: dict[str, int] = field(default_factory=dict)
-    failed: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-    figures: dict[str, float] = field(default_factory=dict)
-
-    def count(self, name: str, number: float = 1) -> None:
-        """Add to a figure."""
-        self.figures[name] = self.figures.get(name, 0) + number
 
 
 class Refresher:
@@ -196,7 +176,7 @@ class Refresher:
                 outcome.count(f"defaults_{blob.reason}")
 
 
-def _trained_on(run: ServedRun, codebook: Codebook) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _trained_on(run: ServedRun, codebook: Codebook) -> Array:
     """Users by code and value when the codebook was trained."""
     table = read_parquet(run.features / "features.parquet", USER_FEATURES)
     codes = table.filter(pc.equal(table["split"], "rank_train"))["codes"].to_pylist()

@@ -19,7 +19,7 @@ from taiji.errors import ConfigError, DataError, EngineError
 from taiji.serving.bus.protocol import EventBus
 from taiji.serving.events import Event, unpack_event
 from taiji.serving.log import EventLog, Waiting
-from taiji.serving.refresher import Outcome
+from taiji.serving.outcome import Outcome
 from taiji.serving.unavailable import UnavailableError
 from taiji.stages.parts.erased import Tombstones, UserNames
 
