@@ -16,7 +16,7 @@ from taiji.ranking.neighbours import most_similar_other_user
 from taiji.ranking.quantise import train_codebook
 from taiji.schema import EXAMPLES, USER_FEATURES
 from taiji.serving.lenders import Lenders
-from taiji.stages.parts.constructed import read_event_log
+from taiji.stages.parts.constructed import Constructed
 from taiji.store.files import read_parquet, write_parquet
 
 
@@ -31,7 +31,7 @@ def offline(tmp_path):
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     codebook = train_codebook(vectors, FeaturesSection(sub_vectors=4, bits=3), 1)
     nearest = most_similar_other_user(vectors, own["user_id"].to_pylist())
-    table = user_features(own, vectors, codebook, read_event_log(construct), nearest, 5)
+    table = user_features(own, vectors, codebook, Constructed(construct).as_of, nearest, 5)
     features = tmp_path / "features"
     features.mkdir()
     write_parquet(table, features / "features.parquet", USER_FEATURES)
