@@ -18,7 +18,7 @@ from taiji.ranking.features import DEFAULTS, default_features
 from taiji.ranking.quantise import save_codebook, train_codebook
 from taiji.schema import EXAMPLES, USER_FEATURES
 from taiji.serving.run import ServedRun
-from taiji.store.files import write_parquet
+from taiji.store.files import digest_value, write_parquet
 from taiji.store.run_directory import Manifest, RunDirectory
 
 USERS = tuple(f"u{number}" for number in range(8))
@@ -44,7 +44,7 @@ def vouch(root: Path, stage: str) -> None:
     folder = root / stage
     shutil.rmtree(folder / ".engine", ignore_errors=True)
     folder.rename(root / f"{stage}.tmp")
-    directory.commit(Manifest(stage, f"key of {stage}", "code", {}, {}, 17))
+    directory.commit(Manifest(stage, digest_value(stage), digest_value("code"), {}, {}, 17))
 
 
 def shop_run(folder: Path, **serve: Any) -> ServedRun:

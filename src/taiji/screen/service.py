@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -33,11 +32,12 @@ OfRun = Annotated[Path, typer.Option("--run", help="A finished run whose service
 class StageOrCommand(TyperGroup):
     """A group that is a stage too: what is no command of it is the stage's recipe."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         """Put the stage's command before a recipe."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             args = [STAGE_COMMAND, *args]
-        return super().parse_args(ctx, args)
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
 
 
 def add_service_commands(app: typer.Typer, features: typer.Typer, out: Console) -> None:

@@ -23,15 +23,15 @@ from taiji.config.sources import CompleteJourneySource
 from taiji.data.engine.duckdb_engine import DuckDbEngine
 from taiji.data.sources.known import described
 from taiji.data.tables.expressions import Columns, literal
-from taiji.data.tables.files import Kind
 from taiji.data.tables.mapping import CATALOGUE, View, map_events, map_interactions
 from taiji.data.tables.opening import table_columns
+from taiji.data.tables.parquet_files import Kind
 from taiji.data.tables.rules import Mapped, judged_sql
 from taiji.data.tables.text_files import FILE, ROW
 from taiji.errors import DataError
 from taiji.serving.events import Event, Table
 
-NO_TABLE = "E101 no such table"
+_NO_TABLE = ("E101", "no such table", "table")
 _RAW = "raw_events_{}"
 
 Raw = InteractionsTable | EventsTable
@@ -82,11 +82,16 @@ class _Kind:
     def relation(self) -> str:
         return _RAW.format(self.number)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the engine calls them: a raw column may have any name."""
+        return tuple(f"c{number}" for number in range(len(self.names)))
+
     def mapped(self, limit: datetime, missing: Sequence[str]) -> Mapped:
         """The rules, as of a day."""
         kinds: dict[str, Kind] = dict.fromkeys(self.names, "text")
-        kinds |= {FILE: "text", ROW: "whole"}
-        view = View(self.relation, self.number, Columns(kinds, missing))
+        names = {name: self.columns[number] for number, name in enumerate(self.names)}
+        view = View(self.relation, self.number, Columns(kinds, missing, names), numbered=True)
         if isinstance(self.section, InteractionsTable):
             return map_interactions(self.section, view, limit)
         return map_events(self.section, view, limit)
@@ -120,7 +125,7 @@ class Admission:
         """Canonical rows of the events that may be taken in, and why the others may not."""
         events: list[tuple[int, Event]] = []
         refused = [
-            Refused(index, *NO_TABLE.split(" ", 1), "table", f"one of {', '.join(self._kinds)}")
+            Refused(index, *_NO_TABLE, mend=f"one of {', '.join(self._kinds)}")
             for index, one in enumerate(sent)
             if one.table not in self._kinds
         ]
@@ -137,8 +142,8 @@ class Admission:
         self, kind: _Kind, own: Sequence[tuple[int, Sent]]
     ) -> tuple[list[tuple[int, Event]], list[Refused]]:
         columns = {
-            name: pa.array([_text(one.row, name) for _, one in own], pa.string())
-            for name in kind.names
+            column: pa.array([_text(one.row, name) for _, one in own], pa.string())
+            for column, name in zip(kind.columns, kind.names, strict=True)
         }
         columns[FILE] = pa.array(["request"] * len(own), pa.string())
         columns[ROW] = pa.array([index for index, _ in own], pa.int64())
@@ -241,4 +246,5 @@ def _text(row: Mapping[str, Any], name: str) -> str | None:
             value = json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise DataError(f"events: column {name}: not a value of JSON") from error
-    return value.encode("utf-8", "replace").decode()
+    text: str = value
+    return text.encode("utf-8", "replace").decode()

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from taiji.config.loading import load_recipe
 from taiji.pipeline import STAGES
 from taiji.runner import State, plan, status
 from taiji.stages.parts.erased import drop_rows
-from taiji.store.files import read_json, read_parquet, write_json, write_parquet
+from taiji.store import manifest as manifests
+from taiji.store.files import read_json, read_parquet, replacing, write_json, write_parquet
 from taiji.store.run_directory import RunDirectory
 
 LINEAGE = "lineage.json"
@@ -305,4 +306,5 @@ def _fit_manifests(root: Path, directory: RunDirectory, current: Collection[str]
         planned = plan(stage, recipe, directory)
         if planned.key != manifest.key:
             fitted = replace(manifest, key=planned.key, inputs=planned.inputs)
-            write_json(asdict(fitted), root / stage.name / "manifest.json")
+            with replacing(root / stage.name / manifests.NAME) as temporary:
+                temporary.write_text(manifests.sealed(fitted), encoding="utf-8")

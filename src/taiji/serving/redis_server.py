@@ -33,19 +33,20 @@ class RedisServer:
     """
 
     def __init__(self, url: str, timeout_seconds: float = 0.1) -> None:
-        once = {"health_check_interval": 0, "protocol": 2}
         self.client = redis.Redis.from_url(
             url,
             socket_timeout=_WRITE_SECONDS,
             socket_connect_timeout=1.0,
             retry=Retry(NoBackoff(), 1),
-            **once,
+            health_check_interval=0,
+            protocol=2,
         )
         self.async_client = redis.asyncio.Redis.from_url(
             url,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
-            **once,
+            health_check_interval=0,
+            protocol=2,
         )
         self._timeout = timeout_seconds
         self._resting_until = 0.0

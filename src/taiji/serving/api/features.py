@@ -57,7 +57,9 @@ class FeatureReader:
         return {"version": found.version, "users": [self._user(*pair, now) for pair in pairs]}
 
     def _user(self, user_id: str, packed: bytes | None, now: float) -> dict[str, Any]:
-        status, codes, items, age = "missing", self._defaults, (), None
+        status, age = "missing", None
+        codes: Sequence[int] = self._defaults
+        items: Sequence[str] = ()
         try:
             blob = None if packed is None else unpack_blob(packed)
         except DataError as error:

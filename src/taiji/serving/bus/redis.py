@@ -85,7 +85,7 @@ class RedisBus:
     def depth(self) -> int:
         """See `EventBus.depth`."""
         with available():
-            return int(cast("int", self._server.client.xlen(self._stream)))
+            return int(self._server.client.xlen(self._stream))
 
     def erase(self, is_theirs: Callable[[bytes], bool]) -> int:
         """See `EventBus.erase`; the store's `erase` has Redis write its files anew."""

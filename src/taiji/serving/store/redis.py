@@ -119,7 +119,7 @@ class RedisStore:
     def add_version(self, description: str) -> int:
         """See `OnlineStore.add_version`."""
         with available():
-            version = int(cast("int", self._server.client.incr(self._last)))
+            version = int(self._server.client.incr(self._last))
             self._server.client.hset(self._described, str(version), description)
         return version
 
