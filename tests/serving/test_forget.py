@@ -174,7 +174,7 @@ def content(root):
     held = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
-        if not path.is_file() or name in (".lock", "lineage.json", "recipe.resolved.yaml"):
+        if not path.is_file() or name in (".lock", ".digests.json", "lineage.json"):
             continue
         held[name] = path.read_bytes()
     return held

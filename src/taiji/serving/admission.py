@@ -34,6 +34,12 @@ from taiji.serving.events import Event, Table
 _NO_TABLE = ("E101", "no such table", "table")
 _RAW = "raw_events_{}"
 
+# The key of an order as `taiji.data.tables.orders` makes it.
+_ORDER_KEY = (
+    "CASE WHEN order_id IS NULL THEN concat('@', cast(ts as string)) "
+    "WHEN order_id LIKE '@%' THEN concat('@@', order_id) ELSE order_id END"
+)
+
 Raw = InteractionsTable | EventsTable
 
 
@@ -206,7 +212,7 @@ def _end_of(day: date) -> datetime:
 def _canonical_sql(judged: str, kind: _Kind) -> str:
     if kind.table == "interactions":
         columns = "kind, item_id AS subject, quantity AS amount, price"
-        columns += ", coalesce(order_id, cast(ts as string)) AS order_id"
+        columns += f", {_ORDER_KEY} AS order_id"
         columns += ", event_id" if _has_event_id(kind) else ", cast(NULL as string) AS event_id"
     else:
         columns = "modality AS kind, value AS subject, weight AS amount"

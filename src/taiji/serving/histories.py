@@ -21,12 +21,20 @@ from taiji.schema import EXAMPLES, USERS
 from taiji.serving.log import Past
 from taiji.store.files import read_parquet
 
-_KEPT = """
+# As `taiji.data.tables.orders` has it, for orders that are in no doubt: those of the run have been
+# judged over the whole log, those of events could not be.
+_LINES = """
+SELECT
+    user_id, item_id, kind, quantity, price,
+    order_id AS order_key,
+    min(ts) OVER (PARTITION BY user_id, order_id) AS order_ts
+FROM (
 SELECT log.user_id, item_id, ts, order_id, kind, cast(quantity as double) AS quantity, price
 FROM run_interactions AS log
 LEFT SEMI JOIN asked ON asked.user_id = log.user_id
 UNION ALL
 SELECT user_id, item_id, ts, order_id, kind, quantity, price FROM new_interactions
+)
 """
 
 _EVENTS = """
@@ -124,7 +132,7 @@ class Histories:
         ):
             self.engine.register(name, table)
         for name, sql in (
-            ("interactions", canonical_sql.INTERACTIONS.format(kept=_KEPT)),
+            ("interactions", canonical_sql.INTERACTIONS.format(lines=_LINES)),
             ("events", _EVENTS),
             ("users", _USERS),
             ("newest", _NEWEST),

@@ -19,7 +19,7 @@ class Connections:
         timeout_seconds: How long a writer waits for another.
     """
 
-    def __init__(self, path: Path, schema: str, timeout_seconds: float = 5.0) -> None:
+    def __init__(self, path: Path, schema: str, timeout_seconds: float = 30.0) -> None:
         self._path = path
         self._timeout = timeout_seconds
         self._local = threading.local()

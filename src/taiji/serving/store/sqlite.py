@@ -72,7 +72,7 @@ class SqliteStore:
         timeout_seconds: How long a writer waits for another.
     """
 
-    def __init__(self, path: Path, timeout_seconds: float = 5.0) -> None:
+    def __init__(self, path: Path, timeout_seconds: float = 30.0) -> None:
         self._connections = Connections(path, _SCHEMA, timeout_seconds)
 
     async def read(self, names: Sequence[bytes]) -> Found:
