@@ -163,6 +163,9 @@ def nearest_others(
         users: (N,) a number for each user, of at least two.
         queries_QD: Unit vectors whose neighbours are sought.
         own_Q: (Q,) the users whose they are; -1 for one who has no row.
+
+    Raises:
+        DataError: A vector is near to nobody, because it is made of no numbers.
     """
     num_queries = len(queries_QD)
     rows = np.full(num_queries, -1, dtype=np.int64)
@@ -170,7 +173,7 @@ def nearest_others(
     todo, num_candidates = np.arange(num_queries), _CANDIDATES
     while todo.size:
         if num_candidates // 16 >= len(users):  # all were, by the exact index too
-            raise DataError(f"features: row {queries[todo[0]]} has no neighbour: its vector is bad")
+            raise DataError(f"features: row {todo[0]} has no neighbour: its vector is bad")
         if num_candidates // 4 >= len(users):  # all were asked for: the index has blind spots
             index = build_index(embeddings_ND, "exact")
         asked = min(num_candidates, len(users))

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from taiji.config.serving import RefreshSection
-from taiji.errors import ConfigError, DataError, EngineError
+from taiji.errors import DataError, TaijiError
 from taiji.serving.bus.protocol import EventBus
 from taiji.serving.events import Event, unpack_event
 from taiji.serving.log import EventLog, Waiting
@@ -91,7 +91,7 @@ class Worker:
             except UnavailableError as error:
                 logger.warning("%s: waiting for it", error)
                 stop.wait(_REST_SECONDS)
-            except (EngineError, ConfigError) as error:
+            except TaijiError as error:
                 logger.warning("%s: trying again", error)
                 stop.wait(_PATIENCE_SECONDS)
             if os.getppid() != parent:  # the server that started us is gone
