@@ -154,7 +154,7 @@ def with_taiji(folder: Path, out: Path) -> None:
             """,
         )
         engine.read("log", [folder / "interactions.parquet"])
-        write_prompts(engine, SECTION, out)
+        write_prompts(engine, SECTION, out, ("purchase",))
 
 
 def print_row(row: dict) -> None:

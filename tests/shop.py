@@ -7,7 +7,7 @@ from taiji.config.text import TextSection
 from taiji.data.examples.text import Wording, age_text, kind_text, price_text, wording
 from taiji.data.item_text import SEPARATOR, item_text
 
-WORDS = wording(TextSection(), [])
+WORDS = wording(TextSection(currency="USD"), [])
 NOW = datetime(2017, 6, 1, 12, tzinfo=UTC)
 
 SHELVES = [

@@ -14,6 +14,7 @@ import pytest
 from taiji import runner
 from taiji.config import Recipe
 from taiji.config.section import Section
+from taiji.data.tables.reach import Contents
 from taiji.errors import (
     ConfigError,
     DataError,
@@ -25,7 +26,7 @@ from taiji.errors import (
 from taiji.pipeline import STAGES, find_stage, upstream
 from taiji.runner import Runner, State, status
 from taiji.store import digests as known_digests
-from taiji.store.files import digest_file
+from taiji.store.files import digest_file, write_json
 from taiji.store.run_directory import UNFINISHED, RunDirectory
 
 
@@ -459,3 +460,46 @@ def digests(root: Path) -> dict[str, str]:
 def test_every_stage_of_the_pipeline_has_its_function():
     for name in ALL:
         assert runner.stage_function(name).__name__ == name
+
+
+SHOP = {
+    "kind": "tables",
+    "items": {"files": "i.csv", "item_id": "i", "title": "t"},
+    "interactions": {"files": "o.csv", "user_id": "u", "item_id": "i", "ts": "t"},
+}
+
+
+def test_a_log_without_exposures_runs_to_the_report_without_what_needs_them(tmp_path):
+    """It failed at simulate, after SFT had been trained."""
+    shop = recipe(data={"source": SHOP})
+    assert run(tmp_path, shop).ran() == [n for n in ALL if n not in ("simulate", "rank")]
+    assert run(tmp_path, shop).ran() == []
+    states = dict(status_of(tmp_path, shop))
+    assert states["report"] is State.CURRENT
+    assert states["rank"] is State.MISSING
+
+
+def test_a_stage_that_the_log_does_not_carry_is_refused_at_its_start_with_the_reason(tmp_path):
+    shop = recipe(data={"source": SHOP})
+    with pytest.raises(DataError, match=r"rank: .*no exposures.*data\.sampled_negatives"):
+        run(tmp_path, shop, "rank")
+    assert not (tmp_path / "construct").exists()
+
+
+def test_what_the_rows_lack_is_found_after_construct_and_said(tmp_path, caplog):
+    """The recipe maps exposures, and the files hold none."""
+
+    def empty(name):
+        def stage(ctx):
+            summary = load(name)(ctx)
+            if name == "construct":
+                contents = Contents(exposures=0, clicks=0, conversions=0, goal="click")
+                write_json(contents.to_json(), ctx.out / "contents.json")
+            return summary
+
+        return stage
+
+    assert "rank" not in run(tmp_path, recipe(), loader=empty).ran()
+    assert "no exposures" in caplog.text
+    with pytest.raises(DataError, match="does not carry that far"):
+        run(tmp_path, recipe(), "simulate", loader=empty)

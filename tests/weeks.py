@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from taiji.config import SplitsSection
+from taiji.config import DataSection
 from taiji.data.calendar import plan_calendar
 
-CALENDAR = plan_calendar(SplitsSection(), datetime.min, datetime.max)
+CALENDAR = plan_calendar(DataSection().splits)
 WEEKS = {"history": (1, 8), "reward": (9, 32), "rl": (33, 38), "ranker": (39, 46), "test": (47, 53)}
 """First and last week of each window."""
 

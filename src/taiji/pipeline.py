@@ -172,10 +172,16 @@ def find_stage(name: str) -> Stage:
     return next(stage for stage in STAGES if stage.name == name)
 
 
-def upstream(target: str, also: Collection[str] = ()) -> list[Stage]:
-    """`target` and all that it needs, in order; of what it may read, that which is in `also`."""
+def upstream(target: str, also: Collection[str] = (), without: Collection[str] = ()) -> list[Stage]:
+    """`target` and all that it needs, in order.
+
+    Args:
+        also: Of what a stage may read, these are wanted.
+        without: Stages that cannot run on this log; whoever reads them goes without.
+    """
     needed = {target}
     for stage in reversed(STAGES):
         if stage.name in needed:
             needed |= set(stage.reads) | (set(stage.may_read) & set(also))
+            needed -= set(without)
     return [stage for stage in STAGES if stage.name in needed]

@@ -6,7 +6,7 @@ libraries are imported when a stage that needs them starts, so reuse and status 
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -17,8 +17,10 @@ from typing import Protocol
 from taiji.config import Recipe
 from taiji.config.loading import dump_recipe
 from taiji.config.section import Section
+from taiji.data.tables.reach import Contents, declared
 from taiji.errors import ConfigError, DataError, MissingArtifactError
 from taiji.pipeline import STAGES, Stage, find_stage, upstream
+from taiji.stages.parts.constructed import CONTENTS, read_contents
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.outside import contents
 from taiji.stages.parts.preflight import check_before_work
@@ -26,6 +28,8 @@ from taiji.store.exhausted import resource_errors
 from taiji.store.files import digest_value, replacing
 from taiji.store.provenance import code_digest, library_versions
 from taiji.store.run_directory import UNFINISHED, Manifest, RunDirectory
+
+logger = logging.getLogger(__name__)
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +97,8 @@ class Runner:
         self._listener = listener
         self._load = load or stage_function
         self._check = check
+        self._without: frozenset[str] = frozenset()
+        self._known = False
 
     def run(self, until: str = "report") -> None:
         """Run every stage up to `until` that is not up to date.
@@ -104,15 +110,38 @@ class Runner:
             ResourceError: Memory or disk ran out.
             TaijiError: A stage failed; what had finished stays.
         """
-        stages = stages_of(self._recipe, until)
+        self._find_reach(until)
+        stages = stages_of(self._recipe, until, self._without)
         states = dict(status(self._recipe, self._directory))
         self._check(self._recipe, [s for s in stages if states[s] is not State.CURRENT])
         with resource_errors(self._directory.root, "free some"), self._directory.locked():
             self._write_recipe()
-            for stage in stages:
+            done = set[str]()
+            while stage := self._next(until, done):
                 self._directory.recover(stage.name)
                 with resource_errors(self._directory.root, _LESS_MEMORY.get(stage.name, _LESS)):
                     self._update(stage)
+                done.add(stage.name)
+                if stage.name == "construct":
+                    self._find_reach(until)  # the rows may hold less than the recipe describes
+
+    def _next(self, until: str, done: Collection[str]) -> Stage | None:
+        stages = stages_of(self._recipe, until, self._without)
+        return next((stage for stage in stages if stage.name not in done), None)
+
+    def _find_reach(self, until: str) -> None:
+        """Which stages this log cannot have; said aloud where the rows hold less than expected.
+
+        Raises:
+            DataError: The last stage is one of them.
+        """
+        contents = find_contents(self._recipe, self._directory)
+        without = contents.left_out()
+        if until in without:
+            raise unreachable(until, contents)
+        for lack in contents.lacks() if self._known and without > self._without else ():
+            logger.warning("the log: %s", lack)
+        self._without, self._known = without, True
 
     def _write_recipe(self) -> None:
         path = self._directory.root / "recipe.resolved.yaml"
@@ -120,9 +149,9 @@ class Runner:
             temporary.write_text(dump_recipe(self._recipe), encoding="utf-8")
 
     def _update(self, stage: Stage) -> None:
-        names = _inputs(stage, self._recipe, self._directory)
+        names = _inputs(stage, self._recipe, self._directory, self._without)
         inputs = {name: self._directory.verify(name, contents=False) for name in names}
-        planned = plan(stage, self._recipe, self._directory)
+        planned = plan(stage, self._recipe, self._directory, self._without)
         existing = self._directory.manifest(stage.name)
         if existing is not None and existing.key == planned.key:
             self._directory.verify(stage.name, contents=False)
@@ -147,8 +176,13 @@ class Runner:
         self._listener.finished(stage, whole)
 
 
-def plan(stage: Stage, recipe: Recipe, directory: RunDirectory) -> Manifest:
+def plan(
+    stage: Stage, recipe: Recipe, directory: RunDirectory, without: Collection[str] = ()
+) -> Manifest:
     """The manifest that `stage` would have now, without outputs.
+
+    Args:
+        without: Stages that this log cannot have.
 
     Raises:
         MissingArtifactError: An upstream stage has not finished.
@@ -159,7 +193,7 @@ def plan(stage: Stage, recipe: Recipe, directory: RunDirectory) -> Manifest:
     }
     settings |= _contents(stage, recipe, directory)
     inputs: dict[str, str] = {}
-    for name in _inputs(stage, recipe, directory):
+    for name in _inputs(stage, recipe, directory, without):
         manifest = directory.manifest(name)
         if manifest is None:
             raise MissingArtifactError(f"{directory.folder(name)}: not there: run that stage first")
@@ -183,9 +217,23 @@ def _contents(stage: Stage, recipe: Recipe, directory: RunDirectory) -> dict[str
     return found
 
 
-def stages_of(recipe: Recipe, until: str) -> list[Stage]:
-    """What a run up to a stage consists of."""
-    return upstream(until, _optional(recipe))
+def stages_of(recipe: Recipe, until: str, without: Collection[str] = ()) -> list[Stage]:
+    """What a run up to a stage consists of, on a log that cannot have the stages `without`."""
+    return upstream(until, _optional(recipe), without)
+
+
+def find_contents(recipe: Recipe, directory: RunDirectory) -> Contents:
+    """What the log holds: as `construct` counted it, or as the recipe describes it before that."""
+    folder = directory.folder("construct")
+    if (folder / CONTENTS).is_file() and _is_current(find_stage("construct"), recipe, directory):
+        return read_contents(folder)
+    return declared(recipe.data)
+
+
+def unreachable(stage: str, contents: Contents) -> DataError:
+    """Why a stage cannot run on a log, and how it could."""
+    lack = next(lack for lack in contents.lacks() if stage in lack.leaves_out)
+    return DataError(f"{stage}: this log does not carry that far: {lack}")
 
 
 def _optional(recipe: Recipe) -> set[str]:
@@ -193,10 +241,17 @@ def _optional(recipe: Recipe) -> set[str]:
     return {"abtest"} if recipe.abtest.enabled else set()
 
 
-def _inputs(stage: Stage, recipe: Recipe, directory: RunDirectory) -> list[str]:
+def _inputs(
+    stage: Stage, recipe: Recipe, directory: RunDirectory, without: Collection[str]
+) -> list[str]:
     """What a stage reads now: all that it needs, and what it may read where that is current."""
-    may = (name for name in stage.may_read if _is_current(find_stage(name), recipe, directory))
-    return [*stage.reads, *may]
+    reads = [name for name in stage.reads if name not in without]
+    may = (
+        name
+        for name in stage.may_read
+        if name not in without and _is_current(find_stage(name), recipe, directory)
+    )
+    return [*reads, *may]
 
 
 def _is_current(stage: Stage, recipe: Recipe, directory: RunDirectory) -> bool:
@@ -218,9 +273,10 @@ def status(
             were last read.
     """
     stale: set[str] = set()
+    without = find_contents(recipe, directory).left_out()
     for stage in STAGES:
         try:
-            state = _state(stage, recipe, directory, stale)
+            state = _state(stage, recipe, directory, stale, without)
             if state is State.CURRENT:
                 directory.verify(stage.name, contents=verify)
         except (DataError, MissingArtifactError) as error:
@@ -232,13 +288,20 @@ def status(
     directory.digests.save()
 
 
-def _state(stage: Stage, recipe: Recipe, directory: RunDirectory, stale: set[str]) -> State:
+def _state(
+    stage: Stage,
+    recipe: Recipe,
+    directory: RunDirectory,
+    stale: set[str],
+    without: Collection[str],
+) -> State:
     manifest = directory.manifest(stage.name)
     if manifest is None:
         partial = directory.folder(f"{stage.name}.tmp").exists()
         return State.PARTIAL if partial else State.MISSING
     needs = set(stage.reads) | (set(stage.may_read) & _optional(recipe))
-    if stale & needs or plan(stage, recipe, directory).key != manifest.key:
+    needs -= set(without)
+    if stale & needs or plan(stage, recipe, directory, without).key != manifest.key:
         return State.STALE
     return State.CURRENT
 

@@ -4,8 +4,14 @@ Ids are strings, times are UTC microseconds, null is null. Money is in the curre
 source; a price is the paid price of one unit.
 """
 
+from typing import Literal
+
 import numpy as np
 import pyarrow as pa
+
+Goal = Literal["conversion", "click"]
+"""What ranking models predict in the end: a click that converts, or the click itself where no
+conversion can be known."""
 
 TIME = pa.timestamp("us", tz="UTC")
 
@@ -178,7 +184,7 @@ POOL = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
         pa.field("item_id", pa.string(), nullable=False),
-        pa.field("ctcvr", pa.float64(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),  # pCTCVR, or pCTR if that is the goal
     ]
 )
 
@@ -193,7 +199,7 @@ ROLLOUTS = pa.schema(
         pa.field("rung", pa.string(), nullable=False),  # which rung of the ladder served
         pa.field("cosine", pa.float64(), nullable=False),  # of answer and item; 1 by words alone
         pa.field("semantic", pa.float64(), nullable=False),
-        pa.field("preference", pa.float64(), nullable=False),
+        pa.field("preference", pa.float64()),  # null: the run has no opinion of people's choices
         pa.field("format", pa.float64(), nullable=False),
         pa.field("custom", pa.map_(pa.string(), pa.float64())),  # the user's own, by name
     ]
@@ -234,9 +240,9 @@ PREDICTIONS = pa.schema(
         pa.field("long_tail", pa.bool_(), nullable=False),  # the half with the shorter history
         pa.field("covered", pa.bool_(), nullable=False),  # the user has language features
         pa.field("click", pa.int8(), nullable=False),
-        pa.field("conversion", pa.int8(), nullable=False),
+        pa.field("conversion", pa.int8()),  # null where the click is the goal, as ctcvr
         pa.field("ctr", pa.float32(), nullable=False),
-        pa.field("ctcvr", pa.float32(), nullable=False),
+        pa.field("ctcvr", pa.float32()),
     ]
 )
 
@@ -264,7 +270,8 @@ JUDGEMENTS = pa.schema(
         pa.field("semantic", pa.float64(), nullable=False),  # Eq. 3
         pa.field("grounded_item_id", pa.string()),
         pa.field("rung", pa.string(), nullable=False),
-        pa.field("ctcvr", pa.float64(), nullable=False),  # by the reward ranker; 0 if ungrounded
+        # By the reward ranker, of the goal; 0 if ungrounded, null where there is no such model.
+        pa.field("ctcvr", pa.float64()),
         pa.field("gold_ctcvr", pa.float64()),  # by the judge that nothing optimises
     ]
 )

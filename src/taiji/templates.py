@@ -292,9 +292,17 @@ def fill(text: str, **values: str) -> str:
     return _GAP.sub(lambda gap: values[gap[1]], text)
 
 
-def currency_name(language: Language, code: str) -> str:
+def currency_name(language: Language, code: str | None) -> str:
     """How prices name a currency; the code itself where the language has no word here."""
+    if code is None:
+        return ""
     return _CHINESE_CURRENCIES.get(code, code) if language == "zh" else code
+
+
+def fill_money(text: str, *, currency: str, **values: str) -> str:
+    """As `fill`; of a currency that is not known nothing is left, not even the blank before it."""
+    known = text if currency else re.sub(r" *\{currency\}", "", text).strip()
+    return fill(known, currency=currency, **values)
 
 
 def suggestion(name: str, known: list[str]) -> str:

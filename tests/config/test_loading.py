@@ -1,8 +1,9 @@
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from taiji.config import Recipe
+from taiji.config import DataSection, Recipe, ShareWindows
 from taiji.config.loading import dump_recipe, load_recipe
 from taiji.errors import ConfigError
 from taiji.stages.parts.preflight import check_trainer_settings
@@ -177,3 +178,45 @@ def test_the_papers_recipe_says_what_the_paper_says(setting):
     for key in setting.split("."):
         value = value[key]
     assert value == STATED[setting]
+
+
+SHOP = {
+    "kind": "tables",
+    "items": {"files": "i.csv", "item_id": "i", "title": "t"},
+    "interactions": {
+        "files": "o.csv",
+        "user_id": "u",
+        "item_id": "i",
+        "ts": {"column": "t", "timezone": "Europe/Berlin"},
+    },
+}
+
+
+def test_what_belongs_to_one_data_set_is_no_default_of_another():
+    """Dates of 2017, New York and dollars are Complete Journey's; a shop of 2024 got them too."""
+    journey, shop = DataSection(), DataSection.model_validate({"source": SHOP})
+    assert journey.splits.timezone == "America/New_York"
+    assert journey.splits.windows.test == date(2017, 11, 13)
+    assert journey.text.currency == "USD"
+    assert shop.splits.timezone == "Europe/Berlin"  # the clock that its times are written by
+    assert shop.splits.windows == ShareWindows()
+    assert shop.text.currency is None
+    utc = DataSection.model_validate({"source": {"kind": "movielens", "path": "x"}})
+    assert utc.splits.timezone == "UTC"
+
+
+def test_what_the_recipe_says_goes_before_what_is_usual_for_the_source():
+    section = DataSection.model_validate(
+        {
+            "splits": {"windows": {"kind": "dates", "test": "2017-12-01"}, "period_days": 3},
+            "text": {"currency": "EUR"},
+        }
+    )
+    assert section.splits.timezone == "America/New_York"
+    assert section.splits.windows.test == date(2017, 12, 1)
+    assert section.splits.windows.rl == date(2017, 8, 7)
+    assert section.splits.period_days == 3
+    assert section.text.currency == "EUR"
+    shares = DataSection.model_validate({"splits": {"windows": {"kind": "shares"}}})
+    assert shares.splits.windows == ShareWindows()
+    assert DataSection.model_validate(section.model_dump(mode="json")) == section

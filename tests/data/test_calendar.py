@@ -2,6 +2,7 @@ import hashlib
 import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pyarrow as pa
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from weeks import CALENDAR, WEEKS, week_of, week_start
 
-from taiji.config import DateWindows, ShareWindows, SplitsSection
+from taiji.config import DataSection, ShareWindows, SplitsSection
 from taiji.data.calendar import (
     WINDOWS,
     Calendar,
+    LogHours,
     Window,
     hash_sql,
     plan_calendar,
@@ -24,6 +26,7 @@ from taiji.data.calendar import (
 from taiji.errors import DataError
 from taiji.schema import TIME
 
+CALENDAR_DATES = DataSection().splits.windows
 MOMENT = datetime(2017, 7, 1, 3, tzinfo=UTC)
 
 
@@ -81,26 +84,70 @@ def test_windows_that_overlap_or_are_empty_or_out_of_order_are_refused():
 
 def test_dates_that_do_not_rise_and_shares_that_do_not_sum_are_no_recipe():
     with pytest.raises(ValidationError, match="must hold"):
-        DateWindows(rl=date(2017, 1, 1))
+        CALENDAR_DATES.model_validate(dict(CALENDAR_DATES) | {"rl": date(2017, 1, 1)})
     with pytest.raises(ValidationError, match="sum to 1"):
-        ShareWindows(kind="shares", test=0.5)
+        ShareWindows(test=0.5)
     with pytest.raises(ValidationError, match="no time zone"):
         SplitsSection(timezone="Mars/Olympus")
 
 
-@given(st.integers(20, 5000), st.sampled_from(["UTC", "Asia/Shanghai", "America/New_York"]))
+def hours_of(*counts, start=MOMENT, step=timedelta(days=1)):
+    return LogHours(tuple(start + n * step for n in range(len(counts))), counts)
+
+
+@given(st.integers(20, 3000), st.sampled_from(["UTC", "Asia/Shanghai", "America/New_York"]))
 def test_shares_cover_the_log_from_midnight_to_midnight(num_days, timezone):
-    section = SplitsSection(timezone=timezone, windows=ShareWindows(kind="shares"))
-    last = MOMENT + timedelta(days=num_days)
-    calendar = plan_calendar(section, MOMENT, last)
+    log = hours_of(*[3] * num_days)
+    calendar = plan_calendar(SplitsSection(timezone=timezone), log)
     assert calendar.windows[0].starts <= MOMENT
-    assert last < calendar.windows[-1].ends
+    assert log.starts[-1] < calendar.windows[-1].ends
+    assert log.outside(calendar) == 0
     assert [window.name for window in calendar.windows] == list(WINDOWS)
     for window, after in zip(calendar.windows, calendar.windows[1:], strict=False):
         assert window.ends == after.starts
+        assert after.starts.astimezone(ZoneInfo(timezone)).hour == 0
     whole = calendar.windows[-1].ends - calendar.windows[0].starts
     reward: Window = calendar.window("reward")
     assert abs((reward.ends - reward.starts) / whole - 0.45) <= 1.1 / num_days
+
+
+def test_shares_are_shares_of_interactions_and_not_of_time():
+    """A shop that grew: by time the first three fifths of the log would hold a tenth of it."""
+    log = hours_of(*[1] * 60, *[20] * 40)
+    calendar = plan_calendar(SplitsSection(), log)
+    counted = {
+        window.name: sum(
+            count
+            for start, count in zip(log.starts, log.counts, strict=True)
+            if window.starts <= start < window.ends
+        )
+        / sum(log.counts)
+        for window in calendar.windows
+    }
+    wanted = {"history": 0.15, "reward": 0.45, "rl": 0.11, "ranker": 0.15, "test": 0.14}
+    assert counted == pytest.approx(wanted, abs=0.02)
+
+
+def test_a_log_of_a_week_is_divided_at_hours_and_a_log_of_four_hours_not_at_all():
+    calendar = plan_calendar(SplitsSection(), hours_of(*[5] * 100, step=timedelta(hours=1)))
+    assert calendar.start("reward") == MOMENT + timedelta(hours=15)
+    assert calendar.windows[-1].ends == MOMENT + timedelta(hours=100)
+    with pytest.raises(DataError, match="4 hours: too short for 5 windows"):
+        plan_calendar(SplitsSection(), hours_of(1, 1, 1, 1))
+
+
+def test_a_day_with_most_of_the_log_leaves_every_window_a_day():
+    calendar = plan_calendar(SplitsSection(), hours_of(*[1] * 10, 1000, *[1] * 10))
+    starts = [window.starts for window in calendar.windows]
+    assert starts == sorted(set(starts))
+
+
+def test_what_lies_outside_the_windows_is_a_share_of_the_log():
+    log = LogHours(
+        (CALENDAR.windows[0].starts - timedelta(hours=1), MOMENT, CALENDAR.windows[-1].ends),
+        (1, 6, 3),
+    )
+    assert log.outside(CALENDAR) == 0.4
 
 
 def test_a_moment_in_sql_is_utc():

@@ -61,7 +61,7 @@ def rendered(title, value, query, language):
         "top_categories": [value],
         "brands": [query],
     }
-    words = wording(TextSection(language=language), ("note", "city", "age"))
+    words = wording(TextSection(language=language, currency="USD"), ("note", "city", "age"))
     batch = pa.RecordBatch.from_pylist([row], FIGURES)
     return render_examples(batch, build_item_texts(items), RenderSettings(words, 1)).to_pylist()[0]
 

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pytest
 from pyarrow import csv
 
-from taiji.config import DataSection, RankerSection, ShareWindows, SplitsSection
-from taiji.data.calendar import plan_calendar
+from taiji.config import DataSection, RankerSection, SplitsSection
+from taiji.data.calendar import LogHours, plan_calendar
 from taiji.data.engine import open_engine
 from taiji.data.tables.prepare import prepare_tables
 from taiji.evaluation.metrics import auc, log_loss
@@ -95,8 +95,10 @@ def test_auc_of_the_random_split_is_that_of_published_models(tmp_path):
         {name: train.filter(pc.equal(train["click"], 1))[name] for name in ("user_id", "item_id")}
     )
     log = log.join(liked, ["user_id", "item_id"], join_type="left semi")
-    first, last = (moment.as_py() for moment in pc.min_max(exposures["ts"]).values())
-    calendar = plan_calendar(SplitsSection(windows=ShareWindows(kind="shares")), first, last)
+    hours = pc.value_counts(pc.floor_temporal(exposures["ts"], unit="hour")).to_pylist()
+    hours.sort(key=lambda row: row["values"])
+    rows = [{"hour": row["values"], "num_rows": row["counts"]} for row in hours]
+    calendar = plan_calendar(SplitsSection(), LogHours.from_rows(rows))
     asof = AsOf(users=users, items=items, interactions=log, calendar=calendar)
     ranker = fit_ranker(asof.features(train), Labels.from_exposures(train), SECTION, seed=SEED)
     predictions, truth = predict(ranker, asof.features(test)), Labels.from_exposures(test)

@@ -22,7 +22,7 @@ from taiji.config import (
     WeightsSection,
 )
 from taiji.data.item_text import item_texts
-from taiji.errors import DataError
+from taiji.errors import ConfigError, DataError
 from taiji.language.prompt import ChatScaffold
 from taiji.ranking.as_of import AsOf
 from taiji.ranking.train import Labels, fit_ranker, save_ranker
@@ -80,7 +80,7 @@ def upstream(tmp_path_factory):
     normaliser = fit_normaliser("minmax", np.array([0.0, 0.5]))
     write_json(normaliser.to_json(), root / "simulate" / "normaliser.json")
     pool = [
-        {"user_id": f"u{n:03d}", "item_id": item, "ctcvr": 0.1 * n}
+        {"user_id": f"u{n:03d}", "item_id": item, "score": 0.1 * n}
         for n in range(2)
         for item in ("i00", "i10")
     ]
@@ -125,7 +125,7 @@ def run(upstream, student, tmp_path, monkeypatch):
     """Runs the stage; `kill_at` raises in the progress report of that step."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(upstream / "cache"))
 
-    def start(out="align", kill_at=None, simulate=None, **section):
+    def start(out="align", kill_at=None, simulate=None, exposures=True, **section):
         def progress(done, total, what):
             if what == "steps" and done == kill_at:
                 raise KilledError
@@ -147,7 +147,8 @@ def run(upstream, student, tmp_path, monkeypatch):
             align=AlignSection(**settings),
         )
         (tmp_path / out).mkdir(exist_ok=True)
-        inputs = {name: upstream / name for name in ("construct", "sft", "simulate")}
+        stages = ("construct", "sft", *(["simulate"] if exposures else []))
+        inputs = {name: upstream / name for name in stages}
         return align(StageContext(recipe, tmp_path / out, inputs, progress)), tmp_path / out
 
     return start
@@ -293,3 +294,20 @@ def test_damaged_unfinished_work_is_made_again_and_ends_the_same(run, tmp_path, 
 def test_fewer_prompts_than_a_step_takes_are_refused(run):
     with pytest.raises(DataError, match=r"raise data\.num_rl"):
         run(prompts_per_step=NUM_EXAMPLES + 1)
+
+
+def test_without_exposures_the_meaning_alone_is_paid(run):
+    """There is no ranking model to ask, so nothing is said of preference, not even 0."""
+    ctx, summary = run(out="alone", exposures=False)
+    assert summary["w_semantic"] == 1.0
+    assert "w_preference" not in summary
+    rollouts = read_parquet(ctx.out / "rollouts.parquet", ROLLOUTS)
+    assert rollouts["preference"].null_count == rollouts.num_rows > 0
+    steps = read_jsonl(ctx.out / "metrics.jsonl")
+    assert not any("preference" in name or "constant_reward" in name for name in steps[0])
+
+
+def test_without_exposures_a_preference_alone_cannot_be_paid(run):
+    rewards = RewardsSection(semantic=False)
+    with pytest.raises(ConfigError, match=r"no exposures.*align\.rewards\.preference=false"):
+        run(out="nothing", exposures=False, rewards=rewards)

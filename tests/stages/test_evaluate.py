@@ -11,6 +11,7 @@ from weeks import CALENDAR, window_start
 from taiji import schema
 from taiji.config import BoostingSection, EvaluateSection, RankerSection, Recipe, StudentSection
 from taiji.data.item_text import item_text, one_part
+from taiji.data.tables.reach import Contents
 from taiji.errors import DataError
 from taiji.evaluation.baselines import BASELINES
 from taiji.lists.answers import MODEL_FEATURES, MODEL_LISTS, PRIOR_FEATURES
@@ -328,3 +329,20 @@ def test_no_test_example_is_an_error_that_says_what_to_do(ctx):
     write_parquet(pa.Table.from_pylist(rows, schema.EXAMPLES), path, schema.EXAMPLES)
     with pytest.raises(DataError, match=r"raise data\.num_test"):
         evaluate(ctx)
+
+
+def test_without_exposures_answers_and_lists_are_judged_and_no_ctcvr_is_named(ctx):
+    inputs = {name: path for name, path in ctx.inputs.items() if name not in ("simulate", "rank")}
+    contents = Contents(exposures=0, clicks=0, conversions=0, goal="click")
+    write_json(contents.to_json(), inputs["construct"] / "contents.json")
+    evaluate(replace(ctx, inputs=inputs))
+    metrics = read_json(ctx.out / "metrics.json")
+    assert metrics["reward_ranker"] is metrics["ranking"] is metrics["gold"] is None
+    for writer in metrics["writers"].values():
+        assert "title_hit_rate_at_24" in writer["tracks"]["any"]
+        assert "ctcvr" not in writer["tracks"]["any"]
+    assert metrics["lists"]
+    judgements = read_parquet(ctx.out / "judgements.parquet", JUDGEMENTS)
+    assert judgements["ctcvr"].null_count == judgements.num_rows
+    titles = " ".join(table.title for table in build_tables(metrics))
+    assert "Ranking" not in titles

@@ -1,3 +1,5 @@
+import shutil
+
 import market_run
 import numpy as np
 import pyarrow.compute as pc
@@ -6,14 +8,15 @@ from weeks import CALENDAR
 
 from taiji import schema
 from taiji.config import FeaturesSection, RankSection
+from taiji.data.tables.reach import Contents
 from taiji.errors import ConfigError
-from taiji.evaluation.metrics import auc
+from taiji.evaluation.metrics import auc, gauc
 from taiji.ranking.backbones import Network
 from taiji.report.ranking_tables import ranking_tables
 from taiji.stages import rank as stage
 from taiji.stages.features import features
 from taiji.stages.rank import rank
-from taiji.store.files import read_json, read_parquet
+from taiji.store.files import read_json, read_parquet, write_json
 
 ARMS = ["base", "both", "cross", "intra"]
 NETWORK = market_run.recipe(rank=RankSection(seeds=2))
@@ -218,3 +221,30 @@ def test_texts_of_another_model_need_features_of_their_own(upstream, tmp_path):
     difference = metrics["backbones"]["network"]["all"]["contrasts"]["both - both:sft"]
     assert difference["click_auc"]["value"] == 0
     assert metrics["contrasts"]["both:sft - base"] == "lift"
+
+
+def test_with_clicks_as_the_goal_predictions_and_tables_are_of_clicks(upstream, tmp_path):
+    shutil.copytree(upstream[1] / "construct", tmp_path / "construct")
+    (tmp_path / "features").symlink_to(upstream[1] / "features")
+    contents = Contents(conversions=0, goal="click", sampled=True)
+    write_json(contents.to_json(), tmp_path / "construct" / "contents.json")
+    recipe = market_run.recipe(rank=RankSection(arms=("base", "both")))
+    context = market_run.context(tmp_path, "rank", recipe)
+    summary = rank(context)
+    assert set(summary) == {"base_click_auc", "both_click_auc"}
+    predictions = read_parquet(context.out / "predictions.parquet", schema.PREDICTIONS)
+    for name in ("conversion", "ctcvr"):
+        assert predictions[name].null_count == predictions.num_rows
+    rows = predictions.filter(pc.equal(predictions["arm"], "base"))
+    click, ctr = rows["click"].to_numpy(), rows["ctr"].to_numpy()
+    metrics = read_json(context.out / "metrics.json")
+    arm = metrics["backbones"]["network"]["all"]["arms"]["base"]
+    assert arm["click_auc"]["value"] == pytest.approx(auc(click, ctr), abs=1e-6)
+    users = rows["user_id"].to_numpy(zero_copy_only=False)
+    assert arm["click_gauc"]["value"] == pytest.approx(gauc(click, ctr, users), abs=1e-6)
+    assert not [name for name in arm if "ctcvr" in name]
+    tables = ranking_tables(metrics, contents.to_json())
+    assert tables
+    assert all("CTCVR" not in table.title for table in tables)
+    assert all("sampled exposures" in table.title for table in tables)
+    assert "conversions" not in tables[0].caption

@@ -8,12 +8,13 @@ from weeks import CALENDAR
 from taiji import schema
 from taiji.alignment.rewards.normalisers import normaliser_from_json
 from taiji.config import SimulateSection
+from taiji.data.tables.reach import Contents
 from taiji.errors import DivergenceError, EngineError
 from taiji.ranking import gradient_boosting
 from taiji.ranking.gradient_boosting import load_boosted
 from taiji.ranking.train import load_ranker
 from taiji.stages.simulate import simulate
-from taiji.store.files import read_json, read_parquet, write_parquet
+from taiji.store.files import read_json, read_parquet, write_json, write_parquet
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_the_normaliser_spans_the_pool(finished):
     pool = read_parquet(context.out / "pool.parquet", schema.POOL)
     assert pool.num_rows == 200
     normaliser = normaliser_from_json(read_json(context.out / "normaliser.json"))
-    scaled = normaliser.apply(pool["ctcvr"].to_numpy())
+    scaled = normaliser.apply(pool["score"].to_numpy())
     assert (scaled.min(), scaled.max()) == (0, 1)
 
 
@@ -96,7 +97,7 @@ def test_the_discount_knows_every_item_sold_and_takes_from_the_constant_answer(f
     with_, without = (read_json(c.out / "metrics.json") for c in (context, plain))
     assert with_["constant_capture"] == without["constant_capture"], "of the ranking model"
     assert with_["reward_constant_capture"] < without["reward_constant_capture"]
-    assert with_["reward_ctcvr_kept"] < without["reward_ctcvr_kept"] == 1
+    assert with_["reward_score_kept"] < without["reward_score_kept"] == 1
 
 
 def test_the_quantile_normaliser_is_a_setting(tmp_path):
@@ -104,7 +105,7 @@ def test_the_quantile_normaliser_is_a_setting(tmp_path):
     settings = market_run.recipe(simulate=SimulateSection(pool_pairs=200, normaliser="quantile"))
     context = market_run.context(tmp_path, "simulate", settings)
     simulate(context)
-    pool = read_parquet(context.out / "pool.parquet", schema.POOL)["ctcvr"].to_numpy()
+    pool = read_parquet(context.out / "pool.parquet", schema.POOL)["score"].to_numpy()
     description = read_json(context.out / "normaliser.json")
     assert description["high"] == pytest.approx(float(np.quantile(pool, 0.999)))
 
@@ -150,3 +151,24 @@ def test_without_lightgbm_nothing_is_judged_and_the_reason_is_kept(tmp_path, mon
     assert "LightGBM is not installed" in simulate(context)["gold_judge"]
     assert not (context.out / "gold").exists()
     assert "not judged" in read_json(context.out / "metrics.json")["gold"]["why"]
+
+
+@pytest.fixture(scope="module")
+def clicks(tmp_path_factory):
+    """The same market, of which nobody knows what came of a click."""
+    run = tmp_path_factory.mktemp("clicks")
+    market_run.write_construct(run / "construct")
+    contents = Contents(conversions=0, goal="click")
+    write_json(contents.to_json(), run / "construct" / "contents.json")
+    context = market_run.context(run, "simulate", market_run.recipe())
+    return context, simulate(context)
+
+
+def test_with_clicks_as_the_goal_figures_are_of_clicks_and_nothing_is_called_ctcvr(clicks):
+    context, summary = clicks
+    figures = read_json(context.out / "metrics.json")
+    assert figures["goal"] == figures["gold"]["goal"] == "click"
+    assert figures["click_auc"] > 0.7
+    assert {"click_gauc", "click_gauc_popularity", "click_log_loss"} <= set(figures)
+    assert not [name for name in (*figures, *figures["gold"], *summary) if "ctcvr_" in name]
+    assert load_ranker(context.out / "ranker").model.cvr is None

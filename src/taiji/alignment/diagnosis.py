@@ -23,13 +23,13 @@ class Diagnosis:
     """Figures of a step's rollouts.
 
     Attributes:
-        preference: Prices constant answers.
+        preference: Prices constant answers, if anything can.
         constants: Items of the pool that promise most as an answer to everybody.
         popularity: Percentile of each item by how often it was sold.
         targets: The true item of each example.
     """
 
-    preference: PreferenceReward
+    preference: PreferenceReward | None
     constants: Sequence[str]
     popularity: Mapping[str, float]
     targets: Mapping[str, str]
@@ -60,7 +60,8 @@ class Diagnosis:
             ),
             "constant_reward": self._constant(rollouts, [item for item, _ in shares]),
         }
-        earned, constant = np.mean([r.preference for r in rollouts]), figures["constant_reward"]
+        earned = np.mean([r.preference or 0.0 for r in rollouts])
+        constant = figures["constant_reward"]
         if constant is not None and earned > 0:
             figures["constant_over_earned"] = float(constant / earned)
         return {f"hacking/{name}": value for name, value in figures.items() if value is not None}
@@ -68,7 +69,7 @@ class Diagnosis:
     def _constant(self, rollouts: Sequence[Rollout], answered: Sequence[str]) -> float | None:
         """What the best of some constant answers would have earned on these prompts."""
         items = list(dict.fromkeys([*self.constants, *answered[:NUM_CONSTANTS]]))
-        if not items:
+        if self.preference is None or not items:
             return None
         prompts = list(dict.fromkeys(rollout.example_id for rollout in rollouts))
         pairs = [(prompt, item) for prompt in prompts for item in items]

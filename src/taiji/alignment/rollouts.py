@@ -37,7 +37,7 @@ class Rollout:
     rung: Rung
     cosine: float
     semantic: float
-    preference: float
+    preference: float | None  # None: nobody can say
     format: float
     custom: Mapping[str, float | None] = field(default_factory=dict)
 
@@ -50,7 +50,7 @@ class RolloutJudge:
         targets: Embedding of the true item's text, by example.
         encoder: The same that embedded the targets.
         grounder: Finds the item that an answer names.
-        preference: Scores it; it knows examples as contexts.
+        preference: Scores it, if anything can; it knows examples as contexts.
         form: How the format reward counts.
         end_ids: Tokens that end a completion.
     """
@@ -58,7 +58,7 @@ class RolloutJudge:
     targets: Mapping[str, NDArray[np.float32]]
     encoder: RecentTexts
     grounder: Grounder
-    preference: PreferenceReward
+    preference: PreferenceReward | None
     form: FormReward
     end_ids: frozenset[int]
 
@@ -80,7 +80,9 @@ class RolloutJudge:
         targets_ND = np.stack([self.targets[example_id] for example_id in example_ids])
         semantic_N = semantic_reward(answers_ND, targets_ND)
         grounded = self.grounder.ground(answers, answers_ND)
-        preference_N = self.preference.reward(example_ids, grounded)
+        preference_N: Sequence[float | None] = [None] * len(grounded)
+        if self.preference is not None:
+            preference_N = self.preference.reward(example_ids, grounded).tolist()
         return [
             Rollout(
                 example_id=example_id,
@@ -91,7 +93,7 @@ class RolloutJudge:
                 rung=grounded[n].rung,
                 cosine=grounded[n].cosine,
                 semantic=float(semantic_N[n]),
-                preference=float(preference_N[n]),
+                preference=preference_N[n],
                 format=form_reward(text, self.form),
             )
             for n, (example_id, text) in enumerate(zip(example_ids, completions, strict=True))

@@ -1,11 +1,11 @@
 """Settings of stage 1: which log, how its time is split, and what a prompt may see."""
 
-from datetime import date
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from taiji.config.section import Count, Day, Section, Share
 from taiji.config.sources import CompleteJourneySource, Source
@@ -16,16 +16,12 @@ class DateWindows(Section):
     """Windows of the log by date: each begins at midnight and ends where the next begins."""
 
     kind: Literal["dates"] = "dates"
-    history: Day = Field(date(2016, 12, 26), strict=False, description="only looked back on")
-    reward: Day = Field(
-        date(2017, 2, 20), strict=False, description="SFT targets; the reward ranker learns"
-    )
-    rl: Day = Field(date(2017, 8, 7), strict=False, description="alignment targets")
-    ranker: Day = Field(
-        date(2017, 9, 18), strict=False, description="the ranking model learns with features"
-    )
-    test: Day = Field(date(2017, 11, 13), strict=False, description="everything is judged")
-    end: Day = Field(date(2018, 1, 1), strict=False, description="the day after the last")
+    history: Day = Field(strict=False, description="only looked back on")
+    reward: Day = Field(strict=False, description="SFT targets; the reward ranker learns")
+    rl: Day = Field(strict=False, description="alignment targets")
+    ranker: Day = Field(strict=False, description="the ranking model learns with features")
+    test: Day = Field(strict=False, description="everything is judged")
+    end: Day = Field(strict=False, description="the day after the last")
 
     @model_validator(mode="after")
     def _in_order(self) -> "DateWindows":
@@ -36,9 +32,12 @@ class DateWindows(Section):
 
 
 class ShareWindows(Section):
-    """Windows of the log as shares of its time range, rounded to whole days."""
+    """Windows of the log as shares of its interactions, rounded to whole days.
 
-    kind: Literal["shares"]
+    A log of under 20 days is divided at whole hours.
+    """
+
+    kind: Literal["shares"] = "shares"
     history: Share = Field(0.15, gt=0, description="only looked back on")
     reward: Share = Field(0.45, gt=0, description="SFT targets; the reward ranker learns")
     rl: Share = Field(0.11, gt=0, description="alignment targets")
@@ -56,12 +55,16 @@ class ShareWindows(Section):
 class SplitsSection(Section):
     """When: five windows that follow one another, so that no stage trains on what judges it."""
 
-    timezone: str = Field("America/New_York", description="whose midnights and evenings count")
+    timezone: str = Field(
+        "UTC",
+        description="whose midnights and evenings count; not given: what the source says of itself",
+    )
     period_days: Count = Field(7, description="at most one target of a user in so many days")
     windows: DateWindows | ShareWindows = Field(
-        DateWindows(),
+        ShareWindows(),
         discriminator="kind",
-        description="five windows of the log, by dates or by shares of its time range",
+        description="five windows of the log, by dates or by shares of its interactions; not "
+        "given: those of the source, else shares",
     )
 
     @field_validator("timezone")
@@ -92,6 +95,13 @@ class DataSection(Section):
         "any",
         description="SFT and RL targets: any line of the next basket, or a title new to the user",
     )
+    target_kinds: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z_]*$")], ...] | None = Field(
+        None,
+        strict=False,
+        min_length=1,
+        description="kinds of interaction that can be foreseen and that make an item popular; "
+        "null = purchases, or else the strongest kind there is",
+    )
     target_items: Literal["one", "basket"] = Field(
         "one", description="what counts as foreseen: the target alone, or all of its basket"
     )
@@ -105,6 +115,46 @@ class DataSection(Section):
     exposure_share: Share = Field(
         0.25, gt=0, description="share of exposures kept, by a hash that ignores labels"
     )
+    goal: Literal["conversion", "click"] | None = Field(
+        None,
+        description="what ranking models predict and the preference pays; null = conversions where "
+        "some are known, else clicks",
+    )
+    sampled_negatives: Count | None = Field(
+        None,
+        description="for a log without exposures: items that stand beside each target as if shown "
+        "and not taken, drawn from all that was taken before; null = none",
+    )
     holdout_share: Share = Field(
         0.1, description="users that SFT, RL and the reward never see, by hash"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_source_has_it(cls, given: Any) -> Any:
+        """What is usual for the source stands wherever the recipe says nothing."""
+        if not isinstance(given, Mapping):
+            return given
+        try:
+            source = _SOURCE.validate_python(given.get("source", CompleteJourneySource()))
+        except ValidationError:
+            return given  # to be told with its place when the field itself is read
+        return _completed(given, source.usual())
+
+
+_SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
+
+
+def _completed(given: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """`given`, with what it leaves out from `usual`; another kind is another thing altogether."""
+    whole = dict(given)
+    for name, value in usual.items():
+        said = whole.get(name)
+        if isinstance(said, Section):
+            said = {key: getattr(said, key) for key in said.model_fields_set}
+        if name not in whole:
+            whole[name] = value
+        elif isinstance(said, Mapping) and isinstance(value, Mapping):
+            same = said.get("kind", value.get("kind")) == value.get("kind")
+            whole[name] = _completed(said, value) if same else said
+    return whole

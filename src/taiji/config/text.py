@@ -44,7 +44,11 @@ class TextSection(Section):
     """How profiles and histories are told, and what of a person may be told at all."""
 
     language: Language = Field("en", description="of our words; data stays as it is")
-    currency: str = Field("USD", pattern=r"^[A-Z]{3}$", description="of all prices, by ISO 4217")
+    currency: str | None = Field(
+        None,
+        pattern=r"^[A-Z]{3}$",
+        description="of all prices, by ISO 4217; null = none is told",
+    )
     fields: tuple[str, ...] | None = Field(
         None, strict=False, description="allow-list of profile fields; null = all of the source"
     )

@@ -10,6 +10,7 @@ such promise.
 """
 
 import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -34,6 +35,11 @@ RANK_SPLITS = {"rank_train": "ranker", "rank_test": "test"}
 """Splits that only ask for features, and the window before which they look back."""
 
 WEEK_DAYS = 7
+
+MOST_OUTSIDE = 0.2
+"""Share of a log beyond all windows that a person should hear of."""
+
+_FEWEST_DAYS = 20  # of a log that is divided at midnights
 
 
 @dataclass(frozen=True)
@@ -126,13 +132,54 @@ class Calendar:
             raise DataError(f"{path}: not windows.json ({error}): rerun construct") from error
 
 
-def plan_calendar(section: SplitsSection, first: datetime, last: datetime) -> Calendar:
+LOG_HOURS = """
+SELECT date_trunc('HOUR', ts) AS hour, count(*) AS num_rows
+FROM {interactions}
+GROUP BY date_trunc('HOUR', ts)
+ORDER BY hour
+"""
+"""How many interactions each hour of a log holds: rows of `LogHours`."""
+
+
+@dataclass(frozen=True)
+class LogHours:
+    """When the interactions of a log happened.
+
+    Attributes:
+        starts: Hours that hold any, in UTC and in order.
+        counts: How many each holds.
+    """
+
+    starts: tuple[datetime, ...]
+    counts: tuple[int, ...]
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Mapping[str, Any]]) -> "LogHours":
+        """Read the result of `LOG_HOURS`."""
+        hours = (row["hour"] for row in rows)
+        known = (hour if hour.tzinfo else hour.replace(tzinfo=UTC) for hour in hours)
+        return cls(tuple(known), tuple(row["num_rows"] for row in rows))
+
+    def outside(self, calendar: Calendar) -> float:
+        """Share of the interactions that no window holds."""
+        first, end = calendar.windows[0].starts, calendar.windows[-1].ends
+        lost = sum(
+            count
+            for start, count in zip(self.starts, self.counts, strict=True)
+            if not first <= start < end
+        )
+        return lost / max(1, sum(self.counts))
+
+
+NO_HOURS = LogHours((), ())
+
+
+def plan_calendar(section: SplitsSection, log: LogHours = NO_HOURS) -> Calendar:
     """Return the calendar of a log.
 
     Args:
         section: The recipe's splits.
-        first: Time of the first interaction; `ShareWindows` divide what lies between.
-        last: Time of the last.
+        log: Its interactions, which `ShareWindows` divide.
 
     Raises:
         DataError: The log is too short for five windows.
@@ -141,18 +188,40 @@ def plan_calendar(section: SplitsSection, first: datetime, last: datetime) -> Ca
     match section.windows:
         case DateWindows() as dates:
             days = [getattr(dates, name) for name in WINDOWS] + [dates.end]
+            moments = [datetime.combine(day, time(), zone).astimezone(UTC) for day in days]
         case ShareWindows() as shares:
-            days = _days_by_share(shares, first.astimezone(zone), last.astimezone(zone))
-    moments = [datetime.combine(day, time(), zone).astimezone(UTC) for day in days]
+            moments = _borders(shares, log, zone)
     spans = zip(WINDOWS, itertools.pairwise(moments), strict=True)
     return Calendar(section.timezone, tuple(Window(name, *span) for name, span in spans))
 
 
-def _days_by_share(shares: ShareWindows, first: datetime, last: datetime) -> list[date]:
-    start, end = first.date(), last.date() + timedelta(days=1)
-    parts = itertools.accumulate(getattr(shares, name) for name in WINDOWS[:-1])
-    inner = [start + timedelta(days=round((end - start).days * part)) for part in parts]
-    return [start, *inner, end]
+def _borders(shares: ShareWindows, log: LogHours, zone: ZoneInfo) -> list[datetime]:
+    """Where each window begins, and the last one ends: at the midnights nearest to its share."""
+    by_day: dict[date, int] = {}
+    for hour, count in zip(log.starts, log.counts, strict=True):
+        day = hour.astimezone(zone).date()
+        by_day[day] = by_day.get(day, 0) + count
+    if len(by_day) >= _FEWEST_DAYS:
+        units = [datetime.combine(day, time(), zone).astimezone(UTC) for day in by_day]
+        counts = list(by_day.values())
+        end = datetime.combine(max(by_day) + timedelta(days=1), time(), zone).astimezone(UTC)
+    else:
+        units, counts = list(log.starts), list(log.counts)
+        end = log.starts[-1] + timedelta(hours=1) if log.starts else datetime.now(UTC)
+    if len(units) < len(WINDOWS):
+        raise DataError(
+            f"windows: the log has interactions in {len(units)} hours: too short for "
+            f"{len(WINDOWS)} windows: use a longer log"
+        )
+    before = list(itertools.accumulate(counts, initial=0))
+    chosen = [0]
+    for number, part in enumerate(
+        itertools.accumulate(getattr(shares, name) for name in WINDOWS[:-1]), start=1
+    ):
+        last = len(units) - (len(WINDOWS) - number)  # each later window needs a unit too
+        places = range(chosen[-1] + 1, last + 1)
+        chosen.append(min(places, key=lambda place: abs(before[place] - part * before[-1])))
+    return [*(units[place] for place in chosen), end]
 
 
 def _window(row: dict[str, Any]) -> Window:

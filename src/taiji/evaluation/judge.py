@@ -52,7 +52,7 @@ class Judge:
     Args:
         items: All items; truths and categories come from here.
         catalogue: The items among which a title hit is looked for, one row per title.
-        ctcvr: The reward ranker.
+        ctcvr: The reward ranker, if there is one.
         gold: A judge that nothing optimised, if there is one.
     """
 
@@ -62,7 +62,7 @@ class Judge:
         catalogue: pa.Table,
         encoder: TextEncoder,
         grounder: Grounding,
-        ctcvr: PreferenceScorer,
+        ctcvr: PreferenceScorer | None,
         gold: PreferenceScorer | None = None,
     ) -> None:
         self._items = {row["item_id"]: row for row in items.to_pylist()}
@@ -114,9 +114,7 @@ class Judge:
             "grounded_item_id": items,
             "rung": [verdict.rung for verdict in grounded],
             "ctcvr": _scores(self._ctcvr, example_ids, items),
-            "gold_ctcvr": [None] * len(items)
-            if self._gold is None
-            else _scores(self._gold, example_ids, items),
+            "gold_ctcvr": _scores(self._gold, example_ids, items),
         }
 
     def _against(
@@ -156,9 +154,11 @@ class Judge:
 
 
 def _scores(
-    scorer: PreferenceScorer, example_ids: Sequence[str], item_ids: Sequence[str | None]
-) -> list[float]:
-    """CTCVR of each answer's item; 0 where it names none."""
+    scorer: PreferenceScorer | None, example_ids: Sequence[str], item_ids: Sequence[str | None]
+) -> list[float | None]:
+    """CTCVR of each answer's item; 0 where it names none, None where nobody judges."""
+    if scorer is None:
+        return [None] * len(item_ids)
     pairs = [(e, i) for e, i in zip(example_ids, item_ids, strict=True) if i is not None]
     if not pairs:
         return [0.0] * len(item_ids)

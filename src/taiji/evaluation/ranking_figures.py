@@ -42,7 +42,7 @@ class Exposed:
 
     users: NDArray[np.object_]
     click: Array
-    both: Array  # clicked and converted
+    both: Array | None  # clicked and converted; None where the click is the goal
 
 
 @dataclass(frozen=True)
@@ -125,12 +125,19 @@ def _sample(
 
 def _statistics(outcome: Outcome, exposed: Exposed) -> dict[str, Statistic]:
     statistics: dict[str, Statistic] = {}
-    tasks = (("click", exposed.click, outcome.ctr), ("ctcvr", exposed.both, outcome.ctcvr))
-    for task, labels, scores in tasks:
+    for task, labels, scores in _tasks(outcome, exposed):
         statistics[f"{task}_auc"] = auc_statistic(labels, scores)
         statistics[f"{task}_gauc"] = gauc_statistic(labels, scores, exposed.users)
         statistics[f"{task}_log_loss"] = mean_statistic(log_losses(labels, scores))
     return statistics
+
+
+def _tasks(outcome: Outcome, exposed: Exposed) -> list[tuple[str, Array, Array]]:
+    """Name, truth and prediction of each task."""
+    tasks = [("click", exposed.click, outcome.ctr)]
+    if exposed.both is not None:
+        tasks.append(("ctcvr", exposed.both, outcome.ctcvr))
+    return tasks
 
 
 def _names(sampled: Mapping[str, Measures]) -> list[str]:
@@ -171,10 +178,10 @@ def _figure(
 
 def _calibration(seeds: Sequence[Outcome], exposed: Exposed) -> dict[str, Any]:
     """ECE has no interval: its bins move with every resample."""
-    values = {
-        "click_ece": [ece(exposed.click, outcome.ctr) for outcome in seeds],
-        "ctcvr_ece": [ece(exposed.both, outcome.ctcvr) for outcome in seeds],
-    }
+    values: dict[str, list[float]] = {}
+    for outcome in seeds:
+        for task, labels, scores in _tasks(outcome, exposed):
+            values.setdefault(f"{task}_ece", []).append(ece(labels, scores))
     return {
         name: _defined(float(np.mean(of)), np.nan, np.nan, np.nan) for name, of in values.items()
     }

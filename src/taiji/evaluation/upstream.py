@@ -69,7 +69,8 @@ def align_figures(
 
 def _rewards(rollouts: pa.Table, steps: Sequence[int]) -> dict[str, float]:
     part = rollouts.filter(pc.is_in(rollouts["step"], pa.array(steps, rollouts["step"].type)))
-    return {name: float(pc.mean(part[name]).as_py()) for name in ("semantic", "preference")}
+    names = (name for name in ("semantic", "preference") if part[name].null_count < part.num_rows)
+    return {name: float(pc.mean(part[name]).as_py()) for name in names}
 
 
 def _weights(step: Mapping[str, Any]) -> dict[str, float]:

@@ -85,7 +85,8 @@ def shortcomings(figures: Mapping[str, float], section: SimulateSection) -> list
     Args:
         figures: `interaction_share` of the model; `reward_constant_capture` and
             `reward_best_items` of the reward, after discount and normaliser; `ctcvr_gauc` and
-            `ctcvr_gauc_popularity`, which are left out where they are not defined.
+            `ctcvr_gauc_popularity`, or those of `click` if that is the goal, which are left
+            out where they are not defined.
         section: The bounds.
     """
     found = []
@@ -106,12 +107,12 @@ def shortcomings(figures: Mapping[str, float], section: SimulateSection) -> list
             f"{items:.0f} items are somebody's best (simulate.min_best_items "
             f"{section.min_best_items}): raise simulate.popularity_discount"
         )
-    if "ctcvr_gauc" not in figures:
+    if (lead := gauc_lead(figures)) is None:
         found.append(
             "no user of the validation weeks has both outcomes, so its lead over popularity is "
             "not known: raise data.exposure_share"
         )
-    elif (lead := gauc_lead(figures)) < section.min_gauc_lead:
+    elif lead < section.min_gauc_lead:
         found.append(
             f"its GAUC is {lead:+.3f} from that of the items' popularity (simulate.min_gauc_lead "
             f"{section.min_gauc_lead:g}): more exposures or ranker.epochs teach it more"
@@ -119,6 +120,10 @@ def shortcomings(figures: Mapping[str, float], section: SimulateSection) -> list
     return found
 
 
-def gauc_lead(figures: Mapping[str, float]) -> float:
-    """What the model knows of a user's choice beyond what everybody buys."""
-    return figures["ctcvr_gauc"] - figures["ctcvr_gauc_popularity"]
+def gauc_lead(figures: Mapping[str, float]) -> float | None:
+    """What the model knows of a user's choice beyond what everybody buys; None: not known."""
+    for task in ("ctcvr", "click"):  # whichever of them is the goal
+        gauc, popularity = f"{task}_gauc", f"{task}_gauc_popularity"
+        if gauc in figures and popularity in figures:
+            return figures[gauc] - figures[popularity]
+    return None

@@ -83,24 +83,28 @@ class Platt:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of the two towers of a ranking model."""
+    """Of the two towers of a ranking model; of the first alone where the click is the goal."""
 
     click: Platt = Platt()
-    conversion: Platt = Platt()
+    conversion: Platt | None = Platt()
 
     @classmethod
-    def fit(cls, ctr_N: Array, cvr_N: Array, click_N: Array, both_N: Array) -> "Calibration":
+    def fit(cls, ctr_N: Array, cvr_N: Array | None, click_N: Array, both_N: Array) -> "Calibration":
         """From the towers' logits, the clicks, and the clicks that converted.
 
         Raises:
             DivergenceError: A logit is NaN or infinite.
         """
         click = Platt.fit(ctr_N, click_N)
+        if cvr_N is None:
+            return cls(click, None)
         return cls(click, Platt.fit(cvr_N, both_N, click.apply(ctr_N)))
 
-    def apply(self, ctr_N: Array, cvr_N: Array) -> tuple[Array, Array]:
-        """pCTR and pCTCVR from the towers' logits."""
+    def apply(self, ctr_N: Array, cvr_N: Array | None) -> tuple[Array, Array]:
+        """pCTR and pCTCVR from the towers' logits; both are pCTR where the click is the goal."""
         click_N = self.click.apply(ctr_N)
+        if cvr_N is None or self.conversion is None:
+            return click_N, click_N
         return click_N, click_N * self.conversion.apply(cvr_N)
 
 

@@ -94,19 +94,30 @@ def _start_from(model: CtcvrModel, task: TrainingSet) -> None:
     """Standardise the dense features and begin both towers at their base rates."""
     click, conversion = task.click[task.rows], task.conversion[task.rows]
     clicks, conversions = float(click.sum()), float((click * conversion).sum())
-    if not (0 < conversions < clicks < click.size):
-        raise DataError(
-            f"ranking model: {click.size} impressions, {clicks:.0f} clicks, {conversions:.0f} "
-            "conversions to train on: each must be more than the next, and the last above 0; "
-            "raise data.exposure_share"
-        )
+    _require_both_outcomes(click.size, clicks, None if model.cvr is None else conversions)
     dense_NF = task.dense[task.rows]
     mean, deviation = dense_NF.mean(axis=0, dtype=np.float64), dense_NF.std(axis=0)
     with torch.no_grad():
         model.dense_mean.copy_(torch.from_numpy(mean))
         model.dense_scale.copy_(torch.from_numpy(1 / np.maximum(deviation, 1e-3)))
         for tower, rate in ((model.ctr, clicks / click.size), (model.cvr, conversions / clicks)):
-            _last(tower).bias.fill_(float(np.log(rate / (1 - rate))))
+            if tower is not None:
+                _last(tower).bias.fill_(float(np.log(rate / (1 - rate))))
+
+
+def _require_both_outcomes(shown: int, clicks: float, conversions: float | None) -> None:
+    """Of each step of the funnel some must go on and some not; None: it ends with the click."""
+    counted = f"ranking model: {shown} impressions, {clicks:.0f} clicks"
+    if conversions is None and not 0 < clicks < shown:
+        raise DataError(
+            f"{counted} to train on: some must be clicked and some not; raise data.exposure_share"
+        )
+    if conversions is not None and not 0 < conversions < clicks < shown:
+        raise DataError(
+            f"{counted}, {conversions:.0f} conversions to train on: each must be more than the "
+            "next, and the last above 0; raise data.exposure_share, or take the click for the "
+            "goal: data.goal=click"
+        )
 
 
 def _last(tower: torch.nn.Sequential) -> torch.nn.Linear:

@@ -2,9 +2,9 @@
 
 Another class of model with other mistakes: a lift that it shares with the network is not a
 quirk of either, and as a gold judge it cannot be fooled by what fools the network. Two models
-learn from all impressions, one from clicks and one from clicks that convert; each is calibrated
-like the network, on visits that it did not learn from. As pCTCVR is not a product here,
-it is held at pCTR where it would exceed it.
+learn from all impressions, one from clicks and one from clicks that convert (the first alone
+where the click is the goal); each is calibrated like the network, on visits that it did not
+learn from. As pCTCVR is not a product here, it is held at pCTR where it would exceed it.
 
 Shape suffixes: N pairs, W columns.
 """
@@ -69,14 +69,14 @@ class BoostedRanker:
 
     Attributes:
         click: P(click).
-        both: P(click and conversion).
+        both: P(click and conversion); None where the click is the goal.
         vocabularies: Values of each field, fitted on the visits it learned from.
         widths: Of the language blocks: codes, values of a code, neighbour items, vector.
         placement: The placement that training saw most, for pairs that never were shown.
     """
 
     click: CalibratedTrees
-    both: CalibratedTrees
+    both: CalibratedTrees | None
     vocabularies: Mapping[str, Vocabulary]
     widths: tuple[int, int, int, int]
     placement: str
@@ -95,6 +95,8 @@ class BoostedRanker:
             )
         columns_NW = tree_columns(pairs, self.vocabularies, language)
         ctr_N = self.click.probabilities(columns_NW)
+        if self.both is None:
+            return Predictions(ctr_N, ctr_N)
         return Predictions(ctr_N, np.minimum(self.both.probabilities(columns_NW), ctr_N))
 
     def save(self, folder: Path) -> None:
@@ -102,7 +104,9 @@ class BoostedRanker:
         folder.mkdir(parents=True, exist_ok=True)
         digests, calibration = {}, {}
         for name in _TASKS:
-            task: CalibratedTrees = getattr(self, name)
+            task: CalibratedTrees | None = getattr(self, name)
+            if task is None:
+                continue
             with replacing(folder / f"{name}.txt") as temporary:
                 temporary.write_text(task.booster.model_to_string(), encoding="utf-8")
             digests[name] = digest_file(folder / f"{name}.txt")
@@ -151,8 +155,9 @@ class GradientBoosting:
         dataset = _dataset(
             columns_NW[train], categorical_columns(vocabularies, language), self.section
         )
-        tasks: list[CalibratedTrees] = []
-        for number, labels_N in enumerate((labels.click, labels.click * labels.conversion)):
+        tasks: list[CalibratedTrees | None] = []
+        wanted = [labels.click, labels.click * labels.conversion]
+        for number, labels_N in enumerate(wanted[:1] if labels.goal == "click" else wanted):
             if not 0 < labels_N[train].sum() < train.size:
                 raise DataError(
                     f"gradient boosting: {labels_N[train].sum():.0f} {_TASKS[number]} in "
@@ -166,7 +171,8 @@ class GradientBoosting:
             )
         placements = pairs.fields["placement"]
         most_common = placements.levels[int(np.bincount(placements.codes).argmax())]
-        click, both = tasks
+        click, both = [*tasks, None][:2]
+        assert click is not None, "the click is always learned"
         return BoostedRanker(click, both, vocabularies, block_widths(language), most_common)
 
     def load(self, folder: Path) -> BoostedRanker:
@@ -214,7 +220,12 @@ def load_boosted(folder: Path) -> BoostedRanker:
     try:
         if tuple(description["dense"]) != DENSE:
             raise DataError(f"{folder}: trained on other dense features: rerun the stage")
-        click, both = (_load_task(folder, name, description) for name in _TASKS)
+        click, *rest = (
+            _load_task(folder, name, description)
+            for name in _TASKS
+            if name in description["digests"]
+        )
+        both = rest[0] if rest else None
         vocabularies = {
             name: Vocabulary(tuple(values)) for name, values in description["vocabularies"]
         }

@@ -2,7 +2,8 @@
 
 Both towers learn from all impressions: the first from clicks, their product from clicks that
 convert. Only the product is meant to be used; the conversion tower alone is biased where
-nobody clicks.
+nobody clicks. Where nobody knows of conversions the click is the goal, and the first tower
+stands alone.
 
 Shape suffixes: B pairs of a batch, F dense features, K categorical fields, L items of a
 sequence, M codes of a user, V width of a dense vector, D embedding width.
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from taiji.ranking.attention import Attention, attention
+from taiji.schema import Goal
 
 _DENSE_BOUND = 8.0  # standard deviations beyond which a dense feature says no more
 
@@ -39,6 +41,7 @@ class ModelShape:
         attention: How a sequence is seen from the target.
         dim: D.
         hidden: Widths of a tower.
+        goal: With the click for the goal there is no conversion tower.
     """
 
     num_dense: int
@@ -52,6 +55,7 @@ class ModelShape:
     attention: Attention
     dim: int
     hidden: tuple[int, ...]
+    goal: Goal = "conversion"
 
 
 @dataclass(frozen=True)
@@ -73,20 +77,23 @@ class Batch:
 
 @dataclass(frozen=True)
 class Logits:
-    """Log-odds of a click, and of a conversion given a click."""
+    """Log-odds of a click, and of a conversion given a click where that is the goal."""
 
     ctr: Tensor  # (B,)
-    cvr: Tensor
+    cvr: Tensor | None
 
     def log_ctcvr(self) -> Tensor:
-        """log(pCTR * pCVR)."""
-        return functional.logsigmoid(self.ctr) + functional.logsigmoid(self.cvr)
+        """log(pCTR * pCVR), or log pCTR where the click is the goal."""
+        clicked = functional.logsigmoid(self.ctr)
+        return clicked if self.cvr is None else clicked + functional.logsigmoid(self.cvr)
 
     def log_no_ctcvr(self) -> Tensor:
         """log(1 - pCTR * pCVR): no click, or a click without a conversion.
 
         Written as a sum of the two cases, it stays finite where 1 - p rounds to 0.
         """
+        if self.cvr is None:
+            return functional.logsigmoid(-self.ctr)
         clicked = functional.logsigmoid(self.ctr)
         return torch.logaddexp(
             functional.logsigmoid(-self.ctr), clicked + functional.logsigmoid(-self.cvr)
@@ -94,9 +101,14 @@ class Logits:
 
 
 def esmm_loss(logits: Logits, click_B: Tensor, conversion_B: Tensor) -> Tensor:
-    """BCE(click, pCTR) + BCE(click * conversion, pCTR * pCVR), averaged over all impressions."""
-    both_B = click_B * conversion_B
+    """BCE(click, pCTR) + BCE(click * conversion, pCTR * pCVR), averaged over all impressions.
+
+    The first term alone where the click is the goal.
+    """
     click_loss = functional.binary_cross_entropy_with_logits(logits.ctr, click_B)
+    if logits.cvr is None:
+        return click_loss
+    both_B = click_B * conversion_B
     both_loss = -(both_B * logits.log_ctcvr() + (1 - both_B) * logits.log_no_ctcvr())
     return click_loss + both_loss.mean()
 
@@ -127,7 +139,7 @@ class CtcvrModel(nn.Module):
         width = shape.num_dense + shape.dim * (len(shape.field_rows) + shape.sub_codes)
         width += num_sequences * (2 * shape.dim + 2) + (shape.dim if shape.vector_width else 0)
         self.ctr = _tower(width, shape.hidden)
-        self.cvr = _tower(width, shape.hidden)
+        self.cvr = _tower(width, shape.hidden) if shape.goal == "conversion" else None
 
     def forward(self, batch: Batch) -> Logits:
         """Return the logits of each pair."""
@@ -154,7 +166,8 @@ class CtcvrModel(nn.Module):
         if self.vectors is not None:
             parts.append(self.vectors(batch.vectors))
         x = torch.cat(parts, dim=1)
-        return Logits(self.ctr(x).squeeze(1), self.cvr(x).squeeze(1))
+        cvr_B = None if self.cvr is None else self.cvr(x).squeeze(1)
+        return Logits(self.ctr(x).squeeze(1), cvr_B)
 
     def _keys(self, field: int, *sequences: Tensor) -> list[Tensor]:
         """Embeddings of the items of sequences, by one lookup for all.

@@ -28,6 +28,7 @@ from taiji.ranking.columns import microseconds
 from taiji.ranking.descent import OnStep, TrainingSet, descend, thin, undo_thinning
 from taiji.ranking.inputs import NO_LANGUAGE, Inputs, LanguageFeatures, Vocabulary, fit_vocabularies
 from taiji.ranking.model import CtcvrModel, ModelShape
+from taiji.schema import Goal
 from taiji.store.files import read_json, write_json
 
 _WEIGHTS, _DESCRIPTION = "model.safetensors", "ranker.json"
@@ -36,19 +37,26 @@ _PREDICT_ROWS = 16_384
 
 @dataclass(frozen=True)
 class Labels:
-    """What happened to the impressions, and when."""
+    """What happened to the impressions, and when.
+
+    Attributes:
+        conversion: All 1 where the click is the goal: every click has reached it.
+        goal: What is predicted in the end.
+    """
 
     click: NDArray[np.float32]
     conversion: NDArray[np.float32]
     ts: NDArray[np.int64]
+    goal: Goal = "conversion"
 
     @classmethod
     def from_exposures(cls, exposures: pa.Table) -> "Labels":
-        """Read the label columns of `schema.EXPOSURES`."""
-        click, conversion = (
-            exposures[name].to_numpy().astype(np.float32) for name in ("click", "conversion")
-        )
-        return cls(click, conversion, microseconds(exposures["ts"]))
+        """Read the label columns of `schema.EXPOSURES`; no known conversion: the click is it."""
+        click = exposures["click"].to_numpy().astype(np.float32)
+        conversion, ts = exposures["conversion"], microseconds(exposures["ts"])
+        if 0 < exposures.num_rows == conversion.null_count:
+            return cls(click, np.ones_like(click), ts, "click")
+        return cls(click, conversion.to_numpy().astype(np.float32), ts)
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,10 @@ class Ranker:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Calibrated pCTR and pCTCVR; the second is never above the first."""
+    """Calibrated pCTR and pCTCVR; the second is never above the first.
+
+    Where the click is the goal, the second is the first.
+    """
 
     ctr: Array
     ctcvr: Array
@@ -105,7 +116,7 @@ def fit_ranker(
     inputs = Inputs(pairs, vocabularies, section.own_items, language)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = CtcvrModel(_shape(vocabularies, section, language))
+        model = CtcvrModel(_shape(vocabularies, section, language, labels.goal))
     task = TrainingSet(inputs, pairs.dense, labels.click, labels.conversion, train)
     descend(model, task, section, seed, on_step)
     undo_thinning(model, section.keep_negatives)
@@ -174,13 +185,19 @@ def _rebuild(description: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
     model = CtcvrModel(ModelShape(**shape))
     model.load_state_dict(weights)
     vocabularies = {name: Vocabulary(tuple(values)) for name, values in description["vocabularies"]}
-    parts = {tower: Platt(**platt) for tower, platt in description["calibration"].items()}
-    calibration = Calibration(**parts)
+    parts = description["calibration"]
+    conversion = parts["conversion"]
+    calibration = Calibration(
+        Platt(**parts["click"]), None if conversion is None else Platt(**conversion)
+    )
     return Ranker(model, vocabularies, calibration, description["placement"])
 
 
 def _shape(
-    vocabularies: Mapping[str, Vocabulary], section: RankerSection, language: LanguageFeatures
+    vocabularies: Mapping[str, Vocabulary],
+    section: RankerSection,
+    language: LanguageFeatures,
+    goal: Goal,
 ) -> ModelShape:
     return ModelShape(
         num_dense=len(DENSE),
@@ -190,6 +207,7 @@ def _shape(
         attention=section.attention,
         dim=section.dim,
         hidden=section.hidden,
+        goal=goal,
         **_blocks(language),
     )
 
@@ -204,12 +222,15 @@ def _blocks(language: LanguageFeatures) -> dict[str, Any]:
     }
 
 
-def _all_logits(model: CtcvrModel, inputs: Inputs, rows: Ints) -> tuple[Array, Array]:
-    """Logits of both towers for many pairs, in pieces."""
-    ctr, cvr = np.empty(rows.size), np.empty(rows.size)
+def _all_logits(model: CtcvrModel, inputs: Inputs, rows: Ints) -> tuple[Array, Array | None]:
+    """Logits of the towers for many pairs, in pieces."""
+    ctr = np.empty(rows.size)
+    cvr = None if model.cvr is None else np.empty(rows.size)
     with torch.inference_mode():
         for begin in range(0, rows.size, _PREDICT_ROWS):
             piece = slice(begin, begin + _PREDICT_ROWS)
             logits = model(inputs.batch(rows[piece]))
-            ctr[piece], cvr[piece] = logits.ctr.numpy(), logits.cvr.numpy()
+            ctr[piece] = logits.ctr.numpy()
+            if cvr is not None:
+                cvr[piece] = logits.cvr.numpy()
     return ctr, cvr

@@ -26,9 +26,10 @@ def gold_table(metrics: Metrics, titles: Mapping[str, str]) -> Table:
             )
             for change in gold["changes"]
         ]
+    goal = "CTR" if judge.get("goal") == "click" else "CTCVR"
     return Table(
         key="gold",
-        title="Is the reward gamed? Mean CTCVR of the answers under two judges",
+        title=f"Is the reward gamed? Mean {goal} of the answers under two judges",
         caption=_caption(gold, judge, titles),
         columns=("Answer by", *JUDGES.values(), "Verdict"),
         rows=tuple(rows),
@@ -45,14 +46,15 @@ def _caption(gold: Metrics | None, judge: Metrics, titles: Mapping[str, str]) ->
         for change in gold["changes"]
         if change["verdict"] == ALARM
     ]
-    known = {"AUC": "ctcvr_auc", "GAUC": "ctcvr_gauc"}
+    task, goal = ("click", "CTR") if judge.get("goal") == "click" else ("ctcvr", "CTCVR")
+    known = {"AUC": f"{task}_auc", "GAUC": f"{task}_gauc"}
     quality = ", ".join(f"{n} {judge[key]:.3f}" for n, key in known.items() if key in judge)
     return " ".join(
         [
             *(f"ALARM: {alarm}" for alarm in alarms),
             "The gold judge is LightGBM, trained on the held-out users' exposures before the test "
             "window; nothing optimises it.",
-            f"On the other users in the weeks of alignment its CTCVR has {quality}."
+            f"On the other users in the weeks of alignment its {goal} has {quality}."
             if quality
             else "",
             "An answer that names no item counts as 0. The levels of two judges need not agree; "

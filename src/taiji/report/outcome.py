@@ -32,7 +32,7 @@ def seen(figures: Mapping[str, Figures], metrics: Metrics) -> Iterator[tuple[str
         "filter": stage_words("refine", figures.get("refine", {})),
         "weights": _weights(metrics.get("align")),
         "answers": _answers(metrics["writers"]),
-        "ranking": _ranking(metrics.get("ranking")),
+        "ranking": _ranking(metrics.get("ranking"), metrics.get("contents") or {}),
     }
     return ((label, text) for label, text in parts.items() if text)
 
@@ -50,6 +50,8 @@ def not_seen(figures: Mapping[str, Figures], metrics: Metrics) -> Iterator[str]:
         yield f"a lift, or its absence: {', '.join(reasons)}"
     if "evidence" in str(figures.get("distill", {}).get("teacher", "")):
         yield "what a language model teaches: the teacher only states facts"
+    if not ranking and not (metrics.get("contents") or {}).get("exposures", 1):
+        yield "what the text does for a ranking model: the log has no exposures"
     yield "what users do: all of it is offline"
     yield "how it compares with the paper, whose logs are not public"
 
@@ -99,22 +101,26 @@ def _answers(writers: Mapping[str, Any]) -> str:
     return f"right category L1 of the next basket: {', '.join(named)}" if named else ""
 
 
-def _ranking(ranking: Metrics | None) -> str:
+def _ranking(ranking: Metrics | None, contents: Metrics) -> str:
     if not ranking:
         return ""
+    task, title = "ctcvr", "CTCVR AUC"
+    if contents.get("goal") == "click":
+        sampled = " on sampled exposures" if contents["sampled"] else ""
+        task, title = "click", f"click AUC{sampled}"
     groups = next(iter(ranking["backbones"].values()))["all"]
     lifts = [n for n in groups["contrasts"] if ranking["contrasts"][n] == "lift"]
     lifts = [n for n in lifts if n.split(" - ")[0] in groups["arms"]]
     name = "both - base" if "both - base" in lifts else next(iter(lifts), None)
-    base = figure_cell(groups["arms"]["base"], "ctcvr_auc", "fine")
+    base = figure_cell(groups["arms"]["base"], f"{task}_auc", "fine")
     if name is None:
-        return f"CTCVR AUC {cell_text(base)} without the text"
-    with_text = figure_cell(groups["arms"][name.split(" - ")[0]], "ctcvr_auc", "fine")
+        return f"{title} {cell_text(base)} without the text"
+    with_text = figure_cell(groups["arms"][name.split(" - ")[0]], f"{task}_auc", "fine")
     seeds = int(ranking["seeds"])
-    verdict = shown(name, groups["contrasts"][name], "ctcvr", seeds=seeds)
+    verdict = shown(name, groups["contrasts"][name], task, seeds=seeds)
     points = [point_text(c) if isinstance(c, Measured) else c for c in (base, with_text)]
     said = _ONE_SEED if seeds == 1 else verdict
-    return f"CTCVR AUC {points[0]} without the text, {points[1]} with it: {said}"
+    return f"{title} {points[0]} without the text, {points[1]} with it: {said}"
 
 
 def _share(cell: Cell) -> str:

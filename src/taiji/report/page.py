@@ -175,7 +175,10 @@ def _charts(data: ReportData) -> dict[str, str]:
     if any("loss" in row for row in data.sft_steps):
         drawn["sft"] = charts.lines_chart(data.sft_steps, {"loss": "loss"}, "loss (Eq. 2)", "sft")
     drawn |= reward_charts(data.align_steps)
-    if data.rollouts is not None and data.rollouts.num_rows:
+    if (
+        data.rollouts is not None
+        and data.rollouts["preference"].null_count < data.rollouts.num_rows
+    ):
         drawn["scatter"] = charts.reward_scatter(data.rollouts.to_pylist())
     if data.metrics is not None:
         drawn |= _interval_charts(data.metrics)

@@ -55,9 +55,9 @@ _HOW_TO_READ = (
     "Shares of test examples with 95 % bootstrap intervals over users. A title hit at K: the true "
     "title is among the K titles of the catalogue (those sold most before the test window) nearest "
     "to the answer by cosine. L2, L3 and exact title together are the levels one step down, "
-    "because one class dominates L1. CTCVR is the mean score of the grounded answer, 0 where there "
-    "is none; its judge is the very ranker that alignment optimised, so a rise of the policy there "
-    "is expected and proves nothing about real users."
+    "because one class dominates L1. {goal} is the mean score of the grounded answer, 0 where "
+    "there is none; its judge is the very ranker that alignment optimised, so a rise of the policy "
+    "there is expected and proves nothing about real users."
 )
 _LEVELS = {f"category_l{level}": f"Category L{level}" for level in (1, 2, 3)}
 _UNITS: dict[str, Unit] = {"semantic": "number", "ctcvr": "rate"}
@@ -76,7 +76,7 @@ def build_tables(metrics: Metrics) -> tuple[Table, ...]:
         activation_table(metrics, ranks),
         weighting_table(metrics),
         gold_table(metrics, WRITER_TITLES),
-        *ranking_tables(metrics.get("ranking")),
+        *ranking_tables(metrics.get("ranking"), metrics.get("contents")),
         *abtest_tables(metrics.get("abtest")),
     )
 
@@ -92,7 +92,7 @@ def language_table(metrics: Metrics, track: str, ranks: Sequence[int]) -> Table:
         "category_l1_macro": "Macro L1",
         "title_exact": "Title exact",
         "grounded": "Grounded",
-        "ctcvr": "CTCVR (reward ranker)",
+        "ctcvr": f"{goal_title(metrics)} (reward ranker)",
     }
     writers = metrics["writers"]
     rows = tuple(
@@ -106,11 +106,16 @@ def language_table(metrics: Metrics, track: str, ranks: Sequence[int]) -> Table:
         caption=(
             f"{100 * catalogue[f'coverage_{track}']:.1f} % of the true titles are among the "
             f"{catalogue['size']:,} of the catalogue, the others count as misses. "
-            + (_HOW_TO_READ if track == "novel" else "")
+            + (_HOW_TO_READ.format(goal=goal_title(metrics)) if track == "novel" else "")
         ).strip(),
         columns=("Answer by", *columns.values()),
         rows=rows,
     )
+
+
+def goal_title(metrics: Metrics) -> str:
+    """What ranking models predict in this run: CTCVR, or CTR where the click is the goal."""
+    return "CTR" if (metrics.get("contents") or {}).get("goal") == "click" else "CTCVR"
 
 
 def hit_columns(ranks: Sequence[int]) -> dict[str, str]:
@@ -215,9 +220,16 @@ def weighting_table(metrics: Metrics) -> Table:
         title="Table 4. Reward weighting",
         caption=(
             "The policy's answers on the test examples: mean cosine to the true item's text "
-            "(Eq. 3), mean CTCVR by the reward ranker, and where the weights ended."
+            f"(Eq. 3), mean {goal_title(metrics)} by the reward ranker, and where the weights "
+            "ended."
         ),
-        columns=("Rule", "Semantic reward", "CTCVR", "Last w, semantic", "Last w, preference"),
+        columns=(
+            "Rule",
+            "Semantic reward",
+            goal_title(metrics),
+            "Last w, semantic",
+            "Last w, preference",
+        ),
         rows=rows,
     )
 

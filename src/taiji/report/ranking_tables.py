@@ -46,27 +46,40 @@ _ONE_SEED = (
 _MANY_SEEDS = "Means over {seeds} seeds, ± their deviation; intervals hold the chance of seeds too."
 
 
-def ranking_tables(ranking: Metrics | None) -> tuple[Table, ...]:
-    """A table for each backbone, group of users and task; one of words where nothing has run."""
+def ranking_tables(ranking: Metrics | None, contents: Metrics | None = None) -> tuple[Table, ...]:
+    """A table for each backbone, group of users and task; one of words where nothing has run.
+
+    Args:
+        ranking: Figures of `rank`.
+        contents: What the log holds, as `construct` wrote it.
+    """
+    known = contents or {}
+    if known and not known["exposures"]:
+        return ()
     if not ranking:
         rows = tuple((title, *[NOT_RUN] * 5) for title in list(_ARMS.values())[:4])
         return (_table("ranking", "all users", "Not ranked yet.", rows),)
-    return tuple(_tables(ranking))
+    return tuple(_tables(ranking, sampled=bool(known.get("sampled"))))
 
 
-def _tables(ranking: Metrics) -> Iterator[Table]:
+def _tables(ranking: Metrics, *, sampled: bool) -> Iterator[Table]:
     for backbone in sorted(ranking["backbones"], key=_own_last):
         groups = ranking["backbones"][backbone]
         name = _BACKBONES.get(backbone, backbone)
         for group, whose in _GROUPS.items():
             for task, what in _TASKS.items():
-                if group in groups:
+                if group in groups and _is_measured(groups[group], task):
                     yield _table(
                         f"ranking-{backbone}-{group}-{task}",
-                        f"{what}, {whose}, {name}",
+                        f"{what}, {whose}, {name}{', sampled exposures' if sampled else ''}",
                         _caption(ranking, groups[group], task, first=group == "all"),
                         tuple(_rows(ranking, groups[group], task)),
                     )
+
+
+def _is_measured(figures: Metrics, task: str) -> bool:
+    """Where the click is the goal nothing is said of conversions."""
+    return any(f"{task}_auc" in arm for arm in figures["arms"].values())
 
 
 def _table(key: str, whose: str, caption: str, rows: tuple[tuple[Cell, ...], ...]) -> Table:
@@ -121,7 +134,9 @@ def shown(name: str, figures: Metrics, task: str, *, seeds: int) -> str:
 
 def _caption(ranking: Metrics, figures: Metrics, task: str, *, first: bool) -> str:
     counts = ", ".join(
-        f"{figures[name]:,} {name}" for name in ("exposures", "users", "clicks", "conversions")
+        f"{figures[name]:,} {name}"
+        for name in ("exposures", "users", "clicks", "conversions")
+        if name in figures
     )
     seeds = int(ranking["seeds"])
     sentences = [

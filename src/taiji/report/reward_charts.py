@@ -56,7 +56,9 @@ def top_answers(rollouts: pa.Table, items: pa.Table | None) -> list[dict[str, An
             "share": share,
             "first_share": before.get(item, 0.0),
             "users": len({row["example_id"] for row in last if row["grounded_item_id"] == item}),
-            "preference": _mean([r["preference"] for r in last if r["grounded_item_id"] == item]),
+            "preference": _mean(
+                [r["preference"] or 0.0 for r in last if r["grounded_item_id"] == item]
+            ),
         }
         for item, share in shares
     ]

@@ -11,11 +11,14 @@ from taiji.report.paper_tables import WRITER_TITLES
 Figures = Mapping[str, float | int | str]
 
 _PHRASES: Mapping[str, tuple[str, ...]] = {
-    "construct": ("{lines read:,} lines read", "{users:,} users", "{exposures:,} exposures"),
+    "construct": (
+        *("{lines read:,} lines read", "{users:,} users", "{exposures:,} exposures"),
+        "{sampled exposures:,} sampled exposures",
+    ),
     "distill": ("{candidates:,} chains by {teacher}",),
     "score": ("{scored:,} chains", "median perplexity of the answer {median_perplexity:.1f}"),
     "sft": ("{examples:,} examples", "loss {first_loss:.1f} to {last_loss:.1f}"),
-    "simulate": ("reward ranker: CTCVR AUC {ctcvr_auc:.3f}", "fit to be a reward: {admitted}"),
+    "simulate": ("fit to be a reward: {admitted}",),
     "align": ("{rollouts:,} rollouts",),
     "infer": ("{texts:,} texts",),
     "features": ("{users_with_features:,} users and moments with codes and a neighbour",),
@@ -67,11 +70,19 @@ def _form(figures: Figures) -> Iterator[str]:
 
 
 def _auc(figures: Figures) -> Iterator[str]:
-    found = numbers(figures, suffix="_ctcvr_auc")
+    task = "ctcvr" if any(name.endswith("_ctcvr_auc") for name in figures) else "click"
+    found = numbers(figures, suffix=f"_{task}_auc")
     ends = {n: value for n, value in found.items() if n.endswith(("base", "both"))} or found
     if ends:
         named = ", ".join(f"{n.replace('_', ' ')} {value:.4f}" for n, value in ends.items())
-        yield f"CTCVR AUC: {named}"
+        yield f"{'CTCVR' if task == 'ctcvr' else 'click'} AUC: {named}"
+
+
+def _reward_ranker(figures: Figures) -> Iterator[str]:
+    for task, title in (("ctcvr", "CTCVR"), ("click", "click")):
+        if f"{task}_auc" in figures:
+            yield f"reward ranker: {title} AUC {figures[f'{task}_auc']:.3f}"
+            return
 
 
 def _lift(figures: Figures) -> Iterator[str]:
@@ -96,6 +107,7 @@ _NAMED: Mapping[str, Callable[[Figures], Iterator[str]]] = {
     "align": _weights,
     "infer": _form,
     "rank": _auc,
+    "simulate": _reward_ranker,
     "abtest": _lift,
     "evaluate": _answers,
 }

@@ -15,6 +15,8 @@ from rich.table import Table
 from taiji.config import Recipe
 from taiji.data.engine import open_engine
 from taiji.data.tables.check import Report, check
+from taiji.data.tables.reach import Contents
+from taiji.pipeline import STAGES
 from taiji.safe_text import printable
 
 
@@ -31,8 +33,14 @@ def print_report(report: Report, console: Console, *, as_json: bool) -> None:
     """Print tables and problems, or JSON for a machine."""
     if as_json:
         problems = [asdict(problem) for problem in report.problems]
-        tree = {"counts": report.counts, "figures": report.figures, "problems": problems}
-        console.print_json(json.dumps(tree | {"usable": report.usable}, default=_json_value))
+        tree: dict[str, Any] = {
+            "counts": report.counts,
+            "figures": report.figures,
+            "problems": problems,
+        }
+        reach = None if report.contents is None else report.contents.to_json()
+        tree |= {"usable": report.usable, "contents": reach}
+        console.print_json(json.dumps(tree, default=_json_value))
         return
     if report.counts:
         console.print(_rows(report.counts))
@@ -41,8 +49,23 @@ def print_report(report: Report, console: Console, *, as_json: bool) -> None:
     for problem in sorted(report.problems, key=lambda one: (not one.fatal, one.code)):
         mark = "[red]error[/]  " if problem.fatal else "[yellow]warning[/]"
         console.print(f"{mark} {_plain(str(problem))}", highlight=False, soft_wrap=True)
+    if report.contents is not None:
+        _print_reach(report.contents, console)
     verdict = "[green]Usable.[/]" if report.usable else "[red]Not usable.[/] Mend the errors above."
     console.print(f"\n{verdict}")
+
+
+def _print_reach(contents: Contents, console: Console) -> None:
+    """How far the log carries, and how it would carry further."""
+    out = contents.left_out()
+    stages = [stage.name for stage in STAGES if stage.name not in out]
+    asked = "" if "abtest" in out else " (abtest if asked for)"
+    reached = ", ".join(name for name in stages if name != "abtest")
+    console.print(f"\nThis log carries: {reached}{asked}.", highlight=False, soft_wrap=True)
+    for lack in contents.lacks():
+        left = f" Left out: {', '.join(lack.leaves_out)}." if lack.leaves_out else ""
+        line = f"[yellow]{lack.what}[/]: {escape(lack.costs)}.{left} To have it: "
+        console.print(f"{line}{escape(lack.mend)}", highlight=False, soft_wrap=True)
 
 
 def _rows(counts: Mapping[str, Mapping[str, int]]) -> Table:

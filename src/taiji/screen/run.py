@@ -23,7 +23,7 @@ from rich.table import Column, Table
 from taiji.config import Recipe
 from taiji.pipeline import Stage
 from taiji.report.stage_words import stage_words
-from taiji.runner import State, stages_of, status
+from taiji.runner import State, find_contents, stages_of, status, unreachable
 from taiji.safe_text import printable
 from taiji.screen.estimates import KNOWN_MODEL, estimate_seconds, stage_size
 from taiji.store.run_directory import Manifest, RunDirectory
@@ -126,7 +126,11 @@ def print_plan(
     Args:
         whole: Every stage with what it does, instead of a few lines.
     """
-    wanted = {stage.name for stage in stages_of(recipe, until)}
+    contents = find_contents(recipe, directory)
+    without = contents.left_out()
+    if until in without:
+        raise unreachable(until, contents)
+    wanted = {stage.name for stage in stages_of(recipe, until, without)}
     states = [(s, state) for s, state in status(recipe, directory) if s.name in wanted]
     todo = [stage for stage, state in states if state is not State.CURRENT]
     seconds = estimate_seconds(recipe)
@@ -142,6 +146,11 @@ def print_plan(
     stages = f"{len(todo)} stage{'s' if len(todo) > 1 else ''} to run{reuses}"
     about = _about(todo, seconds)
     console.print(f"{title}: {stages}. {about}", highlight=False, width=width)
+    for lack in contents.lacks():
+        left = f" Left out: {', '.join(lack.leaves_out)}." if lack.leaves_out else ""
+        line = f"[yellow]{lack.what}[/]: {escape(lack.costs)}.{left} To have it: "
+        text = Padding(f"{line}{escape(lack.mend)}", (0, 0, 0, 2))
+        console.print(text, highlight=False, width=width)
     if not whole:
         sized = " · ".join(f"{s.name} {stage_size(s.name, recipe)}".rstrip() for s in todo)
         console.print(Padding(sized, (0, 0, 1, 2)), style="dim", highlight=False, width=width)

@@ -41,7 +41,10 @@ def stage_tables(directory: RunDirectory, stage: str) -> tuple[MeasuredTable, ..
     if stage not in ("rank", "abtest") or directory.manifest(stage) is None:
         return ()
     metrics = read_json(directory.folder(stage) / "metrics.json")
-    return ranking_tables(metrics) if stage == "rank" else abtest_tables(metrics)
+    if stage == "abtest":
+        return abtest_tables(metrics)
+    path = directory.folder("construct") / "contents.json"
+    return ranking_tables(metrics, read_json(path) if path.is_file() else None)
 
 
 def print_table(measured: MeasuredTable, console: Console) -> None:

@@ -130,7 +130,10 @@ def _print_rollouts(rows: list[Row], console: Console) -> None:
         "step", "semantic", "preference", "grounded by", "answer", title="Rollouts (POPO)"
     )
     for row in rows:
-        rewards = (f"{row['semantic']:.3f}", f"{row['preference']:.3f}")
+        rewards = (
+            f"{row['semantic']:.3f}",
+            "–" if row["preference"] is None else f"{row['preference']:.3f}",
+        )
         table.add_row(str(row["step"]), *rewards, row["rung"], _plain(row["answer"]))
     console.print(table)
 

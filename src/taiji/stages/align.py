@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from taiji.alignment.diagnosis import Diagnosis
@@ -16,8 +17,10 @@ from taiji.alignment.rewards.grounding import Grounder
 from taiji.alignment.rewards.hacking import popularity_percentiles
 from taiji.alignment.rewards.preference import PreferenceReward
 from taiji.alignment.rollouts import PolicyRewards, Rollout, RolloutJudge
+from taiji.config import AlignSection
 from taiji.data.catalogue import coverage
 from taiji.data.item_text import item_texts
+from taiji.errors import ConfigError
 from taiji.language.encode import SentenceEncoder
 from taiji.language.encoder_caches import CachedEncoder, RecentTexts
 from taiji.language.models import load_causal_lm, quiet_loading
@@ -41,7 +44,7 @@ def align(ctx: StageContext) -> Summary:
         ConfigError: A reward of the recipe cannot be imported.
         DataError: There is no example for alignment, or the table of scores is damaged.
     """
-    section, student = ctx.recipe.align, ctx.recipe.student
+    section, student = paid_section(ctx), ctx.recipe.student
     custom = import_rewards(section.rewards.custom)
     logs = Constructed(ctx.inputs["construct"])
     examples = logs.targeted_examples("rl")
@@ -53,7 +56,8 @@ def align(ctx: StageContext) -> Summary:
     catalogue = logs.catalogue(examples, ctx.recipe.encoder.catalogue_titles)
     ctx.progress(0, section.steps, f"embedding {catalogue.num_rows} titles")
     preferences = load_preferences(ctx, logs, examples)
-    judge = _build_judge(ctx, logs.items, examples, catalogue, preferences.reward, end_ids)
+    preference = None if preferences is None else preferences.reward
+    judge = _build_judge(ctx, logs.items, examples, catalogue, preference, end_ids)
     rewards = PolicyRewards(judge, section.rewards.names, custom)
     run = PolicyRun(
         section, student.max_completion_tokens, ctx.recipe.seed, ctx.parts("checkpoints")
@@ -67,6 +71,27 @@ def align(ctx: StageContext) -> Summary:
     }
     _save(ctx, model, tokenizer, summary)
     return summary
+
+
+def paid_section(ctx: StageContext) -> AlignSection:
+    """The settings of alignment, without the preference where there is nothing to take it from.
+
+    Raises:
+        ConfigError: Nothing is left to pay, or weights are set for what is not paid.
+    """
+    section = ctx.recipe.align
+    if not section.rewards.preference or section.rewards.scores or "simulate" in ctx.inputs:
+        return section
+    tree = section.model_dump()
+    tree["rewards"]["preference"] = False
+    try:
+        return AlignSection.model_validate(tree)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise ConfigError(
+            f"align: this log has no exposures, so the preference cannot be paid: {reason}: set "
+            "align.rewards.preference=false and weights for the other rewards"
+        ) from error
 
 
 def _end_turns_with(
@@ -86,7 +111,7 @@ def _build_judge(
     items: pa.Table,
     examples: pa.Table,
     catalogue: pa.Table,
-    preference: PreferenceReward,
+    preference: PreferenceReward | None,
     end_ids: frozenset[int],
 ) -> RolloutJudge:
     encoder = SentenceEncoder(ctx.recipe.encoder.model, ctx.recipe.encoder.batch_size)
@@ -104,17 +129,17 @@ def _build_judge(
     )
 
 
-def _diagnosis(logs: Constructed, examples: pa.Table, preferences: Preferences) -> Diagnosis:
+def _diagnosis(logs: Constructed, examples: pa.Table, preferences: Preferences | None) -> Diagnosis:
     """What is known of popularity when alignment begins."""
-    log = logs.interactions
+    log = logs.taken
     before = log.filter(pc.less(log["ts"], pc.min(examples["cutoff"])))
     sold = Counter(before["item_id"].to_pylist())
     item_ids: list[str] = logs.items["item_id"].to_pylist()
     sold_I = np.array([sold[item] for item in item_ids], dtype=np.int64)
     targets = (examples[name].to_pylist() for name in ("example_id", "target_item_id"))
     return Diagnosis(
-        preference=preferences.probe,
-        constants=preferences.constants,
+        preference=None if preferences is None else preferences.probe,
+        constants=() if preferences is None else preferences.constants,
         popularity=popularity_percentiles(item_ids, sold_I),
         targets=dict(zip(*targets, strict=True)),
     )
@@ -191,7 +216,7 @@ def _save(
     figures: Summary,
 ) -> None:
     """A folder that transformers loads, with a model card."""
-    folder, section = ctx.out / "model", ctx.recipe.align
+    folder, section = ctx.out / "model", paid_section(ctx)
     with quiet_loading():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

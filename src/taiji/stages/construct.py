@@ -1,8 +1,9 @@
 """Stage 1, `construct`: a log becomes tables and examples.
 
 Writes users, items, interactions, events, exposures and examples as Parquet, `windows.json` with
-the windows that every later stage keeps to, and `quarantine.json`, which counts what was read and
-not kept, and why. DuckDB and Spark (`engine`) write the same examples.
+the windows that every later stage keeps to, `contents.json` with what the log holds and lacks, and
+`quarantine.json`, which counts what was read and not kept, and why. DuckDB and Spark (`engine`)
+write the same examples.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from taiji.data.examples.examples import SPLITS, draw_examples
 from taiji.data.problems import Counts
 from taiji.data.tables.prepare import TABLES, prepare_tables
 from taiji.errors import DataError
+from taiji.stages.parts.constructed import CONTENTS
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.erased import drop_erased
 from taiji.store.files import write_json
@@ -30,17 +32,20 @@ def construct(ctx: StageContext) -> Summary:
     scratch = ctx.out.with_name("construct.scratch")  # beside what is published, never in it
     with open_engine(ctx.recipe.engine, scratch, memory_gib=ctx.recipe.engine_memory_gib) as engine:
         ctx.progress(0, _STEPS, "reading the log")
-        counts, num_cut = prepare_tables(engine, section, seed, ctx.out)
+        counts, num_cut, contents = prepare_tables(engine, section, seed, ctx.out)
         drop_erased(ctx.out, ctx.out.parent.parent, ctx.recipe.report.pseudonym_key_env)
         ctx.progress(1, _STEPS, "drawing examples")
-        calendar, baskets = draw_examples(engine, section, seed, ctx.out / "examples.parquet")
+        calendar, baskets = draw_examples(
+            engine, section, seed, ctx.out / "examples.parquet", contents.target_kinds
+        )
         ctx.progress(2, _STEPS, "counting")
         engine.read("examples", [ctx.out / "examples.parquet"])
         by_split = _count_splits(engine)
         _require_every_split(by_split, baskets)
         calendar.write(ctx.out / "windows.json")
+        write_json(contents.to_json(), ctx.out / CONTENTS)
         write_json({**counts, "baskets": baskets}, ctx.out / "quarantine.json")
-        summary = _summary(engine, by_split, counts)
+        summary = _summary(engine, by_split, counts, sampled=contents.sampled)
     ctx.progress(_STEPS, _STEPS, "done")
     return summary | ({"names cut": num_cut} if num_cut else {})
 
@@ -59,7 +64,9 @@ def _require_every_split(by_split: Mapping[str, int], baskets: Mapping[str, Coun
         )
 
 
-def _summary(engine: Engine, by_split: Mapping[str, int], counts: Mapping[str, Counts]) -> Summary:
+def _summary(
+    engine: Engine, by_split: Mapping[str, int], counts: Mapping[str, Counts], *, sampled: bool
+) -> Summary:
     sizes = {
         name: engine.query(f"SELECT count(*) AS num FROM {name}")["num"][0].as_py()
         for name in TABLES
@@ -70,8 +77,13 @@ def _summary(engine: Engine, by_split: Mapping[str, int], counts: Mapping[str, C
         "(SELECT count(*) FROM examples WHERE long_tail) AS long_tail"
     ).to_pylist()
     lines = counts["interactions"]
+    exposures = "sampled exposures" if sampled else "exposures"
     return {
-        **{name: number for name, number in sizes.items() if number or name != "events"},
+        **{
+            exposures if name == "exposures" else name: number
+            for name, number in sizes.items()
+            if number or name not in ("events", "exposures")
+        },
         # DuckDB adds in 128 bits, which arrive as decimals.
         "clicks": int(sums["clicks"] or 0),
         "conversions": int(sums["conversions"] or 0),

@@ -33,6 +33,8 @@ from taiji.store.files import read_json, read_jsonl, read_parquet, write_json, w
 
 logger = logging.getLogger(__name__)
 
+_MEASURED_BY = {"reward_ranker": "simulate", "ranking": "rank", "abtest": "abtest"}
+
 
 def evaluate(ctx: StageContext) -> Summary:
     """Write judgements.parquet (one row per answer and track) and metrics.json (all figures).
@@ -72,6 +74,7 @@ def evaluate(ctx: StageContext) -> Summary:
         **list_figures(listings, of_lists, ctx.recipe.evaluate, ctx.recipe.seed),
         "suspicious": _suspicious(ctx, judgements, logs.items, list(texts)),
         **_upstream(ctx),
+        "contents": logs.contents.to_json(),
     }
     write_json(metrics, ctx.out / "metrics.json")
     return _summary(metrics)
@@ -86,10 +89,11 @@ def build_judge(
 ) -> Judge:
     """The judge of a run: its catalogue, its grounding, its reward ranker."""
     asof, contexts = logs.as_of, contexts_of(tests)
-    simulated = ctx.inputs["simulate"]
-    scorer = CtcvrScorer(load_ranker(simulated / "ranker"), asof, contexts)
-    gold = None
-    if (simulated / "gold").is_dir():
+    simulated = ctx.inputs.get("simulate")
+    scorer = gold = None
+    if simulated is not None:
+        scorer = CtcvrScorer(load_ranker(simulated / "ranker"), asof, contexts)
+    if simulated is not None and (simulated / "gold").is_dir():
         gold = CtcvrScorer(load_boosted(simulated / "gold"), asof, contexts)
     rungs = ladder(ctx.recipe.align.rewards)
     grounder = Grounder(logs.items, encoder, catalogue=catalogue, ladder=rungs)
@@ -116,7 +120,7 @@ def as_writer(name: str, texts: pa.Table) -> Writer:
 def baseline_writers(logs: Constructed, tests: pa.Table) -> list[Writer]:
     """The trivial answers, written in the form in which a model would write them."""
     texts = dict(zip(logs.items["item_id"].to_pylist(), item_texts(logs.items), strict=True))
-    answers = baseline_answers(logs.interactions, tests)
+    answers = baseline_answers(logs.taken, tests)
     return [
         Writer(name, ["" if item is None else texts[item] for item in answers[name]])
         for name in BASELINES
@@ -234,9 +238,10 @@ def _upstream(ctx: StageContext) -> dict[str, Any]:
             read_jsonl(inputs["align"] / "metrics.jsonl"),
             read_parquet(inputs["align"] / "rollouts.parquet", ROLLOUTS),
         ),
-        "reward_ranker": read_json(inputs["simulate"] / "metrics.json"),
-        "ranking": read_json(inputs["rank"] / "metrics.json"),
-        "abtest": read_json(inputs["abtest"] / "metrics.json") if "abtest" in inputs else None,
+        **{
+            name: read_json(inputs[stage] / "metrics.json") if stage in inputs else None
+            for name, stage in _MEASURED_BY.items()
+        },
     }
 
 

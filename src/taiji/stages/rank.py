@@ -167,6 +167,8 @@ def _write_predictions(
     for fit, part in zip(fits, parts, strict=True):
         columns = {name: test[name] for name in test.column_names if name in PREDICTIONS.names}
         columns |= {name: part[name] for name in _PARTS.names}
+        if Labels.from_exposures(test).goal == "click":
+            columns["ctcvr"] = pa.nulls(test.num_rows, pa.float32())
         columns |= {
             "backbone": pa.repeat(pa.scalar(fit.backbone), test.num_rows),
             "arm": pa.repeat(pa.scalar(fit.variant.name), test.num_rows),
@@ -211,7 +213,9 @@ def _figures_of(
     """Counts and figures of one group of users."""
     labels = Labels.from_exposures(test.filter(rows))
     users = test["user_id"].to_numpy(zero_copy_only=False)[rows]
-    both = (labels.click * labels.conversion).astype(np.float64)
+    both = None
+    if labels.goal == "conversion":
+        both = (labels.click * labels.conversion).astype(np.float64)
     exposed = Exposed(users, labels.click.astype(np.float64), both)
     part = {
         arm: [Outcome(one.ctr[rows], one.ctcvr[rows]) for one in seeds]
@@ -221,7 +225,7 @@ def _figures_of(
         "exposures": int(rows.sum()),
         "users": int(np.unique(users).size),
         "clicks": int(exposed.click.sum()),
-        "conversions": int(both.sum()),
+        **({} if both is None else {"conversions": int(both.sum())}),
     }
     weights = {contrast.name: contrast.weights for contrast in contrasts}
     return counts | comparison_figures(part, weights, exposed, resamples=RESAMPLES, seed=seed)
@@ -237,5 +241,5 @@ def _summary(metrics: Mapping[str, Any]) -> Summary:
         for backbone, groups in backbones.items()
         for arm, figures in groups["all"]["arms"].items()
         for name in ("click_auc", "ctcvr_auc")
-        if figures[name]["value"] is not None
+        if name in figures and figures[name]["value"] is not None
     }

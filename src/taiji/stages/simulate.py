@@ -64,8 +64,9 @@ def simulate(ctx: StageContext) -> Summary:
     save_ranker(ranker, ctx.out / "ranker")
     figures: dict[str, Any] = {
         **_validate(ranker, asof, calendar.window("rl").rows(exposures)),
-        **_pool(ctx, ranker, asof, _of_users(logs.interactions, seen), calendar.start("rl")),
+        **_pool(ctx, ranker, asof, _of_users(logs.taken, seen), calendar.start("rl")),
         "training_exposures": train.num_rows,
+        "goal": Labels.from_exposures(train).goal,
     }
     figures["admission"] = shortcomings(figures, recipe.simulate)
     write_json(figures, ctx.out / "metrics.json")  # to look at, should it be refused
@@ -76,7 +77,8 @@ def simulate(ctx: StageContext) -> Summary:
 
 
 def _summary(figures: Mapping[str, Any]) -> Summary:
-    shown = ("click_auc", "ctcvr_auc", "ctcvr_gauc", "interaction_share", "constant_capture")
+    gauc = "click_gauc" if figures["goal"] == "click" else "ctcvr_gauc"
+    shown = ("click_auc", "ctcvr_auc", gauc, "interaction_share", "constant_capture")
     summary: Summary = {name: round(figures[name], 4) for name in shown if name in figures}
     summary["admitted"] = "no, by request" if figures["admission"] else "yes"
     return summary | {"gold_judge": figures["gold"].get("why", "trained")}
@@ -120,7 +122,11 @@ def _gold(ctx: StageContext, logs: Constructed, seen: pa.ChunkedArray) -> dict[s
         return {"why": f"not judged: {error}"}
     gold.save(ctx.out / "gold")
     validation = _of_users(calendar.window("rl").rows(exposures), seen)
-    return {**_validate(gold, asof, validation), "training_exposures": train.num_rows}
+    return {
+        **_validate(gold, asof, validation),
+        "training_exposures": train.num_rows,
+        "goal": Labels.from_exposures(train).goal,
+    }
 
 
 def _of_users(table: pa.Table, user_ids: pa.ChunkedArray) -> pa.Table:
@@ -131,17 +137,22 @@ def _validate(ranker: Ranker | BoostedRanker, asof: AsOf, exposures: pa.Table) -
     """How a ranking model does in the weeks of alignment; undefined figures are left out."""
     pairs, labels = asof.features(exposures), Labels.from_exposures(exposures)
     predictions = base_predictions(ranker, pairs)
-    both = labels.click * labels.conversion
     popularity = pairs.dense[:, DENSE.index("item_share_of_users")]
+    clicked, users = labels.click, pairs.user_ids
     figures = {
-        "click_auc": auc(labels.click, predictions.ctr),
-        "click_gauc": gauc(labels.click, predictions.ctr, pairs.user_ids),
-        "ctcvr_auc": auc(both, predictions.ctcvr),
-        "ctcvr_gauc": gauc(both, predictions.ctcvr, pairs.user_ids),
-        "ctcvr_gauc_popularity": gauc(both, popularity, pairs.user_ids),
-        "ctcvr_log_loss": log_loss(both, predictions.ctcvr),
-        "ctcvr_calibration_ratio": calibration_ratio(both, predictions.ctcvr),
+        "click_auc": auc(clicked, predictions.ctr),
+        "click_gauc": gauc(clicked, predictions.ctr, users),
         "validation_exposures": exposures.num_rows,
+    }
+    task, goal, scores = "click", clicked, predictions.ctr
+    if labels.goal == "conversion":
+        task, goal, scores = "ctcvr", clicked * labels.conversion, predictions.ctcvr
+    figures |= {
+        f"{task}_auc": auc(goal, scores),
+        f"{task}_gauc": gauc(goal, scores, users),
+        f"{task}_gauc_popularity": gauc(goal, popularity, users),
+        f"{task}_log_loss": log_loss(goal, scores),
+        f"{task}_calibration_ratio": calibration_ratio(goal, scores),
     }
     return {name: float(figure) for name, figure in figures.items() if np.isfinite(figure)}
 
@@ -154,7 +165,7 @@ def _pool(
     users: list[str] = pool.pairs["user_id"].to_pylist()
     scorer = CtcvrScorer(ranker, asof, {user: (user, start) for user in users})
     scores = scorer.score(users, pool.pairs["item_id"].to_pylist())
-    table = pool.pairs.append_column("ctcvr", pa.array(scores))
+    table = pool.pairs.append_column("score", pa.array(scores))
     write_parquet(table, ctx.out / "pool.parquet", POOL)
     item_ids: list[str] = pool.pairs["item_id"].to_pylist()
     means = None
@@ -199,7 +210,7 @@ def _reward_figures(
     return {
         "reward_constant_capture": constant_capture(rewards_UI),
         "reward_best_items": int(np.unique(best_U).size),
-        "reward_ctcvr_kept": float(kept),
+        "reward_score_kept": float(kept),
         "reward_mean": float(rewards_UI.mean()),
         "reward_best_constant": constant_reward(rewards_UI),
     }

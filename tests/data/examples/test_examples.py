@@ -450,7 +450,7 @@ def test_one_target_of_a_user_in_a_period_of_so_many_days():
     orders += [("u0", f"h{n}", week_start(12) + timedelta(hours=n), {"i2": 1.0}) for n in hours]
     drawn = {}
     for days in (1, 2, 7):
-        splits = SplitsSection(period_days=days)
+        splits = EVERYTHING.splits.model_copy(update={"period_days": days})
         rows = rows_of(world(orders), EVERYTHING.model_copy(update={"splits": splits}))
         drawn[days] = sum(row["split"] == "sft" for row in rows)
     # Week 12 begins 21 days after its window: periods of 2 days part Monday from the rest.
@@ -468,7 +468,7 @@ def test_short_histories_and_long_tails_are_settings():
 
 def test_windows_by_share_divide_the_time_of_the_log():
     orders = steady("u0", range(1, 54))
-    shares = ShareWindows(kind="shares", history=0.2, reward=0.2, rl=0.2, ranker=0.2, test=0.2)
+    shares = ShareWindows(history=0.2, reward=0.2, rl=0.2, ranker=0.2, test=0.2)
     section = EVERYTHING.model_copy(update={"splits": SplitsSection(windows=shares)})
     rows = rows_of(world(orders), section)
     cutoffs = defaultdict(list)
@@ -494,7 +494,7 @@ def test_windows_that_the_log_does_not_touch_are_an_error():
 def test_a_log_of_three_days_is_too_short_for_five_windows():
     moments = [datetime(2017, 3, day, tzinfo=UTC) for day in (1, 2, 3)]
     orders = [("u0", f"o{n}", moment, {"i0": 1.0}) for n, moment in enumerate(moments)]
-    splits = SplitsSection(windows=ShareWindows(kind="shares"))
+    splits = SplitsSection()
     with pytest.raises(DataError, match="too short"):
         draw(world(orders), EVERYTHING.model_copy(update={"splits": splits}))
 

@@ -61,7 +61,9 @@ def line(item="i0", hours=24.0, price=None, kind="purchase"):
 
 
 def settings_of(declared=FIELDS, **section):
-    return RenderSettings(wording(TextSection(**section), declared), long_tail=100)
+    return RenderSettings(
+        wording(TextSection(**{"currency": "USD"} | section), declared), long_tail=100
+    )
 
 
 def render(*rows, words=None, items=None):

@@ -26,7 +26,7 @@ HABITS = Habits(
 
 
 def words(declared=tuple(DEMOGRAPHICS), **settings):
-    return wording(TextSection(**settings), declared)
+    return wording(TextSection(**{"currency": "USD"} | settings), declared)
 
 
 WORDS = words()

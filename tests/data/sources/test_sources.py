@@ -49,8 +49,8 @@ def test_movielens_1m(tmp_path):
         ("occupation", "school student"),
     ]
     assert [(row["user_id"], row["ts"], row["kind"]) for row in tables["interactions"]] == [
-        ("1", moment(2000, 12, 31, 22, 12, 40), "rating"),
-        ("2", moment(2000, 12, 31, 22, 35, 9), "rating"),
+        ("1", moment(2000, 12, 31, 22, 12, 40), "like"),
+        ("2", moment(2000, 12, 31, 22, 35, 9), "dislike"),
     ]
     assert result.problems == []
 
@@ -113,7 +113,7 @@ def test_amazon_takes_the_item_title_not_the_headline_of_the_review(tmp_path, zi
     ]
     (review,) = tables["interactions"]
     assert review["ts"] == moment(2020, 5, 5, 14, 8, 48, 923_000)
-    assert (review["kind"], review["price"]) == ("review", None)
+    assert (review["kind"], review["price"]) == ("like", None)
     assert result.counts["interactions"]["merged: same item and kind in the same order"] == 29
     assert result.counts["interactions"]["E106 item not in the catalogue"] == 29
     assert "E104 blank title: 1 of 2 rows" in said(result)

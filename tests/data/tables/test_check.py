@@ -67,7 +67,7 @@ def test_figures_by_hand(tmp_path):
 
 def test_windows_outside_the_log_are_an_error_that_says_what_to_set(tmp_path):
     write_shop(tmp_path, orders=daily_orders())
-    report = report_of(shop(tmp_path), tmp_path / "out", splits={})
+    report = report_of(shop(tmp_path), tmp_path / "out", splits=dict(DataSection().splits))
     assert not report.usable
     (problem,) = [problem for problem in report.problems if problem.fatal]
     assert problem.code == "E115"

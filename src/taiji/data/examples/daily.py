@@ -30,6 +30,7 @@ from taiji.data.engine.keys import joined_key
 from taiji.data.examples.examples import write_prompts
 from taiji.data.examples.past import since_sql
 from taiji.data.tables.prepare import prepare_tables
+from taiji.data.tables.target_kinds import find_target_kinds
 from taiji.errors import ConfigError, DataError, RunDirectoryError
 from taiji.schema import EXAMPLES
 from taiji.store.files import read_parquet
@@ -202,7 +203,7 @@ def write_day(
         raise DataError(f"interactions: nothing has happened by {day}: give a later day")
     path = folder / f"dt={day}" / _FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_prompts(engine, section, path)
+    write_prompts(engine, section, path, find_target_kinds(engine, section))
     return DayReport(path, after, num_touched, num_users)
 
 

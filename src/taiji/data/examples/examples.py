@@ -5,6 +5,7 @@ that sees ids only, or all of them. The cut-off is the basket's time; profile an
 nothing at or after it. `draw_examples` says what was left out and why.
 """
 
+import logging
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,12 @@ import pyarrow as pa
 
 from taiji.config import DataSection
 from taiji.data.calendar import (
+    LOG_HOURS,
+    MOST_OUTSIDE,
     RANK_SPLITS,
     TARGET_SPLITS,
     Calendar,
+    LogHours,
     hash_sql,
     plan_calendar,
     timestamp_sql,
@@ -28,15 +32,22 @@ from taiji.data.examples.past import prepare_figures, since_sql
 from taiji.data.examples.render import ItemTexts, RenderSettings, build_item_texts, render_examples
 from taiji.data.examples.text import wording
 from taiji.data.problems import Counts
+from taiji.data.tables.target_kinds import find_target_kinds, kinds_sql
 from taiji.errors import DataError
 from taiji.schema import EXAMPLES, ITEMS, TIME
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("sft", "rl", "test", "rank_train", "rank_test")
 """All splits, in the order in which examples are written."""
 
 
 def draw_examples(
-    engine: Engine, section: DataSection, seed: int, path: Path
+    engine: Engine,
+    section: DataSection,
+    seed: int,
+    path: Path,
+    target_kinds: tuple[str, ...] | None = None,
 ) -> tuple[Calendar, dict[str, Counts]]:
     """Write the examples of every split; return the windows, and how orders were judged.
 
@@ -51,13 +62,15 @@ def draw_examples(
         section: The recipe's `data`.
         seed: Draws orders, lines and users.
         path: Where the table goes, in the columns of `schema.EXAMPLES`.
+        target_kinds: Of interactions that can be foreseen; not given: as `find_target_kinds` says.
 
     Raises:
         DataError: The log is empty or too short for the windows of the recipe.
     """
     calendar = find_calendar(engine, section)
     _register_windows(engine, calendar)
-    settings = _settings(section, seed, calendar)
+    kinds = target_kinds or find_target_kinds(engine, section)
+    settings = _settings(section, seed, calendar) | {"kinds": kinds_sql(kinds)}
     for name, text in (
         ("orders", sql.ORDERS),
         ("lengths", sql.LENGTHS),
@@ -69,11 +82,13 @@ def draw_examples(
     ):
         engine.create(name, text.format(**settings))
     engine.create("log", "SELECT * FROM interactions LEFT SEMI JOIN asks USING (user_id)")
-    write_prompts(engine, section, path)
+    write_prompts(engine, section, path, kinds)
     return calendar, _funnel(engine)
 
 
-def write_prompts(engine: Engine, section: DataSection, path: Path) -> int:
+def write_prompts(
+    engine: Engine, section: DataSection, path: Path, target_kinds: tuple[str, ...]
+) -> int:
     """Write what is known at every row of `asks`, as text; return the rows.
 
     Args:
@@ -81,9 +96,15 @@ def write_prompts(engine: Engine, section: DataSection, path: Path) -> int:
             `events`.
         section: The recipe's `data`.
         path: Where the table goes, in the columns of `schema.EXAMPLES`.
+        target_kinds: Of interactions that make a habit.
     """
     timezone = section.splits.timezone
-    figures = prepare_figures(engine, history_items=section.history_items, timezone=timezone)
+    figures = prepare_figures(
+        engine,
+        history_items=section.history_items,
+        timezone=timezone,
+        habit_kinds=kinds_sql(target_kinds),
+    )
     render = partial(render_examples, items=_item_texts(engine), settings=_wording(engine, section))
     return engine.map_batches(figures, render, EXAMPLES, path)
 
@@ -94,15 +115,22 @@ def find_calendar(engine: Engine, section: DataSection) -> Calendar:
     Raises:
         DataError: The log is empty, too short, or lies outside of the windows.
     """
-    (row,) = engine.query(sql.LOG_RANGE).to_pylist()
-    if row["first_ts"] is None:
+    hours = engine.query(LOG_HOURS.format(interactions="interactions"))
+    log = LogHours.from_rows(hours.to_pylist())
+    if not log.starts:
         raise DataError("interactions: the log is empty: see what was quarantined, and why")
-    calendar = plan_calendar(section.splits, row["first_ts"], row["last_ts"])
-    if row["last_ts"] < calendar.start("history") or row["first_ts"] >= calendar.windows[-1].ends:
+    calendar = plan_calendar(section.splits, log)
+    first, last = (f"{moment:%Y-%m-%d}" for moment in (log.starts[0], log.starts[-1]))
+    outside = log.outside(calendar)
+    if outside == 1:
         raise DataError(
-            f"data.splits.windows: the log lasts from {row['first_ts']:%Y-%m-%d} to "
-            f"{row['last_ts']:%Y-%m-%d} and no window touches it: give its dates, or "
-            "windows.kind=shares"
+            f"data.splits.windows: the log lasts from {first} to {last} and no window touches it: "
+            "give its dates, or windows.kind=shares"
+        )
+    if outside > MOST_OUTSIDE:
+        logger.warning(
+            "data.splits.windows: %.0f %% of the log (%s to %s) lies outside all windows",
+            *(100 * outside, first, last),
         )
     return calendar
 

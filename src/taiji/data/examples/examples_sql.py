@@ -23,6 +23,7 @@ SELECT
 FROM (
     SELECT user_id, order_id, min(ts) AS cutoff
     FROM interactions
+    WHERE kind IN ({kinds})
     GROUP BY user_id, order_id
 ) AS orders
 JOIN windows ON orders.cutoff >= windows.starts AND orders.cutoff < windows.ends
@@ -43,9 +44,10 @@ FROM moments
 """
 
 TARGETS = """
-WITH first_bought AS (
+WITH wanted AS (SELECT * FROM interactions WHERE kind IN ({kinds})),
+first_bought AS (
     SELECT user_id, item_id, min(ts) AS first_ts
-    FROM interactions
+    FROM wanted
     GROUP BY user_id, item_id
 ),
 lines AS (
@@ -55,7 +57,7 @@ lines AS (
         i.item_id,
         first_bought.first_ts >= orders.cutoff AS is_novel
     FROM orders
-    JOIN interactions AS i ON i.user_id = orders.user_id AND i.order_id = orders.order_id
+    JOIN wanted AS i ON i.user_id = orders.user_id AND i.order_id = orders.order_id
     JOIN first_bought
         ON first_bought.user_id = i.user_id AND first_bought.item_id = i.item_id
 ),
@@ -204,6 +206,3 @@ FROM candidates
 GROUP BY split, verdict
 ORDER BY split, verdict
 """
-
-# Nothing else needs the whole log after this: what is asked of no user is not sorted.
-LOG_RANGE = "SELECT min(ts) AS first_ts, max(ts) AS last_ts FROM interactions"

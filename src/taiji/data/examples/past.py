@@ -11,7 +11,7 @@ EVENTS_OF_A_MODALITY = 10
 """At most so many events of each modality, newest first: a prompt tells fewer."""
 
 
-def prepare_figures(engine: Engine, *, history_items: int, timezone: str) -> str:
+def prepare_figures(engine: Engine, *, history_items: int, timezone: str, habit_kinds: str) -> str:
     """Compute what was known at every row of `asks`; return the SQL that reads it.
 
     Args:
@@ -19,6 +19,7 @@ def prepare_figures(engine: Engine, *, history_items: int, timezone: str) -> str
             `log`, `items`, `users` and `events`.
         history_items: At most so many interactions, newest first.
         timezone: By whose clock it is evening.
+        habit_kinds: Kinds of interaction that make a habit, as a list of SQL.
 
     Returns:
         SQL whose rows have the columns of `schema.FIGURES`, in the order of `asks.place`.
@@ -26,6 +27,7 @@ def prepare_figures(engine: Engine, *, history_items: int, timezone: str) -> str
     settings = {
         "history_items": history_items,
         "timezone": timezone,
+        "kinds": habit_kinds,
         "events_items": EVENTS_OF_A_MODALITY,
     }
     for name, text in (

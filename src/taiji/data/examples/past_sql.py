@@ -128,7 +128,7 @@ WHERE shelves.brand IS NOT NULL
 BOUGHT = f"""
 SELECT asks.place, shelves.category, shelves.brand, count(*) AS num_lines
 FROM asks
-JOIN log ON {PAST}
+JOIN log ON {PAST} AND log.kind IN ({{kinds}})
 JOIN shelves ON shelves.item_id = log.item_id
 GROUP BY asks.place, shelves.category, shelves.brand
 """

@@ -11,7 +11,7 @@ from taiji.config.text import TextSection
 from taiji.data.examples.fields import GROUPS, ProfileField, coarse, profile_fields
 from taiji.data.item_text import one_part, short_name
 from taiji.safe_text import defang
-from taiji.templates import Language, Templates, currency_name, fill, resolve_templates
+from taiji.templates import Language, Templates, currency_name, fill, fill_money, resolve_templates
 
 _STEPS = ((365, "year"), (30, "month"), (7, "week"), (1, "day"))
 KINDS = frozenset(
@@ -32,7 +32,7 @@ class Wording:
     """How facts are told: words, currency, and which fields of a profile, how coarsely.
 
     Attributes:
-        currency: As prices name it.
+        currency: As prices name it; empty if it is not known.
         fields: The allow-list, in the order of telling.
         max_characters: Of a title, a category's name or a value; longer ones are cut.
         unsaid_kind: The kind of interaction that a history line takes for granted.
@@ -85,7 +85,7 @@ def wording(section: TextSection, declared: Sequence[str]) -> Wording:
 
 def price_text(price: float, words: Wording) -> str:
     """Return a unit price, such as `2.50 USD`."""
-    return fill(words.templates.price, amount=f"{price:.2f}", currency=words.currency)
+    return fill_money(words.templates.price, amount=f"{price:.2f}", currency=words.currency)
 
 
 def kind_text(kind: str, words: Wording) -> str:
@@ -148,7 +148,7 @@ def _fact(known: ProfileField, value: str | None, words: Wording) -> str:
     if known.group == "household" and words.language == "en":
         told = _lower_words(told)
     if known.pattern is not None:
-        return fill(known.pattern, value=told, currency=words.currency)
+        return fill_money(known.pattern, value=told, currency=words.currency)
     name = _value(known.name.replace("_", " "), words)
     return fill(words.templates.other_fact, name=name, value=told)
 
@@ -162,7 +162,7 @@ def _habits_text(habits: Habits, words: Wording) -> str:
         parts.append(fill(templates.top_categories, names=_enumerate(names, words)))
     if habits.price_band is not None:
         low, high = (f"{price:.2f}" for price in habits.price_band)
-        parts.append(fill(templates.price_band, low=low, high=high, currency=words.currency))
+        parts.append(fill_money(templates.price_band, low=low, high=high, currency=words.currency))
     if habits.brands:
         names = [one_part(name) for name in habits.brands]
         parts.append(fill(templates.brands, names=_enumerate(names, words)))

@@ -1,10 +1,10 @@
 """One category of Amazon Reviews 2023: JSON lines, gzipped or not, or Parquet.
 
-A review is an interaction of kind `review`. Three traps of the files: `title` of a review is
-the review's headline, the item's stands in the meta file; the id that both share is
-`parent_asin`, not `asin`; a price is what the shop asked when it was crawled (a number, text
-or nothing), not what the reviewer paid, so interactions have none. Times are milliseconds.
-There are no exposures.
+A review is an interaction: `like` with four stars or more, `dislike` with fewer. Three traps
+of the files: `title` of a review is the review's headline, the item's stands in the meta file;
+the id that both share is `parent_asin`, not `asin`; a price is what the shop asked when it was
+crawled (a number, text or nothing), not what the reviewer paid, so interactions have none. Times
+are milliseconds. There are no exposures.
 """
 
 from pathlib import Path
@@ -55,6 +55,8 @@ def describe(folder: Path, category: str) -> TablesSource:
                 "item_id": "parent_asin",
                 "ts": {"column": "timestamp", "format": "ms"},
                 "kind": {"constant": "review"},
+                "rating": "rating",
+                "liked": {"rating": ">= 4"},
             },
         }
     )

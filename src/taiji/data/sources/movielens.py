@@ -1,6 +1,7 @@
 """MovieLens 1M and 100K as they are published.
 
-A rating is an interaction of kind `rating`, whatever its value; there are no exposures. Genres
+A rating is an interaction: `like` with four stars or more, `dislike` with fewer; there are no
+exposures. Genres
 have no order of rank, so the first one listed is the only category. The codes that stand for
 ages and occupations are spelled out as the data sets' own notes give them; postcodes stay out.
 Both logs were collected in Minnesota, but their times count seconds from 1970 in UTC.
@@ -71,6 +72,8 @@ _RATING = {
     "item_id": "item",
     "ts": {"column": "time", "format": "s"},
     "kind": {"constant": "rating"},
+    "rating": "rating",
+    "liked": {"rating": ">= 4"},
 }
 
 

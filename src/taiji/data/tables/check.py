@@ -5,7 +5,7 @@ Errors make the data unusable; warnings name what a reader of the results must k
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taiji.config import DataSection
-from taiji.data.calendar import WINDOWS, Calendar, plan_calendar
+from taiji.data.calendar import (
+    LOG_HOURS,
+    MOST_OUTSIDE,
+    WINDOWS,
+    Calendar,
+    LogHours,
+    plan_calendar,
+)
 from taiji.data.engine.protocol import Engine
 from taiji.data.problems import Problem, UnusableError
 from taiji.data.tables import check_sql as sql
 from taiji.data.tables.canonical import prepare_all
+from taiji.data.tables.reach import Contents, counted
+from taiji.data.tables.target_kinds import find_target_kinds
 from taiji.errors import DataError
 
 Figures = dict[str, dict[str, Any]]
@@ -41,11 +50,13 @@ class Report:
         counts: Table -> reason -> rows, as in quarantine.json.
         figures: Table -> figure -> value.
         problems: Errors and warnings.
+        contents: How far the log carries; None where it is not usable at all.
     """
 
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     figures: Figures = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    contents: Contents | None = None
 
     @property
     def usable(self) -> bool:
@@ -63,20 +74,35 @@ def check(engine: Engine, section: DataSection, seed: int, folder: Path) -> Repo
         return Report(prepared.counts, problems=tuple(prepared.problems))
     for name in TABLES:
         engine.read(f"checked_{name}", [folder / f"{name}.parquet"])
-    figures = _figures(engine, folder)
+    try:
+        kinds = find_target_kinds(engine, section, "checked_interactions")
+    except UnusableError as error:
+        return Report(prepared.counts, problems=(*prepared.problems, *error.problems))
+    contents = _contents(engine, section, kinds)
+    figures = _figures(engine, folder, kinds)
     problems = [*prepared.problems, *_warnings(figures), *_guests(engine, figures)]
     problems += _windows(engine, section, figures)
-    return Report(prepared.counts, figures, tuple(problems))
+    return Report(prepared.counts, figures, tuple(problems), contents)
 
 
-def _figures(engine: Engine, folder: Path) -> Figures:
+def _contents(engine: Engine, section: DataSection, kinds: tuple[str, ...]) -> Contents:
+    """What the log holds; sampled exposures are not drawn here, only counted on."""
+    contents = counted(engine, section, kinds, "checked_")
+    if section.sampled_negatives is None or contents.exposures:
+        return contents
+    return replace(contents, exposures=1, clicks=1, goal="click")
+
+
+def _figures(engine: Engine, folder: Path, target_kinds: tuple[str, ...]) -> Figures:
     figures: Figures = {}
     for name in TABLES:
         rows = pq.read_metadata(folder / f"{name}.parquet").num_rows
         figures[name] = {"rows": rows} | (_row(engine, sql.FIGURES[name]) if rows else {})
     figures["interactions"]["history length"] = _histories(engine)
     kinds = engine.query(sql.KINDS).to_pylist()
-    figures["interactions"]["kinds"] = {row["kind"]: row["num_rows"] for row in kinds}
+    counted_kinds = {row["kind"]: row["num_rows"] for row in kinds}
+    figures["interactions"]["kinds"] = counted_kinds
+    figures["interactions"]["targets"] = {kind: counted_kinds.get(kind, 0) for kind in target_kinds}
     figures["users"] |= _profiles(folder / "users.parquet")
     if figures["exposures"]["rows"]:
         figures["exposures"] |= _row(engine, sql.LEAKS)
@@ -105,8 +131,8 @@ def _profiles(path: Path) -> dict[str, Any]:
         filled = pc.is_valid(pairs.items)
         before = np.concatenate([[0], np.cumsum(filled.to_numpy(zero_copy_only=False))])
         with_profile += int(np.count_nonzero(np.diff(before[pairs.offsets.to_numpy()])))
-        for counted in pc.value_counts(pairs.keys.filter(filled)).to_pylist():
-            known[counted["values"]] = known.get(counted["values"], 0) + counted["counts"]
+        for name in pc.value_counts(pairs.keys.filter(filled)).to_pylist():
+            known[name["values"]] = known.get(name["values"], 0) + name["counts"]
         words = pc.is_in(pc.utf8_lower(pairs.items), value_set=pa.array(SENTINELS))
         sentinels += pc.sum(words).as_py() or 0
     return {"with profile": with_profile, "known fields": known, "sentinel words": sentinels}
@@ -162,9 +188,10 @@ def _guests(engine: Engine, figures: Figures) -> Iterator[Problem]:
 
 def _windows(engine: Engine, section: DataSection, figures: Figures) -> Iterator[Problem]:
     """Whether every window of the splits holds interactions, and how labels drift."""
-    shown = figures["interactions"]
+    hours = engine.query(LOG_HOURS.format(interactions="checked_interactions"))
+    log = LogHours.from_rows(hours.to_pylist())
     try:
-        calendar = plan_calendar(section.splits, shown["first"], shown["last"])
+        calendar = plan_calendar(section.splits, log)
     except DataError as error:
         yield Problem("E115", "data.splits", str(error), "give dates or other shares", fatal=True)
         return
@@ -176,11 +203,15 @@ def _windows(engine: Engine, section: DataSection, figures: Figures) -> Iterator
         for name in WINDOWS
     }
     if empty:
-        first, last = shown["first"], shown["last"]
+        first, last = log.starts[0], log.starts[-1]
         what = f"no interactions in {', '.join(empty)}: the log goes from {first:%F} to {last:%F}"
         mend = "set data.splits.windows to dates inside it, or to {kind: shares}"
         yield Problem("E115", "data.splits", what, mend, fatal=True)
         return
+    if (outside := log.outside(calendar)) > MOST_OUTSIDE:
+        what = f"{outside:.0%} of the interactions lie outside all windows"
+        mend = "set data.splits.windows to dates that hold them, or to {kind: shares}"
+        yield _warn("W218", "data.splits", what, mend)
     rates = [_rate(counted[name]) for name in ("reward", "test")]
     if rates[0] and rates[1] is not None and abs(rates[1] / rates[0] - 1) > 0.2:
         what = f"clicks go from {rates[0]:.2%} of the exposures in reward to {rates[1]:.2%} in test"

@@ -35,6 +35,7 @@ from taiji.data.tables.rules import (
     not_a_number,
     time_rules,
 )
+from taiji.data.tables.target_kinds import DISLIKE
 from taiji.data.tables.text_files import FILE, ROW
 
 CATALOGUE = "prepared_items"
@@ -103,7 +104,7 @@ def map_interactions(table: InteractionsTable, view: View, limit: datetime) -> M
         **_rounded(view, user_id=table.user_id, item_id=table.item_id),
         "ts": words.moment(table.ts),
         "order_id": _key(table.order_id, view),
-        "kind": _kind(table.kind, view),
+        "kind": _liked(table, view, _kind(table.kind, view)),
         "quantity": quantity,
         "price": price,
         "event_id": _key(table.event_id, view),
@@ -112,6 +113,8 @@ def map_interactions(table: InteractionsTable, view: View, limit: datetime) -> M
         "raw_kind": words.word(table.kind.column) if table.kind.column else "''",
         "raw_quantity": "'1'" if table.quantity is None else _raw(table.quantity, view),
         "raw_price": raw_price,
+        "raw_rating": _raw(table.rating, view),
+        "rating": "cast(NULL as double)" if table.rating is None else words.number(table.rating),
     }
     rules = (
         *_only(table),
@@ -122,12 +125,24 @@ def map_interactions(table: InteractionsTable, view: View, limit: datetime) -> M
         Rule("E107 kind not mapped", "kind", "kind IS NULL", "raw_kind", "name the word in values"),
         ORPHAN,
         *NUMBER_RULES,
+        not_a_number("rating"),
     )
     if table.event_id is None:
         return Mapped(_with_items(_select(table, view, columns, "user_id")), rules, _INTERACTION)
     rules = (*rules, missing("event_id"))
     select = _with_items(_select(table, view, columns, "user_id"))
     return Mapped(select, rules, (*_INTERACTION, "event_id"), ("event_id",))
+
+
+def _liked(table: InteractionsTable, view: View, kind: str) -> str:
+    """The kind of a row that is rated; one without a rating keeps what it is."""
+    if table.rating is None or table.liked is None:
+        return kind
+    rating = view.columns.number(table.rating)
+    return (
+        f"CASE WHEN {kind} IS NULL THEN NULL WHEN {rating} {table.liked.rating} THEN 'like' "
+        f"WHEN {rating} IS NOT NULL THEN '{DISLIKE}' ELSE {kind} END"
+    )
 
 
 def map_exposures(table: ExposuresTable, view: View, limit: datetime) -> Mapped:

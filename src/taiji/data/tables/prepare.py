@@ -14,6 +14,9 @@ from taiji.data.engine.protocol import Engine
 from taiji.data.item_text import short_name
 from taiji.data.problems import Counts
 from taiji.data.tables.canonical import prepare
+from taiji.data.tables.reach import Contents, counted
+from taiji.data.tables.sampled_exposures import sample_exposures
+from taiji.data.tables.target_kinds import find_target_kinds
 from taiji.store.files import read_parquet, write_parquet
 
 TABLES = ("users", "items", "interactions", "events", "exposures")
@@ -23,14 +26,14 @@ _NAMES = ("title", "category_l1", "category_l2", "category_l3", "brand")
 
 def prepare_tables(
     engine: Engine, section: DataSection, seed: int, folder: Path
-) -> tuple[Mapping[str, Counts], int]:
+) -> tuple[Mapping[str, Counts], int, Contents]:
     """Write the tables of a source and name them in the engine.
 
     Long names of items are cut here, once, so that every later stage reads the same, and profile
     fields outside the allow-list lose their values: no later stage can tell or learn them.
 
     Returns:
-        Table -> reason -> rows that were read, and how many names were cut.
+        Table -> reason -> rows that were read, how many names were cut, and what the log holds.
 
     Raises:
         DataError: The source is unusable.
@@ -44,7 +47,11 @@ def prepare_tables(
         keep_fields(folder / "users.parquet", section.text.fields)
     for name in TABLES:
         engine.read(name, [folder / f"{name}.parquet"])
-    return counts, num_cut
+    kinds = find_target_kinds(engine, section)
+    if section.sampled_negatives is not None:
+        sample_exposures(engine, section, seed, folder, kinds)
+        engine.read("exposures", [folder / "exposures.parquet"])
+    return counts, num_cut, counted(engine, section, kinds)
 
 
 def keep_fields(path: Path, allowed: Sequence[str]) -> None:

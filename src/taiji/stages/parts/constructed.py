@@ -10,12 +10,15 @@ import pyarrow.compute as pc
 
 from taiji.data.calendar import Calendar
 from taiji.data.catalogue import popular_items
+from taiji.data.tables.reach import Contents
 from taiji.errors import DataError
 from taiji.ranking.as_of import AsOf
 from taiji.schema import EXAMPLES, EXPOSURES, INTERACTIONS, ITEMS, USERS
-from taiji.store.files import read_parquet
+from taiji.store.files import read_json, read_parquet
 
 _log = logging.getLogger(__name__)
+
+CONTENTS = "contents.json"
 
 
 class Constructed:
@@ -63,25 +66,44 @@ class Constructed:
         )
 
     @cached_property
+    def contents(self) -> Contents:
+        """What the log holds, and what ranking models predict."""
+        return read_contents(self._folder)
+
+    @cached_property
+    def taken(self) -> pa.Table:
+        """The interactions that can be foreseen: no mere views, nothing that was disliked."""
+        kinds = pa.array(self.contents.target_kinds, pa.string())
+        if not len(kinds):
+            return self.interactions
+        return self.interactions.filter(pc.is_in(self.interactions["kind"], value_set=kinds))
+
+    @cached_property
     def labelled_exposures(self) -> pa.Table:
-        """Rows of `schema.EXPOSURES` whose conversion is known.
+        """Rows of `schema.EXPOSURES` that a ranking model can learn from.
+
+        Those whose conversion is known; where the click is the goal, all of them, and no
+        conversion is.
 
         Raises:
-            DataError: The source has no exposures, or knows no conversion.
+            DataError: The source has no exposures, or knows no conversion and shall.
         """
         exposures = self._read("exposures", EXPOSURES)
         if not exposures.num_rows:
             raise DataError(
-                "exposures: the source has none, so no CTCVR model can be trained: describe what "
-                "was shown under data.source.exposures (user_id, item_id, ts, click, conversion); "
-                "see docs/data.md. `taiji sft` works without"
+                "exposures: the source has none, so no ranking model can be trained: describe "
+                "what was shown under data.source.exposures (user_id, item_id, ts, click, "
+                "conversion), or draw some: data.sampled_negatives=4; see docs/data.md"
             )
+        place = exposures.schema.get_field_index("conversion")
+        if self.contents.goal == "click":
+            nothing = pa.nulls(exposures.num_rows, pa.int8())
+            return exposures.set_column(place, exposures.schema.field(place), nothing)
         known = exposures.filter(pc.is_valid(exposures["conversion"]))
         if not known.num_rows:
             raise DataError(
-                "exposures.conversion: not known for any of them, so no CTCVR model can be "
-                "trained: map data.source.exposures.conversion, to the column of click if a click "
-                "is the goal (for MIND: data.source.conversion=click)"
+                "exposures.conversion: not known for any of them, so conversions cannot be the "
+                "goal: map data.source.exposures.conversion, or leave out data.goal"
             )
         if num_unknown := exposures.num_rows - known.num_rows:
             _log.warning("%d exposures left out: their conversion is not known", num_unknown)
@@ -115,7 +137,7 @@ class Constructed:
     def catalogue(self, examples: pa.Table, size: int) -> pa.Table:
         """The items sold most before the earliest of these examples; see `popular_items`."""
         before = pc.min(examples["cutoff"]).as_py()
-        return popular_items(self.items, self.interactions, before, size)
+        return popular_items(self.items, self.taken, before, size)
 
     def _read(self, name: str, schema: pa.Schema) -> pa.Table:
         return read_parquet(self._folder / f"{name}.parquet", schema)
@@ -125,3 +147,9 @@ def contexts_of(examples: pa.Table) -> dict[str, tuple[str, datetime]]:
     """User and cut-off by example: whom a ranking model scores items for, and as of when."""
     columns = (examples[name].to_pylist() for name in ("example_id", "user_id", "cutoff"))
     return {example: (user, cutoff) for example, user, cutoff in zip(*columns, strict=True)}
+
+
+def read_contents(construct: Path) -> Contents:
+    """What the log of a run holds; everything, where the run is older than that file."""
+    path = construct / CONTENTS
+    return Contents.from_json(read_json(path)) if path.is_file() else Contents()

@@ -45,8 +45,10 @@ class Preferences:
     constants: list[str]
 
 
-def load_preferences(ctx: StageContext, logs: Constructed, examples: pa.Table) -> Preferences:
-    """Build the preference reward for examples.
+def load_preferences(
+    ctx: StageContext, logs: Constructed, examples: pa.Table
+) -> Preferences | None:
+    """Build the preference reward for examples; None where there is nothing to take it from.
 
     Args:
         ctx: Of the stage that pays the reward.
@@ -60,11 +62,13 @@ def load_preferences(ctx: StageContext, logs: Constructed, examples: pa.Table) -
     scores = ctx.recipe.align.rewards.scores
     if scores is not None:
         return _from_table(ctx, Path(scores).expanduser(), logs, contexts)
+    if "simulate" not in ctx.inputs:
+        return None
     folder = ctx.inputs["simulate"]
     scorer = CtcvrScorer(load_ranker(folder / "ranker"), logs.as_of, contexts)
     reward = PreferenceReward(scorer, scale_from_json(read_json(folder / _SCALE)))
     pool = read_parquet(folder / "pool.parquet", POOL)
-    items, scores_N = pool["item_id"].to_pylist(), pool["ctcvr"].to_numpy()
+    items, scores_N = pool["item_id"].to_pylist(), pool["score"].to_numpy()
     constants = best_constants(items, reward.scale.worth(scores_N, items), NUM_CONSTANTS)
     return Preferences(reward, reward, constants)
 

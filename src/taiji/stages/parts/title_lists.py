@@ -97,7 +97,7 @@ class ListJudge:
     def _cohort(self, examples: pa.Table) -> Cohort:
         """Examples with a log that has not counted anything from the earliest cut-off on."""
         before = pc.min(examples["cutoff"]).as_py()
-        log, items = self._logs.interactions, self._logs.items
+        log, items = self._logs.taken, self._logs.items
         return Cohort(examples, TitlePriors(log, items, self._titles, before))
 
     def _fit(self, model: AskedModel | None) -> dict[str, Fusion]:
