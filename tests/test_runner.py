@@ -163,6 +163,11 @@ TABLES = {
     "kind": "tables",
     "items": {"files": "items.csv", "item_id": "i", "title": "t"},
     "interactions": {"files": "*.csv", "user_id": "u", "item_id": "i", "ts": "t"},
+    # With all that every stage needs.
+    "exposures": {
+        **{"files": "*.csv", "user_id": "u", "item_id": "i", "ts": "t", "click": "c"},
+        "conversion": "v",
+    },
 }
 
 

@@ -5,6 +5,7 @@ of any shape, described field by field (`taiji.config.mapping`).
 """
 
 from collections.abc import Iterator
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
