@@ -298,12 +298,12 @@ def test_fewer_prompts_than_a_step_takes_are_refused(run):
 
 def test_without_exposures_the_meaning_alone_is_paid(run):
     """There is no ranking model to ask, so nothing is said of preference, not even 0."""
-    ctx, summary = run(out="alone", exposures=False)
+    summary, out = run(out="alone", exposures=False)
     assert summary["w_semantic"] == 1.0
     assert "w_preference" not in summary
-    rollouts = read_parquet(ctx.out / "rollouts.parquet", ROLLOUTS)
+    rollouts = read_parquet(out / "rollouts.parquet", ROLLOUTS)
     assert rollouts["preference"].null_count == rollouts.num_rows > 0
-    steps = read_jsonl(ctx.out / "metrics.jsonl")
+    steps = read_jsonl(out / "metrics.jsonl")
     assert not any("preference" in name or "constant_reward" in name for name in steps[0])
 
 

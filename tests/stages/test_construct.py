@@ -113,6 +113,7 @@ def test_construct_writes_every_table_and_sums_up(grocer, tmp_path):
     }
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *(f"{name}.parquet" for name in TABLES),
+        "contents.json",
         "quarantine.json",
         "quarantine.parquet",
         "windows.json",
