@@ -245,7 +245,7 @@ def test_five_hundred_users_are_one_operation_of_the_store(server):
 
 def test_publish_and_rollback_by_http(server):
     assert server.ask("POST", "/v1/publish").json() == {"version": 1, "users_written": 0}
-    assert server.ask("POST", "/v1/rollback").status_code == 422
+    assert server.ask("POST", "/v1/rollback").status_code == 409
     second = publish(server.run, server.parts.state, anew=True)
     assert (second.version, second.num_users) == (2, len(USERS))
     assert server.ask("POST", "/v1/rollback").json()["version"] == 1

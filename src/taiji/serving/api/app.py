@@ -43,6 +43,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
         401: "no API key",
         403: "a key without this scope",
         408: "the body did not come in time",
+        409: "not in this state, such as a rollback without a version before",
         413: "the body is too large",
         422: "the body is not what this route takes",
         429: "too many requests; Retry-After says how long to wait",
@@ -135,9 +136,12 @@ def _explain_errors(app: FastAPI) -> None:
         return JSONResponse({"detail": str(error)}, 503, _RETRY)
 
     @app.exception_handler(DataError)
-    @app.exception_handler(ConfigError)
-    async def unusable(_: Request, error: Exception) -> JSONResponse:
+    async def unusable(_: Request, error: DataError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 422)
+
+    @app.exception_handler(ConfigError)
+    async def not_now(_: Request, error: ConfigError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 409)
 
 
 _FIELDS = frozenset({"user_ids", "user_id", "events", "row", "table", "event_id"})
