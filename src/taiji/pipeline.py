@@ -1,12 +1,14 @@
-"""The story on one page: thirteen stages, what each does, and what it reads.
+"""The story on one page: fifteen stages, what each does, and what it reads.
 
     logs -> construct -> distill -> score -> refine -> sft ---+
                  |                                            v
                  +-> simulate ---------------------------> align -> infer -> features -> rank
-                                                                                     (-> abtest)
+                 |                                                    |              (-> abtest)
+                 +-> (ceiling) -----------------------------------> (surplus)
     everything -> evaluate -> report
 
-`abtest` runs where a person or the recipe asks for it; the others always. Each stage is one
+`abtest` runs where a person or the recipe asks for it, `ceiling` and `surplus` where a person
+does; the others always. Each stage is one
 function in `taiji.stages`, in the file of its name. How stages are run, reused and resumed is in
 `taiji.runner`.
 """
@@ -45,6 +47,13 @@ STAGES = (
         (),
         ("data",),
         contents=("data.source",),
+    ),
+    Stage(
+        "ceiling",
+        "Say what any text could lift here, before one is written (only if asked for).",
+        0,
+        ("construct",),
+        ("ceiling", "ranker"),
     ),
     Stage(
         "distill",
@@ -98,7 +107,7 @@ STAGES = (
         4,
         ("construct", "sft", "align"),
         ("infer", "student", "data.text", "features.texts"),
-        contents=("student",),
+        contents=("student", "infer"),
     ),
     Stage(
         "features",
@@ -107,6 +116,14 @@ STAGES = (
         ("construct", "infer"),
         ("features", "encoder", "data"),
         contents=("features", "encoder"),
+    ),
+    Stage(
+        "surplus",
+        "Say what the texts know that the ranking model does not (only if asked for).",
+        0,
+        ("construct", "infer", "ceiling"),
+        ("ceiling", "encoder", "features"),
+        contents=("encoder",),
     ),
     Stage(
         "rank",
@@ -172,16 +189,30 @@ def find_stage(name: str) -> Stage:
     return next(stage for stage in STAGES if stage.name == name)
 
 
-def upstream(target: str, also: Collection[str] = (), without: Collection[str] = ()) -> list[Stage]:
+def reads(stage: Stage, *, texts_given: bool = False) -> tuple[str, ...]:
+    """What a stage needs; where texts are given, `infer` asks no model."""
+    return ("construct",) if texts_given and stage.name == "infer" else stage.reads
+
+
+def upstream(
+    target: str,
+    also: Collection[str] = (),
+    without: Collection[str] = (),
+    *,
+    texts_given: bool = False,
+) -> list[Stage]:
     """`target` and all that it needs, in order.
 
     Args:
+        target: Name of the last stage.
         also: Of what a stage may read, these are wanted.
         without: Stages that cannot run on this log; whoever reads them goes without.
+        texts_given: Whether `infer` takes texts that exist.
     """
     needed = {target}
     for stage in reversed(STAGES):
         if stage.name in needed:
-            needed |= set(stage.reads) | (set(stage.may_read) & set(also))
+            needed |= set(reads(stage, texts_given=texts_given))
+            needed |= set(stage.may_read) & set(also)
             needed -= set(without)
     return [stage for stage in STAGES if stage.name in needed]

@@ -19,7 +19,7 @@ from taiji.config.loading import dump_recipe
 from taiji.config.section import Section
 from taiji.data.tables.reach import Contents, declared
 from taiji.errors import ConfigError, DataError, MissingArtifactError
-from taiji.pipeline import STAGES, Stage, find_stage, upstream
+from taiji.pipeline import STAGES, Stage, find_stage, reads, upstream
 from taiji.stages.parts.constructed import CONTENTS, read_contents
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.outside import contents
@@ -143,6 +143,20 @@ class Runner:
             logger.warning("the log: %s", lack)
         self._without, self._known = without, True
 
+    def run_only(self, names: Sequence[str]) -> None:
+        """Bring some stages up to date on what the others wrote, however old that is.
+
+        Raises:
+            MissingArtifactError: A stage that one of them reads has not finished.
+            LockedError: Another process writes here.
+            TaijiError: A stage failed.
+        """
+        with self._directory.locked():
+            for name in names:
+                self._directory.recover(name)
+                with resource_errors(self._directory.root, _LESS_MEMORY.get(name, _LESS)):
+                    self._update(find_stage(name))
+
     def _write_recipe(self) -> None:
         path = self._directory.root / "recipe.resolved.yaml"
         with replacing(path) as temporary:
@@ -219,7 +233,7 @@ def _contents(stage: Stage, recipe: Recipe, directory: RunDirectory) -> dict[str
 
 def stages_of(recipe: Recipe, until: str, without: Collection[str] = ()) -> list[Stage]:
     """What a run up to a stage consists of, on a log that cannot have the stages `without`."""
-    return upstream(until, _optional(recipe), without)
+    return upstream(until, _optional(recipe), without, texts_given=_texts_given(recipe))
 
 
 def find_contents(recipe: Recipe, directory: RunDirectory) -> Contents:
@@ -245,18 +259,23 @@ def _inputs(
     stage: Stage, recipe: Recipe, directory: RunDirectory, without: Collection[str]
 ) -> list[str]:
     """What a stage reads now: all that it needs, and what it may read where that is current."""
-    reads = [name for name in stage.reads if name not in without]
+    needed = reads(stage, texts_given=_texts_given(recipe))
     may = (
         name
         for name in stage.may_read
         if name not in without and _is_current(find_stage(name), recipe, directory)
     )
-    return [*reads, *may]
+    return [*(name for name in needed if name not in without), *may]
+
+
+def _texts_given(recipe: Recipe) -> bool:
+    return recipe.infer.texts_from is not None
 
 
 def _is_current(stage: Stage, recipe: Recipe, directory: RunDirectory) -> bool:
     manifest = directory.manifest(stage.name)
-    if manifest is None or any(directory.manifest(name) is None for name in stage.reads):
+    needed = reads(stage, texts_given=_texts_given(recipe))
+    if manifest is None or any(directory.manifest(name) is None for name in needed):
         return False
     return plan(stage, recipe, directory).key == manifest.key
 
@@ -299,7 +318,8 @@ def _state(
     if manifest is None:
         partial = directory.folder(f"{stage.name}.tmp").exists()
         return State.PARTIAL if partial else State.MISSING
-    needs = set(stage.reads) | (set(stage.may_read) & _optional(recipe))
+    needs = set(reads(stage, texts_given=_texts_given(recipe)))
+    needs |= set(stage.may_read) & _optional(recipe)
     needs -= set(without)
     if stale & needs or plan(stage, recipe, directory, without).key != manifest.key:
         return State.STALE
@@ -313,6 +333,10 @@ def stage_function(name: str) -> StageFunction:
             from taiji.stages.construct import construct
 
             return construct
+        case "ceiling":
+            from taiji.stages.ceiling import ceiling
+
+            return ceiling
         case "distill":
             from taiji.stages.distill import distill
 
@@ -345,6 +369,10 @@ def stage_function(name: str) -> StageFunction:
             from taiji.stages.features import features
 
             return features
+        case "surplus":
+            from taiji.stages.surplus import surplus
+
+            return surplus
         case "rank":
             from taiji.stages.rank import rank
 

@@ -142,6 +142,7 @@ EXAMPLES = pa.schema(
         # of the basket that could have been the target.
         pa.field("target_item_ids", pa.list_(pa.string())),
         pa.field("basket_item_ids", pa.list_(pa.string())),
+        pa.field("offer", pa.list_(pa.string())),  # categories shown before the cut-off, or null
     ]
 )
 

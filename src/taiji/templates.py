@@ -24,6 +24,7 @@ class Templates:
     # What the student and the teacher are asked. The tags are control tokens for some models.
     student_system: str
     student_format: str
+    student_format_list: str
     teacher_system: str
     teacher_task: str
     teacher_target: str
@@ -32,6 +33,7 @@ class Templates:
     profile_heading: str
     history_heading: str
     no_history: str
+    offer: str
 
     # The profile: `label: fact, fact. Habit; habit.`
     person: str
@@ -94,6 +96,10 @@ ENGLISH = Templates(
         "Reason inside <think></think>, then write the next item as "
         "title; level 1; level 2; level 3 inside <answer></answer>."
     ),
+    student_format_list=(
+        "Reason inside <think></think>, then write the {count} likeliest next items inside "
+        "<answer></answer>, one a line, likeliest first, as level 1; level 2; level 3; title."
+    ),
     teacher_system="You explain shopping habits in plain words.",
     teacher_task=(
         "Write two or three sentences that reason from the profile and the purchases to the "
@@ -112,6 +118,7 @@ ENGLISH = Templates(
     profile_heading="Profile:",
     history_heading="Purchases, newest first:",
     no_history="No purchases are known.",
+    offer="On offer: {names}.",
     person="User",
     household="Household",
     device="Device",
@@ -170,6 +177,10 @@ CHINESE = Templates(
         "先在<think></think>内写出推理，再在<answer></answer>内写出下一件商品，"
         "格式为：标题; 一级类目; 二级类目; 三级类目。"
     ),
+    student_format_list=(
+        "先在<think></think>内写出推理，再在<answer></answer>内写出最可能的{count}件商品，"
+        "每行一件，最可能的在前，格式为：一级类目; 二级类目; 三级类目; 标题。"
+    ),
     teacher_system="你用平实的语言解释用户的购物习惯。",
     teacher_task=(
         "请用两三句话，从用户画像和购买记录推理出这位用户接下来需要哪一类商品。"
@@ -186,6 +197,7 @@ CHINESE = Templates(
     profile_heading="用户画像：",
     history_heading="购买记录（由近到远）：",
     no_history="暂无购买记录。",
+    offer="在售：{names}。",
     person="用户",
     household="家庭",
     device="设备",

@@ -6,9 +6,11 @@ from taiji.language.completions import (
     Completion,
     Form,
     Tags,
+    answer_lines,
     check_form,
     find_tags,
     join_chain,
+    list_answer,
     parse_completion,
     render_completion,
     split_answer,
@@ -160,3 +162,29 @@ def test_a_chain_is_split_off_and_put_back():
     assert split_chain("<think> a </think> b") == ("a", " b")
     assert split_chain("<think> a") == (None, "<think> a")
     assert split_chain(join_chain("a", "b")) == ("a", "\nb")
+
+
+def test_a_list_is_written_with_the_path_first_and_read_back():
+    items = ["Skim milk; Food; Dairy; Milk", "Ham, smoked; Food; Meat; Ham"]
+    written = list_answer(items)
+    assert written == "Food; Dairy; Milk; Skim milk\nFood; Meat; Ham; Ham, smoked"
+    assert answer_lines(written, 5) == items
+
+
+def test_a_list_has_no_more_lines_than_asked_for_and_no_blank_ones():
+    assert answer_lines("A; B; C; one\n\nA; B; D; two\nA; B; E; three", 2) == [
+        "one; A; B; C",
+        "two; A; B; D",
+    ]
+    assert answer_lines("", 3) == []
+
+
+def test_a_single_answer_stands_as_it_is():
+    assert answer_lines("Milk; Grocery", 1) == ["Milk; Grocery"]
+    assert answer_lines("Milk\nof two lines", 1) == ["Milk\nof two lines"]
+
+
+def test_every_line_of_a_list_must_be_well_formed():
+    good = render_completion("why", "A; B; C; one\nA; B; D; two")
+    assert check_form(good, 2).levels
+    assert not check_form(render_completion("why", "A; B; C; one\nA; ; D; two"), 2).levels

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from taiji.errors import DataError
-from taiji.ranking.neighbours import Neighbours, most_similar_other_user, recall_at_1
+from taiji.ranking.neighbours import (
+    Neighbours,
+    most_similar_earlier,
+    most_similar_other_user,
+    recall_at_1,
+)
 
 SEARCHES = ("exact", "ivf", "hnsw")
 
@@ -95,3 +100,28 @@ def test_a_row_of_nan_is_named_and_not_searched_for_ever(search):
     vectors[3] = np.nan
     with pytest.raises(DataError, match=r"1 rows hold NaN or infinity, the first is row 3"):
         most_similar_other_user(vectors, [str(n) for n in range(30)], search)
+
+
+def test_nobody_borrows_from_a_text_that_was_written_later():
+    vectors = clustered(120)
+    users, written = [f"u{n % 40}" for n in range(120)], np.arange(120) // 40 * 10
+    nearest = most_similar_earlier(vectors, users, written)
+    cosine = brute(vectors, users)
+    cosine[written[:, None] < written[None, :]] = -np.inf
+    np.testing.assert_allclose(nearest.similarity, cosine.max(axis=1), rtol=1e-5)
+    assert (written[nearest.rows] <= written).all()
+
+
+def test_a_text_of_the_future_changes_no_neighbour():
+    vectors, users = clustered(60), [f"u{n % 20}" for n in range(60)]
+    written = np.arange(60)
+    before = most_similar_earlier(vectors[:50], users[:50], written[:50])
+    after = most_similar_earlier(vectors, users, written)
+    assert (after.rows[:50] == before.rows).all()
+
+
+def test_who_writes_first_has_no_neighbour():
+    vectors = clustered(3)
+    found = most_similar_earlier(vectors, ["a", "a", "b"], np.array([1, 2, 3]))
+    assert found.rows.tolist()[:2] == [-1, -1]
+    assert found.rows[2] >= 0

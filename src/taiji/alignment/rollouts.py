@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from taiji.alignment.rewards.custom import CustomReward
 from taiji.alignment.rewards.form import FormReward, form_reward
 from taiji.alignment.rewards.grounding import Grounder, Rung
+from taiji.alignment.rewards.lists import ListReward, list_reward
 from taiji.alignment.rewards.preference import PreferenceReward
 from taiji.alignment.rewards.semantic import semantic_reward
-from taiji.language.completions import parse_completion
+from taiji.language.completions import answer_lines, parse_completion
 from taiji.language.encoder_caches import RecentTexts
 from taiji.language.generate import Status
 
@@ -53,6 +54,8 @@ class RolloutJudge:
         preference: Scores it, if anything can; it knows examples as contexts.
         form: How the format reward counts.
         end_ids: Tokens that end a completion.
+        num_answers: Items that an answer names, a line each.
+        of_lists: What they earn together.
     """
 
     targets: Mapping[str, NDArray[np.float32]]
@@ -61,6 +64,8 @@ class RolloutJudge:
     preference: PreferenceReward | None
     form: FormReward
     end_ids: frozenset[int]
+    num_answers: int = 1
+    of_lists: ListReward = "best"
 
     def judge(
         self,
@@ -75,29 +80,39 @@ class RolloutJudge:
         them.
         """
         parsed = [parse_completion(text) for text in completions]
-        answers = [completion.answer for completion in parsed]
+        lines = [answer_lines(one.answer, self.num_answers) or [""] for one in parsed]
+        first_N = np.cumsum([0, *map(len, lines)])
+        answers = [line for own in lines for line in own]
+        of_line = [example_ids[n] for n, own in enumerate(lines) for _ in own]
         answers_ND = self.encoder.encode(answers)
-        targets_ND = np.stack([self.targets[example_id] for example_id in example_ids])
-        semantic_N = semantic_reward(answers_ND, targets_ND)
+        targets_ND = np.stack([self.targets[example_id] for example_id in of_line])
+        semantic = semantic_reward(answers_ND, targets_ND)
         grounded = self.grounder.ground(answers, answers_ND)
-        preference_N: Sequence[float | None] = [None] * len(grounded)
+        preference = None
         if self.preference is not None:
-            preference_N = self.preference.reward(example_ids, grounded).tolist()
+            preference = self.preference.reward(of_line, grounded)
         return [
             Rollout(
                 example_id=example_id,
                 completion=text,
                 status=self._status(parsed[n].status, completion_ids[n]),
-                answer=answers[n],
-                grounded_item_id=grounded[n].item_id,
-                rung=grounded[n].rung,
-                cosine=grounded[n].cosine,
-                semantic=float(semantic_N[n]),
-                preference=preference_N[n],
-                format=form_reward(text, self.form),
+                answer=parsed[n].answer,
+                grounded_item_id=grounded[first_N[n]].item_id,
+                rung=grounded[first_N[n]].rung,
+                cosine=grounded[first_N[n]].cosine,
+                semantic=self._earned(semantic[first_N[n] : first_N[n + 1]]),
+                preference=None
+                if preference is None
+                else self._earned(preference[first_N[n] : first_N[n + 1]]),
+                format=form_reward(text, self.form, self.num_answers),
             )
             for n, (example_id, text) in enumerate(zip(example_ids, completions, strict=True))
         ]
+
+    def _earned(self, lines: NDArray[np.float64]) -> float:
+        if self.num_answers == 1:
+            return float(lines[0])
+        return list_reward(lines.tolist(), self.num_answers, self.of_lists)
 
     def _status(self, parsed: Status, completion_ids: Sequence[int]) -> Status:
         """Whatever broke off before its answer was whole is truncated rather than malformed."""

@@ -4,9 +4,11 @@ from taiji.config.abtest import AbtestSection
 from taiji.config.align import AlignSection, CustomRewardSection, RewardsSection, WeightsSection
 from taiji.config.compute import Compute, LocalCompute, RayCompute
 from taiji.config.data import DataSection, DateWindows, ShareWindows, SplitsSection
+from taiji.config.lift import CeilingSection, MatchSection
 from taiji.config.ranking import BoostingSection, RankerSection, RankSection, SimulateSection
 from taiji.config.reasoning import LoraSection, RefineSection, SftSection
 from taiji.config.recipe import (
+    EncoderSection,
     EvaluateSection,
     FeaturesSection,
     InferSection,
@@ -33,10 +35,12 @@ __all__ = [
     "AlignSection",
     "BoostingSection",
     "BudgetSection",
+    "CeilingSection",
     "Compute",
     "CustomRewardSection",
     "DataSection",
     "DateWindows",
+    "EncoderSection",
     "EndpointSection",
     "EvaluateSection",
     "EvidenceTeacher",
@@ -44,6 +48,7 @@ __all__ = [
     "InferSection",
     "LocalCompute",
     "LoraSection",
+    "MatchSection",
     "ModelName",
     "OpenAITeacher",
     "RankSection",

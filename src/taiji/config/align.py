@@ -49,6 +49,11 @@ class RewardsSection(Section):
     )
     soft_items: Count = Field(1, description="m nearest items that an answer stands for")
     soft_temperature: float = Field(0.02, gt=0, description="tau of their weights")
+    answers: Literal["best", "mean", "ndcg"] = Field(
+        "best",
+        description="what a list of several answers earns: the best of them, their mean, or their "
+        "rewards discounted by rank over those of a perfect list",
+    )
     gate: tuple[float, float] | None = Field(
         None, strict=False, description="cosines at which the preference starts and is paid whole"
     )

@@ -112,6 +112,18 @@ class DataSection(Section):
     num_rl: Count = Field(200, description="examples for alignment")
     num_test: Count = Field(500, description="examples that judge the language model")
     num_rank_users: Count = Field(500, description="users whose text becomes ranking features")
+    refresh: Literal["window", "week", "day", "visit"] = Field(
+        "window",
+        description="when text of the ranking users is asked for: at the start of each window, of "
+        "its weeks or days, or before each visit in which something was shown",
+    )
+    offer_categories: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="categories that prompts say are on offer: those shown most, to anybody, in "
+        "the seven days before; 0 = prompts say nothing of it",
+    )
     exposure_share: Share = Field(
         0.25, gt=0, description="share of exposures kept, by a hash that ignores labels"
     )

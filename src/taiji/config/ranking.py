@@ -12,12 +12,12 @@ Backbone = Annotated[
 ]
 
 _BESIDE = {
-    "shuffled": ("both", "vectors"),
-    "swapped": ("both", "vectors"),
+    "shuffled": ("both", "vectors", "match"),
+    "swapped": ("both", "vectors", "match"),
     "random_neighbour": ("cross",),
     "reseeded": ("base",),
 }
-"""Arms that a control can stand beside; other texts stand beside `both`."""
+"""Arms that a control can stand beside; other texts stand beside `both` and `match`."""
 
 
 class BoostingSection(Section):
@@ -95,12 +95,12 @@ class RankSection(Section):
         min_length=1,
         description="network, lightgbm, or a class of your own as `package.module:name`",
     )
-    arms: tuple[Literal["base", "intra", "cross", "both", "vectors"], ...] = Field(
+    arms: tuple[Literal["base", "intra", "cross", "both", "vectors", "match"], ...] = Field(
         ("base", "intra", "cross", "both"),
         strict=False,
         min_length=1,
         description="which features each ranking model gets: none, codes, borrowed sequence, both, "
-        "dense vectors (paper: codes and sequence, each and both)",
+        "dense vectors (paper: codes and sequence, each and both); match of text and item is ours",
     )
     seeds: Count = Field(
         1, description="times that each ranking model is trained; one seed shows no lift"
@@ -109,7 +109,9 @@ class RankSection(Section):
         (), strict=False, description="arms whose features mean nothing, beside the real ones"
     )
     texts: tuple[ModelName, ...] = Field(
-        (POLICY,), strict=False, description="whose text the features of arm `both` come from"
+        (POLICY,),
+        strict=False,
+        description="whose text the features of `both` and `match` come from",
     )
 
     def named(self) -> Iterator[Named]:
@@ -128,7 +130,7 @@ class RankSection(Section):
             raise ValueError("texts: the arms use the text of `policy`: keep it in the list")
         others = [text for text in self.texts if text != POLICY]
         for entry in (*self.controls, *others):
-            arms = _BESIDE.get(entry, ("both",))
+            arms = _BESIDE.get(entry, ("both", "match"))
             if not set(arms) & set(self.arms):
                 raise ValueError(f"{entry}: has no arm to stand beside: add {' or '.join(arms)}")
         return self

@@ -14,6 +14,7 @@ from taiji.config.abtest import AbtestSection
 from taiji.config.align import AlignSection
 from taiji.config.compute import Compute, LocalCompute
 from taiji.config.data import DataSection
+from taiji.config.lift import CeilingSection, MatchSection
 from taiji.config.ranking import RankerSection, RankSection, SimulateSection
 from taiji.config.reasoning import RefineSection, ScoreSection, SftSection
 from taiji.config.section import (
@@ -44,6 +45,13 @@ class StudentSection(Section):
     )
     max_completion_tokens: Count = Field(
         128, description="chain of thought plus answer (paper: 2,048)"
+    )
+
+    answers: int = Field(
+        1,
+        ge=1,
+        le=20,
+        description="items that an answer names, a line each, likeliest first (paper: one)",
     )
 
     def named(self) -> Iterator[Named]:
@@ -87,6 +95,11 @@ class InferSection(Section):
     models: tuple[ModelName, ...] = Field(
         (UNTUNED, SFT, POLICY), strict=False, description="judged on the test examples"
     )
+    texts_from: PathText | None = Field(
+        None,
+        description="JSON lines or Parquet of user, time and text: texts that exist already, in "
+        "place of the policy's; no language model is trained or asked",
+    )
     temperature: float = Field(0.0, ge=0, le=2, description="0 = greedy")
     batch_size: Count = Field(32, description="replies at a time")
     max_completion_tokens: Count | None = Field(
@@ -99,6 +112,11 @@ class InferSection(Section):
         description="of the weights; auto: bfloat16 on a GPU that has it, else float32. A CPU with "
         "AMX writes nearly twice as fast in bfloat16, others up to a hundred times slower",
     )
+
+    def named(self) -> Iterator[Named]:
+        """Texts that exist already."""
+        if self.texts_from is not None:
+            yield Named("file", "texts_from", self.texts_from)
 
 
 class FeaturesSection(Section):
@@ -114,6 +132,9 @@ class FeaturesSection(Section):
     bits: int = Field(6, ge=2, le=12, description="2^bits values of each code")
     neighbours: Literal["exact", "ivf", "hnsw"] = Field(
         "exact", description="search for the nearest user; the two others report their recall"
+    )
+    match: MatchSection | None = Field(
+        None, description="make what the arm `match` of `rank` compares; null = not"
     )
     erased_users: PathText | None = Field(
         None,
@@ -222,6 +243,7 @@ class Recipe(Section):
     infer: InferSection = InferSection()
     features: FeaturesSection = FeaturesSection()
     rank: RankSection = RankSection()
+    ceiling: CeilingSection = CeilingSection()
     abtest: AbtestSection = AbtestSection()
     evaluate: EvaluateSection = EvaluateSection()
     report: ReportSection = ReportSection()
@@ -239,4 +261,19 @@ class Recipe(Section):
                 f"rank.texts: {', '.join(without)}: no features are made of that text: add it to "
                 "features.texts"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _given_texts_are_the_only_ones(self) -> "Recipe":
+        if self.infer.texts_from is not None and self.features.texts != ("policy",):
+            raise ValueError(
+                "infer.texts_from: given texts stand in place of the policy's, and nobody else "
+                "writes: leave features.texts at [policy]"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_match(self) -> "Recipe":
+        if "match" in self.rank.arms and self.features.match is None:
+            raise ValueError("rank.arms: match: nothing to compare: set features.match: {}")
         return self

@@ -140,6 +140,18 @@ class RecboleSource(PathSource):
     )
 
 
+class PlantedSource(Section):
+    """A made-up world whose truth is known: habits, needs that change, and notes about them."""
+
+    kind: Literal["planted"]
+    users: int = Field(2000, ge=20, description="users of a world of size 1")
+    size: float = Field(1.0, gt=0, description="times as many users")
+    strength: float = Field(
+        2.0, ge=0, description="what a need adds to the log-odds of a click; 0 = nothing to find"
+    )
+    seed: int = Field(0, ge=0, description="of all its draws")
+
+
 def _by_name(value: Any) -> Any:
     """`source: complete_journey` is short for `source: {kind: complete_journey}`."""
     return {"kind": value} if isinstance(value, str) else value
@@ -152,7 +164,8 @@ Source = Annotated[
         | MovielensSource
         | AmazonSource
         | MindSource
-        | RecboleSource,
+        | RecboleSource
+        | PlantedSource,
         Field(discriminator="kind"),
     ],
     BeforeValidator(_by_name),

@@ -36,6 +36,26 @@ class Writer:
     completions: Sequence[str] | None = None
 
 
+def best_of(judged: Sequence[pa.Table], name: str) -> pa.Table:
+    """What a list is worth whose every line was judged alone: the best line in each measure.
+
+    Args:
+        judged: Rows of `JUDGEMENTS` of the first lines, the second, and so on; the same examples.
+        name: Of the list, as a writer.
+    """
+    first = judged[0]
+    columns = {field: first[field] for field in JUDGEMENTS.names}
+    for field in (*_RISING, "title_rank"):
+        values_KN = np.array([one[field].to_numpy() for one in judged], dtype=np.float64)
+        best_N = values_KN.min(axis=0) if field == "title_rank" else values_KN.max(axis=0)
+        columns[field] = pa.array(best_N, from_pandas=True)  # NaN: the truth has no such level
+    columns["writer"] = pa.array([name] * first.num_rows)
+    return pa.table(columns).cast(JUDGEMENTS)
+
+
+_RISING = ("category_l1", "category_l2", "category_l3", "title_exact", "semantic", "ctcvr")
+
+
 class Grounding(Protocol):
     """Finds the catalogue item that an answer names."""
 

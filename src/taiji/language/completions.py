@@ -5,6 +5,7 @@ rewards and features hang on it: the answer counts only if it is unmistakable.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from taiji.language.generate import Status
@@ -117,18 +118,51 @@ def find_tags(text: str) -> Tags:
     )
 
 
-def check_form(text: str) -> Form:
-    """Look at a completion as `parse_completion` reads it."""
+def check_form(text: str, answers: int = 1) -> Form:
+    """Look at a completion as `parse_completion` reads it.
+
+    Args:
+        text: The completion.
+        answers: How many items were asked for; of several each must be well-formed.
+    """
     parsed = parse_completion(text)
     chain, closed, _ = text.partition("</think>")
     words = without_opening(chain)
-    levels = [part.strip() for part in parsed.answer.split(";")]
+    items = [
+        [part.strip() for part in item.split(";")] for item in answer_lines(parsed.answer, answers)
+    ]
     return Form(
         think=text.count("</think>") == 1 and "<think>" not in words,
         chain=bool(closed and words),
         answer=parsed.status == "ok",
-        levels=parsed.status == "ok" and len(levels) <= 4 and all(levels),
+        levels=parsed.status == "ok" and all(len(item) <= 4 and all(item) for item in items),
     )
+
+
+def answer_lines(answer: str, count: int) -> list[str]:
+    """The items that an answer names, likeliest first and at most `count`, as `title; L1; L2; L3`.
+
+    A single item stands as it is. Of several each has a line, its path first, so that a line which
+    is cut off still names a category.
+    """
+    if count == 1:
+        return [answer]
+    return [_title_first(line) for line in answer.splitlines() if line.strip()][:count]
+
+
+def list_answer(items: Sequence[str]) -> str:
+    """Write several items, each `title; L1; L2; L3`, in the form that `answer_lines` reads."""
+    lines = []
+    for item in items:
+        title, *levels = split_answer(item)
+        lines.append("; ".join([*(level for level in levels if level), title]))
+    return "\n".join(lines)
+
+
+def _title_first(line: str) -> str:
+    parts = [part.strip() for part in line.split(";")]
+    levels = parts[: min(3, len(parts) - 1)]
+    return "; ".join(["; ".join(parts[len(levels) :]), *levels])
 
 
 def split_answer(answer: str) -> tuple[str, str | None, str | None, str | None]:

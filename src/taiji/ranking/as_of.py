@@ -47,12 +47,14 @@ class Pairs:
         fields: The categorical columns: item, l1, l2, l3, brand and placement, then `user.<name>`
             for every field of the users' profiles.
         user_ids: The user of each pair.
+        ts: When each pair was shown, microseconds.
         item_l3: Category code of each catalogue row, for sequences.
     """
 
     dense: NDArray[np.float32]
     fields: Mapping[str, Coded]
     user_ids: NDArray[np.object_]
+    ts: Ints
     item_l3: NDArray[np.int32]
     _events: NDArray[np.int32]
     _start: Ints
@@ -69,6 +71,7 @@ class Pairs:
             dense=self.dense[rows],
             fields={name: column.take(rows) for name, column in self.fields.items()},
             user_ids=self.user_ids[rows],
+            ts=self.ts[rows],
             _start=self._start[rows],
             _stop=self._stop[rows],
         )
@@ -154,6 +157,7 @@ class AsOf:
             dense=self._dense(user, item, ts),
             fields={**per_item, "placement": code(pairs["placement"]), **per_user},
             user_ids=pairs["user_id"].to_numpy(zero_copy_only=False),
+            ts=ts,
             item_l3=self._item_fields["l3"].codes,
             _events=self._events,
             _start=start,

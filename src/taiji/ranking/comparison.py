@@ -4,16 +4,15 @@ A control is a variant of an arm that keeps everything but the meaning of its fe
 gains, the features did not.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from taiji.config import POLICY, ModelName, RankSection
 from taiji.ranking.inputs import Arm, LanguageFeatures
+from taiji.ranking.serving import dealt_out, random_others
 
 Control = Literal["shuffled", "swapped", "random_neighbour", "reseeded"]
 
@@ -43,7 +42,7 @@ def plan_variants(section: RankSection) -> list[Variant]:
     for control in section.controls:
         match control:
             case "shuffled" | "swapped":
-                spoilt: Sequence[Arm] = ("both", "vectors")
+                spoilt: Sequence[Arm] = ("both", "vectors", "match")
             case "random_neighbour":
                 spoilt = ("cross",)
             case "reseeded":
@@ -54,7 +53,13 @@ def plan_variants(section: RankSection) -> list[Variant]:
             if arm in section.arms
         ]
     others = [text for text in section.texts if text != POLICY]
-    return variants + [Variant(f"both:{text}", "both", text=text) for text in others]
+    told: Sequence[Arm] = ("both", "match")
+    return variants + [
+        Variant(f"{arm}:{text}", arm, text=text)
+        for text in others
+        for arm in told
+        if arm in section.arms
+    ]
 
 
 def reseed(variant: Variant, seed: int) -> int:
@@ -117,22 +122,18 @@ def swapped(language: LanguageFeatures, salt: str) -> LanguageFeatures:
     Under one salt a user who stands in two splits has, nearly always, one and the same other:
     the meaning is lost, but users can still be recognised. Under two salts nothing is left.
     """
-    donors = np.append(random_others(language.user_ids, salt), len(language.user_ids))
+    if language.since is None:
+        others = random_others(language.user_ids, salt)
+    else:
+        others = dealt_out(language.user_ids, language.since, salt)
+    donors = np.append(others, len(language.user_ids))
     return replace(
         language,
         codes=language.codes[donors],
         neighbour_items=language.neighbour_items[donors],
         vectors=language.vectors[donors],
+        match=None if language.match is None else language.match.take(donors),
     )
-
-
-def random_others(user_ids: Sequence[str], salt: str) -> NDArray[np.int64]:
-    """For each user the row of a random other one, each taken once; a lone user keeps himself."""
-    keys = [hashlib.blake2b(f"{salt}|{user}".encode(), digest_size=8).digest() for user in user_ids]
-    order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
-    donors = np.empty_like(order)
-    donors[order] = np.roll(order, 1)
-    return donors
 
 
 def with_sequences(

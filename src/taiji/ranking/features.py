@@ -80,7 +80,8 @@ def user_features(
     """
     users: Sequence[str] = examples["user_id"].to_pylist()
     cutoffs: Sequence[datetime] = examples["cutoff"].to_pylist()
-    neighbours = [users[row] for row in nearest.rows]
+    neighbours = [users[row] if row >= 0 else "" for row in nearest.rows]
+    lent = _lent(asof, neighbours, cutoffs, neighbour_items)
     return pa.table(
         {
             "example_id": examples["example_id"],
@@ -89,10 +90,22 @@ def user_features(
             "codes": codebook.compute_codes(embeddings_ND).tolist(),
             "neighbour_user_id": neighbours,
             "similarity": nearest.similarity,
-            "neighbour_item_ids": asof.last_items(neighbours, cutoffs, neighbour_items),
+            "neighbour_item_ids": lent,
         },
         schema=USER_FEATURES,
     )
+
+
+def _lent(
+    asof: AsOf, neighbours: Sequence[str], cutoffs: Sequence[datetime], length: int
+) -> list[list[str]]:
+    """What each neighbour had by the borrower's cut-off; nothing where there is none."""
+    some = [row for row, user in enumerate(neighbours) if user]
+    items = asof.last_items([neighbours[n] for n in some], [cutoffs[n] for n in some], length)
+    lent: list[list[str]] = [[] for _ in neighbours]
+    for row, own in zip(some, items, strict=True):
+        lent[row] = own
+    return lent
 
 
 def default_features(examples: Sequence[Mapping[str, Any]], sub_vectors: int) -> pa.Table:

@@ -71,14 +71,14 @@ class BoostedRanker:
         click: P(click).
         both: P(click and conversion); None where the click is the goal.
         vocabularies: Values of each field, fitted on the visits it learned from.
-        widths: Of the language blocks: codes, values of a code, neighbour items, vector.
+        widths: Of the language blocks, by `block_widths`.
         placement: The placement that training saw most, for pairs that never were shown.
     """
 
     click: CalibratedTrees
     both: CalibratedTrees | None
     vocabularies: Mapping[str, Vocabulary]
-    widths: tuple[int, int, int, int]
+    widths: tuple[int, ...]
     placement: str
 
     def predict(self, pairs: Pairs, language: LanguageFeatures) -> Predictions:
@@ -91,7 +91,7 @@ class BoostedRanker:
         if block_widths(language) != self.widths:
             raise DataError(
                 f"gradient boosting: language features of shape {block_widths(language)} (codes, "
-                f"values, neighbour items, vector), trained with {self.widths}"
+                f"values, neighbour items, vector, match), trained with {self.widths}"
             )
         columns_NW = tree_columns(pairs, self.vocabularies, language)
         ctr_N = self.click.probabilities(columns_NW)
@@ -229,8 +229,7 @@ def load_boosted(folder: Path) -> BoostedRanker:
         vocabularies = {
             name: Vocabulary(tuple(values)) for name, values in description["vocabularies"]
         }
-        codes, values, items, vector = description["widths"]
-        widths = (int(codes), int(values), int(items), int(vector))
+        widths = tuple(int(width) for width in description["widths"])
         return BoostedRanker(click, both, vocabularies, widths, str(description["placement"]))
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):

@@ -5,7 +5,7 @@ of a dense vector.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from taiji.arrays import Ints, Vectors
 from taiji.errors import DataError
 from taiji.ranking.as_of import Pairs
+from taiji.ranking.match import COLUMNS, TextMatch
 from taiji.ranking.model import PADDING, UNKNOWN, Batch
+from taiji.ranking.serving import serving_texts
 
-Arm = Literal["base", "intra", "cross", "both", "vectors"]
+Arm = Literal["base", "intra", "cross", "both", "vectors", "match"]
 """Blocks that a ranking model may see: none, codes, the cross-user sequence, both of these, or
-in their place the embedding itself, as KAR (arXiv 2306.10933) feeds it."""
+in their place the embedding itself, as KAR (arXiv 2306.10933) feeds it, or what text and item have
+in common (`taiji.ranking.match`)."""
 
 MIN_COUNT = 3
 """Values that training saw less often share the row of the unknown, which so gets trained."""
@@ -76,6 +79,9 @@ class LanguageFeatures:
             newest first, then -1; a last row of -1 as above.
         num_codes: How many values a code can take.
         vectors: (U + 1, V); embeddings of the users' texts; a last row of zeros as above.
+        match: Compares the users' texts with items; None where the arm may not.
+        since: (U,) when each row was written, microseconds, where users have several; else None,
+            and the one row of a user serves him whenever.
     """
 
     user_ids: tuple[str, ...]
@@ -83,6 +89,8 @@ class LanguageFeatures:
     neighbour_items: NDArray[np.int32]
     num_codes: int
     vectors: Vectors
+    match: TextMatch | None = None
+    since: Ints | None = None
 
     @classmethod
     def from_table(
@@ -93,6 +101,8 @@ class LanguageFeatures:
         num_codes: int,
         neighbour_items: int,
         vectors: Vectors | None = None,
+        match: TextMatch | None = None,
+        since: Ints | None = None,
     ) -> "LanguageFeatures":
         """Read one split of `schema.USER_FEATURES`.
 
@@ -102,13 +112,15 @@ class LanguageFeatures:
             num_codes: How many values a code can take.
             neighbour_items: L; longer sequences lose their oldest items.
             vectors: (U, V), a row for each row of the table; none if no arm asks for them.
+            match: Of the same rows; none if no arm asks for it.
+            since: Of the same rows; none if users have one each.
 
         Raises:
             DataError: A user stands there twice, a code is out of range, an item is not in
                 the catalogue, or the vectors are not one finite row a user.
         """
         users = tuple(table["user_id"].to_pylist())
-        if len(set(users)) != len(users):
+        if since is None and len(set(users)) != len(users):
             raise DataError("user features: a user stands there twice: pass one split")
         codes = np.array(table["codes"].to_pylist(), dtype=np.int32).reshape(len(users), -1)
         if codes.size and not (codes.min() >= 0 and codes.max() < num_codes):
@@ -122,18 +134,22 @@ class LanguageFeatures:
                 raise DataError(f"user features: item {error} is not in the catalogue") from error
             neighbour[row, : len(known)] = known
         missing = np.full((1, codes.shape[1]), -1, dtype=np.int32)
-        return cls(
-            users, np.concatenate([codes, missing]), neighbour, num_codes, _rows_of(vectors, users)
-        )
+        if match is not None and len(match.names) != len(users) + 1:
+            raise DataError("user features: matches of other users: rerun `taiji features`")
+        rows = _rows_of(vectors, users)
+        codes = np.concatenate([codes, missing])
+        return cls(users, codes, neighbour, num_codes, rows, match, since)
 
     def for_arm(self, arm: Arm) -> "LanguageFeatures":
         """The blocks that an arm of the comparison may see; the others get width 0.
 
         Raises:
-            DataError: The arm of dense vectors is asked for where none were given.
+            DataError: The arm `vectors` or `match` is asked for where none were given.
         """
         if arm == "vectors" and not self.vectors.shape[1]:
             raise DataError("user features: no vectors for the arm `vectors`: rerun the stage")
+        if arm == "match" and self.match is None:
+            raise DataError("user features: nothing to match: set features.match and rerun it")
         with_codes = arm in ("intra", "both")
         codes = self.codes if with_codes else self.codes[:, :0]
         neighbour = (
@@ -141,10 +157,31 @@ class LanguageFeatures:
         )
         vectors = self.vectors if arm == "vectors" else self.vectors[:, :0]
         num_codes = self.num_codes if with_codes else 0
-        return LanguageFeatures(self.user_ids, codes, neighbour, num_codes, vectors)
+        match = self.match if arm == "match" else None
+        return replace(
+            self,
+            codes=codes,
+            neighbour_items=neighbour,
+            num_codes=num_codes,
+            vectors=vectors,
+            match=match,
+        )
 
-    def rows(self, user_ids: NDArray[np.object_]) -> Ints:
-        """Row of each user; -1, the row of the missing, for users without features."""
+    @property
+    def match_columns(self) -> tuple[str, ...]:
+        """Names of the columns that the arm adds to the dense features of a pair."""
+        return () if self.match is None else COLUMNS
+
+    def rows(self, user_ids: NDArray[np.object_], ts_N: Ints | None = None) -> Ints:
+        """Row that serves each user at a moment: his newest by then; -1, the missing, for none.
+
+        Raises:
+            DataError: Users have several rows and no moment is given.
+        """
+        if self.since is not None and ts_N is None:
+            raise DataError("user features: several a user: give `pairs.ts` too")
+        if self.since is not None and ts_N is not None:
+            return serving_texts(self.user_ids, self.since, user_ids, ts_N)
         place = {user: row for row, user in enumerate(self.user_ids)}
         return np.array([place.get(user, -1) for user in user_ids], dtype=np.int64)
 
@@ -180,6 +217,9 @@ class Inputs:
         own_items: Length of the user's own sequence.
         language: Features by user, cut to the blocks of the arm.
 
+    Attributes:
+        dense: (N, F) dense features of the pairs, and behind them what an arm `match` adds.
+
     Raises:
         DataError: The pairs lack a field that the model knows.
     """
@@ -203,8 +243,12 @@ class Inputs:
         self._item_rows = tables["item"]
         self._l3_of_item = np.append(tables["l3"][pairs.item_l3], PADDING)
         self._language = language
-        self._user_N = language.rows(pairs.user_ids)
+        self._user_N = language.rows(pairs.user_ids, pairs.ts)
         self._history_N = pairs.histories()
+        self.dense = pairs.dense
+        if language.match is not None:
+            matched = language.match.columns(self._user_N, pairs.fields["item"].codes)
+            self.dense = np.concatenate([pairs.dense, matched], axis=1)
 
     def __len__(self) -> int:
         """Number of pairs."""
@@ -222,7 +266,7 @@ class Inputs:
         neighbour = self._language.neighbour_items[self._user_N[of_sequences]]
         codes = self._language.codes[user].astype(np.int64) + 1
         return Batch(
-            dense=torch.from_numpy(self._pairs.dense[rows]),
+            dense=torch.from_numpy(self.dense[rows]),
             fields=torch.from_numpy(self._fields_NK[rows]),
             own_items=torch.from_numpy(self._item_rows[own]),
             own_l3=torch.from_numpy(self._l3_of_item[own]),

@@ -25,6 +25,7 @@ PROBED_CELLS = 16
 GRAPH_LINKS, GRAPH_EFFORT = 32, 64
 _CANDIDATES = 8  # of each query at first: enough to re-rank, and for a few rows of one's own
 _VECTORS_AT_ONCE = 65_536  # gathered to be compared: 100 MB of 384 dimensions
+_ROWS_AT_ONCE = 1_024  # compared with all before them
 _SAME_COSINE = 1e-5  # float32 sums in another order
 
 
@@ -33,7 +34,7 @@ class Neighbours:
     """The nearest other user of each row.
 
     Attributes:
-        rows: (N,) row of the neighbour.
+        rows: (N,) row of the neighbour; -1 if there is none.
         similarity: (N,) cosine to it.
     """
 
@@ -59,6 +60,41 @@ def most_similar_other_user(
     _refuse_nan(embeddings_ND)
     index = build_index(embeddings_ND, search)
     return search_others(index, embeddings_ND, users, np.arange(len(users)))
+
+
+def most_similar_earlier(
+    embeddings_ND: Floats, user_ids: Sequence[str], written_N: Ints
+) -> Neighbours:
+    """As `most_similar_other_user`, exact, where users have texts of several moments.
+
+    Only texts that had been written by a row's own moment are its neighbours. The row is -1 where
+    nobody else had written yet.
+
+    Args:
+        embeddings_ND: Unit vectors, a row a text.
+        user_ids: Whose text each row is.
+        written_N: When it was written.
+
+    Raises:
+        DataError: There are fewer than two users.
+    """
+    user_N = _user_codes(user_ids)
+    order = np.argsort(written_N, kind="stable")
+    ordered_ND, ordered_user, ordered_at = embeddings_ND[order], user_N[order], written_N[order]
+    rows = np.full(len(user_N), -1, dtype=np.int64)
+    similarity = np.zeros(len(user_N), dtype=np.float32)
+    for begin in range(0, order.size, _ROWS_AT_ONCE):
+        asked = slice(begin, begin + _ROWS_AT_ONCE)
+        known = int(np.searchsorted(ordered_at, ordered_at[asked][-1], side="right"))
+        cosine_QK = ordered_ND[asked] @ ordered_ND[:known].T
+        cosine_QK[ordered_user[asked, None] == ordered_user[None, :known]] = -np.inf
+        cosine_QK[ordered_at[asked, None] < ordered_at[None, :known]] = -np.inf
+        best_Q = cosine_QK.argmax(axis=1)
+        highest_Q = cosine_QK[np.arange(best_Q.size), best_Q]
+        found = np.flatnonzero(highest_Q > -np.inf)
+        rows[order[asked][found]] = order[best_Q[found]]
+        similarity[order[asked][found]] = highest_Q[found]
+    return Neighbours(rows, similarity)
 
 
 def recall_at_1(

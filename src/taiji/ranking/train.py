@@ -27,6 +27,7 @@ from taiji.ranking.calibration import Calibration, Platt, held_out
 from taiji.ranking.columns import microseconds
 from taiji.ranking.descent import OnStep, TrainingSet, descend, thin, undo_thinning
 from taiji.ranking.inputs import NO_LANGUAGE, Inputs, LanguageFeatures, Vocabulary, fit_vocabularies
+from taiji.ranking.match import COLUMNS
 from taiji.ranking.model import CtcvrModel, ModelShape
 from taiji.schema import Goal
 from taiji.store.files import read_json, write_json
@@ -117,7 +118,7 @@ def fit_ranker(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CtcvrModel(_shape(vocabularies, section, language, labels.goal))
-    task = TrainingSet(inputs, pairs.dense, labels.click, labels.conversion, train)
+    task = TrainingSet(inputs, inputs.dense, labels.click, labels.conversion, train)
     descend(model, task, section, seed, on_step)
     undo_thinning(model, section.keep_negatives)
     ctr, cvr = _all_logits(model, inputs, held)
@@ -136,7 +137,8 @@ def predict(ranker: Ranker, pairs: Pairs, language: LanguageFeatures = NO_LANGUA
         DivergenceError: A prediction is NaN or infinite.
     """
     shape = ranker.model.shape
-    given, trained = _blocks(language), {name: getattr(shape, name) for name in _blocks(language)}
+    given = _blocks(language)
+    trained = {name: getattr(shape, name) for name in given}
     if given != trained:
         raise DataError(f"ranking model: language features {given}, trained with {trained}")
     inputs = Inputs(pairs, ranker.vocabularies, shape.own_items, language)
@@ -153,7 +155,7 @@ def save_ranker(ranker: Ranker, folder: Path) -> None:
     save_file(ranker.model.state_dict(), folder / _WEIGHTS)
     description = {
         "shape": dataclasses.asdict(ranker.model.shape),
-        "dense": DENSE,
+        "dense": (*DENSE, *COLUMNS)[: ranker.model.shape.num_dense],
         "vocabularies": [[name, list(v.values)] for name, v in ranker.vocabularies.items()],
         "calibration": dataclasses.asdict(ranker.calibration),
         "placement": ranker.placement,
@@ -178,7 +180,7 @@ def load_ranker(folder: Path) -> Ranker:
 
 
 def _rebuild(description: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> Ranker:
-    if tuple(description["dense"]) != DENSE:
+    if tuple(description["dense"]) not in (DENSE, (*DENSE, *COLUMNS)):
         raise DataError("ranking model: trained on other dense features: rerun the stage")
     shape = dict(description["shape"])
     shape["field_rows"], shape["hidden"] = tuple(shape["field_rows"]), tuple(shape["hidden"])
@@ -200,7 +202,6 @@ def _shape(
     goal: Goal,
 ) -> ModelShape:
     return ModelShape(
-        num_dense=len(DENSE),
         field_rows=tuple(map(len, vocabularies.values())),
         l3_field=list(vocabularies).index("l3"),
         own_items=section.own_items,
@@ -215,6 +216,7 @@ def _shape(
 def _blocks(language: LanguageFeatures) -> dict[str, Any]:
     """What a model's shape holds of the language features."""
     return {
+        "num_dense": len(DENSE) + len(language.match_columns),
         "sub_codes": language.codes.shape[1],
         "num_codes": language.num_codes,
         "neighbour_items": language.neighbour_items.shape[1],

@@ -17,14 +17,19 @@ _GATHER_ROWS = 16_384
 _MATCHES = 3  # columns of a borrowed sequence
 
 
-def block_widths(language: LanguageFeatures) -> tuple[int, int, int, int]:
-    """Of the blocks that an arm sees: codes, values of a code, neighbour items, vector."""
-    return (
+def block_widths(language: LanguageFeatures) -> tuple[int, ...]:
+    """Of the blocks that an arm sees: codes, values of a code, neighbour items, vector.
+
+    Behind them, where there are such, the columns of a match.
+    """
+    widths = (
         language.codes.shape[1],
         language.num_codes,
         language.neighbour_items.shape[1],
         language.vectors.shape[1],
     )
+    matched = len(language.match_columns)
+    return (*widths, matched) if matched else widths
 
 
 def categorical_columns(
@@ -37,7 +42,7 @@ def categorical_columns(
 def tree_columns(
     pairs: Pairs, vocabularies: Mapping[str, Vocabulary], language: LanguageFeatures
 ) -> NDArray[np.float32]:
-    """(N, W): dense features, K fields, M codes, matches with the borrowed sequence, V of a vector.
+    """(N, W): dense, K fields, M codes, matches with the borrowed sequence, V of a vector, match.
 
     NaN is what is not known: a null, or a feature of users who have none.
 
@@ -47,7 +52,7 @@ def tree_columns(
     lost = [name for name in vocabularies if name not in pairs.fields]
     if lost:
         raise DataError(f"gradient boosting: no field {', '.join(lost)} here: train it anew")
-    user_N = language.rows(pairs.user_ids)
+    user_N = language.rows(pairs.user_ids, pairs.ts)
     fields = [
         vocabulary.rows(pairs.fields[name].levels)[pairs.fields[name].codes]
         for name, vocabulary in vocabularies.items()
@@ -60,6 +65,10 @@ def tree_columns(
     vectors_NV[user_N < 0] = np.nan
     matches = _matches(pairs, language, user_N) if language.neighbour_items.shape[1] else None
     blocks = [pairs.dense, names_NK, codes_NM, matches, vectors_NV]
+    if language.match is not None:
+        matched_NF = language.match.columns(user_N, pairs.fields["item"].codes)
+        matched_NF[user_N < 0] = np.nan
+        blocks.append(matched_NF)
     return np.concatenate([block for block in blocks if block is not None], axis=1)
 
 

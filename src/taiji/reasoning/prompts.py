@@ -23,11 +23,13 @@ class PromptFitter:
 
     Attributes:
         max_prompt_tokens: Beyond it the oldest history lines are dropped.
+        answers: How many items are asked for.
     """
 
     scaffold: ChatScaffold
     max_prompt_tokens: int
     templates: Templates
+    answers: int = 1
 
     def fit(self, example: Mapping[str, Any]) -> tuple[Prompt, int]:
         """The student's prompt without the oldest history lines that do not fit.
@@ -44,7 +46,8 @@ class PromptFitter:
         history = example["history"]
 
         def prompt_with(num_lines: int) -> Prompt:
-            return student_prompt({**example, "history": history[:num_lines]}, self.templates)
+            shown = {**example, "history": history[:num_lines]}
+            return student_prompt(shown, self.templates, self.answers)
 
         def num_tokens(num_lines: int) -> int:
             return len(self.scaffold.prompt_ids(prompt_with(num_lines)))
@@ -74,7 +77,8 @@ def prompt_fitter(recipe: Recipe, scaffold: ChatScaffold) -> PromptFitter:
     """The fitter with a recipe's budget and words."""
     text = recipe.data.text
     templates = resolve_templates(text.language, text.templates)
-    return PromptFitter(scaffold, recipe.student.max_prompt_tokens, templates)
+    student = recipe.student
+    return PromptFitter(scaffold, student.max_prompt_tokens, templates, student.answers)
 
 
 def losses(dropped: Iterable[int]) -> dict[str, int]:
@@ -83,16 +87,20 @@ def losses(dropped: Iterable[int]) -> dict[str, int]:
     return {"prompts_cut": len(lost), "history_lines_dropped": sum(lost)}
 
 
-def student_prompt(example: Mapping[str, Any], templates: Templates) -> Prompt:
-    """What the student reads: task, profile, numbered history (newest first), format.
+def student_prompt(example: Mapping[str, Any], templates: Templates, answers: int = 1) -> Prompt:
+    """What the student reads: task, profile, numbered history (newest first), offer, format.
 
     Args:
         example: A row of `schema.EXAMPLES`.
         templates: The words around it.
+        answers: How many items are asked for.
     """
+    asked = templates.student_format
+    if answers > 1:
+        asked = fill(templates.student_format_list, count=str(answers))
     return Prompt(
         system=templates.student_system,
-        user=(*_facts(example, templates), Segment(templates.student_format, data=False)),
+        user=(*_facts(example, templates), Segment(asked, data=False)),
     )
 
 
@@ -160,4 +168,7 @@ def _facts(example: Mapping[str, Any], templates: Templates) -> tuple[Segment, .
     segments.append(Segment(f"{words}\n", data=False))
     lines = enumerate(history, start=1)
     segments += [Segment(f"{number}. {line['text']}\n") for number, line in lines]
+    if offered := example.get("offer"):
+        names = templates.list_separator.join(offered)
+        segments.append(Segment(f"{fill(templates.offer, names=names)}\n"))
     return tuple(segments)

@@ -14,7 +14,7 @@ from taiji import config
 from taiji.config.text import TextSection
 from taiji.data.item_text import item_text
 from taiji.errors import ConfigError
-from taiji.language.completions import split_chain, without_opening
+from taiji.language.completions import list_answer, split_chain, without_opening
 from taiji.language.endpoint.call_store import CallStore
 from taiji.language.endpoint.generator import EndpointGenerator
 from taiji.language.generate import Reply, Sampling, TextGenerator, TransformersGenerator
@@ -42,16 +42,20 @@ class TeacherTask:
         target: The true next item, a row of `schema.ITEMS`.
         mode: `direct`: the teacher must not look at the target; its text ends in an answer of
             its own, which `prompts.split_own_answer` takes off.
+        others: Further true items, where an answer names several.
     """
 
     example: Mapping[str, Any]
     target: Mapping[str, Any]
     mode: Literal["rupr", "direct"] = "rupr"
+    others: Sequence[Mapping[str, Any]] = ()
 
     @property
     def answer(self) -> str:
-        """The true answer as text: `title; level 1; level 2; level 3`."""
-        return item_text(self.target)
+        """The true answer as text: `title; level 1; level 2; level 3`; of several a line each."""
+        if not self.others:
+            return item_text(self.target)
+        return list_answer([item_text(item) for item in (self.target, *self.others)])
 
 
 class Teacher(Protocol):

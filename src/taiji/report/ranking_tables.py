@@ -20,6 +20,7 @@ _ARMS = {
     "cross": "+ cross-user sequence",
     "both": "+ both",
     "vectors": "+ dense vectors",
+    "match": "+ match of text and item",
 }
 _VARIANTS = {
     "shuffled": "shuffled among users",

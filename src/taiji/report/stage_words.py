@@ -21,6 +21,7 @@ _PHRASES: Mapping[str, tuple[str, ...]] = {
     "simulate": ("fit to be a reward: {admitted}",),
     "align": ("{rollouts:,} rollouts",),
     "infer": ("{texts:,} texts",),
+    "ceiling": ("{in words}",),
     "features": ("{users_with_features:,} users and moments with codes and a neighbour",),
     "report": ("report.html",),
 }

@@ -33,6 +33,8 @@ _FIXED_SECONDS = {
     "features": 6.0,
     "rank": 20.0,
     "abtest": 60.0,
+    "ceiling": 280.0,
+    "surplus": 30.0,
     "evaluate": 10.0,
     "report": 2.0,
 }

@@ -8,12 +8,18 @@ from taiji.errors import MissingArtifactError
 from taiji.report.abtest_tables import abtest_tables
 from taiji.report.cells import Cell, condensed, point_text, range_text
 from taiji.report.cells import Table as MeasuredTable
+from taiji.report.lift_tables import ceiling_tables, surplus_tables
 from taiji.report.paper_tables import build_tables
 from taiji.report.ranking_tables import ranking_tables
 from taiji.safe_text import printable
 from taiji.store.files import read_json
 from taiji.store.run_directory import RunDirectory
 
+_TABLES = {
+    "abtest": abtest_tables,
+    "ceiling": ceiling_tables,
+    "surplus": surplus_tables,
+}
 _MOST_COLUMNS = 6
 _WIDTH_FOR_INTERVALS = 116
 
@@ -37,12 +43,12 @@ def print_tables(directory: RunDirectory, console: Console) -> None:
 
 
 def stage_tables(directory: RunDirectory, stage: str) -> tuple[MeasuredTable, ...]:
-    """The tables of `rank` or `abtest` alone; none of another stage, or before it has run."""
-    if stage not in ("rank", "abtest") or directory.manifest(stage) is None:
+    """The tables of one stage alone; none where it has none, or before it has run."""
+    if stage not in ("rank", *_TABLES) or directory.manifest(stage) is None:
         return ()
     metrics = read_json(directory.folder(stage) / "metrics.json")
-    if stage == "abtest":
-        return abtest_tables(metrics)
+    if stage != "rank":
+        return _TABLES[stage](metrics)
     path = directory.folder("construct") / "contents.json"
     return ranking_tables(metrics, read_json(path) if path.is_file() else None)
 

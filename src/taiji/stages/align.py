@@ -126,6 +126,8 @@ def _build_judge(
         preference=preference,
         form="binary" if rewards.format == "binary" else "graded",
         end_ids=end_ids,
+        num_answers=ctx.recipe.student.answers,
+        of_lists=rewards.answers,
     )
 
 

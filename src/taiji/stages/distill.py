@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taiji.config import Recipe
+from taiji.data.item_text import category_path
 from taiji.language.generate import Reply
 from taiji.language.models import load_tokenizer
 from taiji.language.prompt import ChatScaffold
@@ -77,7 +78,7 @@ def _tasks(ctx: StageContext) -> tuple[list[TeacherTask], dict[str, int]]:
     """
     constructed, student = Constructed(ctx.inputs["construct"]), ctx.recipe.student
     examples = constructed.targeted_examples("sft").to_pylist()
-    wanted = {example["target_item_id"] for example in examples}
+    wanted = {item for example in examples for item in _true_items(example, student.answers)}
     items = constructed.items
     rows = items.filter(pc.is_in(items["item_id"], pa.array(wanted, pa.string()))).to_pylist()
     targets = {row["item_id"]: row for row in rows}
@@ -89,7 +90,33 @@ def _tasks(ctx: StageContext) -> tuple[list[TeacherTask], dict[str, int]]:
         for example, row in zip(examples, told, strict=True)
     )
     mode = ctx.recipe.distill.mode
-    return [TeacherTask(row, targets[row["target_item_id"]], mode) for row in told], lost
+    tasks = [
+        TeacherTask(
+            row, targets[row["target_item_id"]], mode, _further(row, targets, student.answers)
+        )
+        for row in told
+    ]
+    return tasks, lost
+
+
+def _true_items(example: Mapping[str, Any], answers: int) -> list[str]:
+    """The target and, where several are asked for, all of the basket that it came in."""
+    basket = (example["basket_item_ids"] or ()) if answers > 1 else ()
+    return [example["target_item_id"], *basket]
+
+
+def _further(
+    example: Mapping[str, Any], targets: Mapping[str, Mapping[str, Any]], answers: int
+) -> list[Mapping[str, Any]]:
+    """True items beside the target for an answer of several: each of another category."""
+    taken = {category_path(targets[example["target_item_id"]])}
+    further: list[Mapping[str, Any]] = []
+    for item_id in _true_items(example, answers)[1:]:
+        path = category_path(targets[item_id])
+        if path not in taken and len(further) < answers - 1:
+            taken.add(path)
+            further.append(targets[item_id])
+    return further
 
 
 def _candidates(

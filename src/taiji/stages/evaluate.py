@@ -15,9 +15,10 @@ from taiji.data.item_text import item_texts
 from taiji.evaluation.baselines import BASELINES, baseline_answers
 from taiji.evaluation.figures import paired_figures, writer_figures
 from taiji.evaluation.gold import ALARM, gold_figures
-from taiji.evaluation.judge import Judge, Writer
+from taiji.evaluation.judge import Judge, Writer, best_of
 from taiji.evaluation.suspicious import suspicious_answers
 from taiji.evaluation.upstream import align_figures, distill_figures, refine_figures
+from taiji.language.completions import answer_lines
 from taiji.language.encode import SentenceEncoder, TextEncoder
 from taiji.language.encoder_caches import CachedEncoder
 from taiji.ranking.ctcvr_scorer import CtcvrScorer
@@ -54,13 +55,15 @@ def evaluate(ctx: StageContext) -> Summary:
     texts = _texts(ctx, tests)
     models = list(texts)
     texts |= {name: asked[name].texts("test", tests) for name in further}
-    written = [as_writer(name, rows) for name, rows in texts.items()]
+    count = ctx.recipe.student.answers
+    written = [as_writer(name, rows, count) for name, rows in texts.items()]
     writers = [*written, *baseline_writers(logs, tests)]
     judged = []
     for done, writer in enumerate(writers, start=1):
         judged.append(judge.judge(writer, tests))
         ctx.progress(done, len(writers), f"judged {writer.name}")
-    judgements = pa.concat_tables(judged)
+    lists = list_judgements(judge, tests, texts, count) if count > 1 else {}
+    judgements = pa.concat_tables([*judged, *lists.values()])
     write_parquet(judgements, ctx.out / "judgements.parquet", JUDGEMENTS)
     of_lists = list_judge(ctx, logs, catalogue, encoder)
     listings = of_lists.judge(tests, asked, texts)
@@ -68,7 +71,7 @@ def evaluate(ctx: StageContext) -> Summary:
     metrics = {
         "hit_rate_at": list(ctx.recipe.evaluate.hit_rate_at),
         "catalogue": catalogue_figures(catalogue, logs.items, tests),
-        "writers": _writer_metrics(ctx.recipe, judgements, [w.name for w in writers]),
+        "writers": _writer_metrics(ctx.recipe, judgements, [*(w.name for w in writers), *lists]),
         "differences": _differences(ctx.recipe, judgements, models),
         "gold": _gold(ctx, judgements, models),
         **list_figures(listings, of_lists, ctx.recipe.evaluate, ctx.recipe.seed),
@@ -112,9 +115,30 @@ def _texts(ctx: StageContext, tests: pa.Table) -> dict[str, pa.Table]:
     return found
 
 
-def as_writer(name: str, texts: pa.Table) -> Writer:
-    """A model by its rows of `schema.TEXTS`."""
-    return Writer(name, texts["answer"].to_pylist(), texts["completion"].to_pylist())
+def as_writer(name: str, texts: pa.Table, count: int = 1, place: int = 0) -> Writer:
+    """A model by its rows of `schema.TEXTS`: what it answers in one place of its lists.
+
+    Args:
+        name: Of the model.
+        texts: Its rows.
+        count: Items that an answer names.
+        place: Which of them, the likeliest first.
+    """
+    lists = [answer_lines(answer, count) for answer in texts["answer"].to_pylist()]
+    answers = [lines[place] if place < len(lines) else "" for lines in lists]
+    return Writer(name, answers, texts["completion"].to_pylist())
+
+
+def list_judgements(
+    judge: Judge, tests: pa.Table, texts: dict[str, pa.Table], count: int
+) -> dict[str, pa.Table]:
+    """The best line of each list, by the name `<model>, best of <count>`."""
+    return {
+        (best := f"{name}, best of {count}"): best_of(
+            [judge.judge(as_writer(name, rows, count, n), tests) for n in range(count)], best
+        )
+        for name, rows in texts.items()
+    }
 
 
 def baseline_writers(logs: Constructed, tests: pa.Table) -> list[Writer]:

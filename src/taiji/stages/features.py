@@ -9,7 +9,7 @@ the model's name and with a codebook of its own.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,21 +27,28 @@ from taiji.data.ids import read_ids
 from taiji.errors import DataError
 from taiji.language.encode import SentenceEncoder, TextEncoder, encode_texts
 from taiji.ranking.as_of import AsOf
+from taiji.ranking.columns import microseconds
 from taiji.ranking.features import (
     DEFAULTS,
     default_features,
     described_user,
     user_features,
 )
-from taiji.ranking.neighbours import most_similar_other_user, recall_at_1
+from taiji.ranking.neighbours import (
+    most_similar_earlier,
+    most_similar_other_user,
+    recall_at_1,
+)
 from taiji.ranking.quantise import Codebook, code_use, collisions, save_codebook, train_codebook
 from taiji.schema import TEXTS, USER_FEATURES
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.language_features import features_folder
+from taiji.stages.parts.match_features import write_item_vectors, write_names
 from taiji.store.files import read_parquet, replacing, write_parquet
 
 Row = dict[str, Any]
+Encode = Callable[[Sequence[str]], Vectors]
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,8 @@ class Written:
     """What one model wrote of the ranking users.
 
     Attributes:
-        users: example_id, user_id, split, cutoff and text of those with features of their own.
+        users: example_id, user_id, split, cutoff, text and answer of those with features of their
+            own.
         defaults: example_id, user_id, split and reason of the others.
     """
 
@@ -80,14 +88,20 @@ def features(ctx: StageContext, load: Callable[[], TextEncoder] | None = None) -
     load = load or partial(SentenceEncoder, section.model, section.batch_size)
     embedded = encode_texts(ctx.recipe.compute, load, texts)
     embeddings = np.split(embedded, np.cumsum(sizes)[:-1])
-    asof = Constructed(ctx.inputs["construct"]).as_of
+    encode = partial(encode_texts, ctx.recipe.compute, load)
+    logs = Constructed(ctx.inputs["construct"])
+    asof = logs.as_of
     summary: Summary = {"users_erased": num_erased}
     for done, (model, embeddings_ND) in enumerate(zip(models, embeddings, strict=True), start=1):
         ctx.progress(done, len(models) + 1, f"codes and neighbours from texts by {model}")
         folder, of_policy = features_folder(ctx.out, model), model == POLICY
         folder.mkdir(exist_ok=True)
         figures = _write_features(ctx, folder, written[model], embeddings_ND, asof)
+        if ctx.recipe.features.match is not None:
+            figures |= _write_match(ctx, folder, written[model].users, logs.items, encode)
         summary |= {name if of_policy else f"{model}_{name}": f for name, f in figures.items()}
+    if ctx.recipe.features.match is not None:
+        summary["items_embedded"] = write_item_vectors(logs, ctx.out, encode)
     ctx.progress(len(models) + 1, len(models) + 1, "done")
     return summary
 
@@ -121,12 +135,13 @@ def _written(ctx: StageContext, wanted: pa.Table, model: str) -> Written:
     filled: list[Row] = []
     defaults: list[Row] = []
     for row in wanted.select(columns).to_pylist():
-        text, reason = described_user(row, replies[row["example_id"]])
-        (defaults if reason else filled).append(row | {"text": text, "reason": reason})
-    schema = pa.schema([*(wanted.schema.field(name) for name in columns[:4])])
-    return Written(
-        pa.Table.from_pylist(filled, schema.append(pa.field("text", pa.string()))), defaults
-    )
+        reply = replies[row["example_id"]]
+        text, reason = described_user(row, reply)
+        told = {"text": text, "answer": reply["answer"], "reason": reason}
+        (defaults if reason else filled).append(row | told)
+    told_fields = [pa.field(name, pa.string()) for name in ("text", "answer")]
+    schema = pa.schema([*(wanted.schema.field(name) for name in columns[:4]), *told_fields])
+    return Written(pa.Table.from_pylist(filled, schema), defaults)
 
 
 def _write_features(
@@ -141,8 +156,11 @@ def _write_features(
     for split, part_ND in by_split.items():
         own = users.take(rows[split])
         ids = own["user_id"].to_pylist()
-        nearest = most_similar_other_user(part_ND, ids, section.neighbours)
-        if section.neighbours != "exact":
+        if len(set(ids)) < len(ids):  # several moments: nobody borrows from a later one
+            nearest = most_similar_earlier(part_ND, ids, microseconds(own["cutoff"]))
+        else:
+            nearest = most_similar_other_user(part_ND, ids, section.neighbours)
+        if section.neighbours != "exact" and len(set(ids)) == len(ids):
             recalls.append(recall_at_1(nearest, part_ND, ids, seed=ctx.recipe.seed))
         parts.append(
             user_features(own, part_ND, codebook, asof, nearest, ctx.recipe.data.neighbour_items)
@@ -164,6 +182,17 @@ def _write_features(
         **{f"default_{reason}": count for reason, count in sorted(reasons.items())},
         **{name: round(figure, 4) for name, figure in figures.items()},
     }
+
+
+def _write_match(
+    ctx: StageContext, folder: Path, users: pa.Table, items: pa.Table, encode: Encode
+) -> Summary:
+    """Which categories each text names, split by split as in features.parquet."""
+    section = ctx.recipe.features.match
+    assert section is not None
+    by_split = [users.filter(pc.equal(users["split"], split)) for split in RANK_SPLITS]
+    figures = write_names(folder, pa.concat_tables(by_split), items, section, encode)
+    return {name: round(figure, 4) for name, figure in figures.items()}
 
 
 def _codebook_figures(codebook: Codebook, train_ND: Vectors, test_ND: Vectors) -> dict[str, float]:

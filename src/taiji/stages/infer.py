@@ -17,6 +17,7 @@ from taiji.schema import TEXTS
 from taiji.stages.parts.asked_models import asked_models
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
+from taiji.stages.parts.given_texts import given_texts, read_given
 from taiji.store.files import read_parquet, write_parquet
 
 
@@ -29,6 +30,10 @@ def infer(ctx: StageContext) -> Summary:
 
 def _write_texts(ctx: StageContext, path: Path) -> None:
     logs = Constructed(ctx.inputs["construct"])
+    if ctx.recipe.infer.texts_from is not None:
+        given = read_given(Path(ctx.recipe.infer.texts_from).expanduser())
+        write_parquet(given_texts(given, logs.examples(*RANK_SPLITS).to_pylist()), path, TEXTS)
+        return
     examples = {"test": logs.examples("test"), "users": logs.examples(*RANK_SPLITS)}
     plan = plan_texts(ctx.recipe.infer.models, ctx.recipe.features.texts)
     models = asked_models(ctx)

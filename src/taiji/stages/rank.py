@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from taiji.evaluation.ranking_figures import Exposed, Outcome, comparison_figures
-from taiji.ranking.as_of import Pairs
 from taiji.ranking.backbones import build_backbones, checked
 from taiji.ranking.comparison import Contrast, Variant, plan_contrasts, plan_variants, reseed
 from taiji.ranking.train import Labels
@@ -25,6 +25,7 @@ from taiji.schema import PREDICTIONS
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.language_features import FeatureSource
+from taiji.stages.parts.ranking_windows import RankingWindows, read_ranking_windows
 from taiji.store.files import write_json, write_parquet
 from taiji.store.shards import Shards
 from taiji.store.vouched import copy_vouched, is_whole, vouch
@@ -34,6 +35,9 @@ _DECIMALS = 5
 _PARTS = pa.schema([PREDICTIONS.field(name) for name in ("ctr", "ctcvr")])
 
 
+Groups = Mapping[str, NDArray[np.bool_]]
+
+
 @dataclass(frozen=True)
 class Fit:
     """One model to train: a backbone, an arm or a control, and the number of its seed."""
@@ -41,17 +45,6 @@ class Fit:
     backbone: str
     variant: Variant
     number: int
-
-
-@dataclass(frozen=True)
-class Windows:
-    """The exposures to train on and to judge by, with their features."""
-
-    train: pa.Table
-    train_pairs: Pairs
-    test: pa.Table
-    test_pairs: Pairs
-    groups: Mapping[str, Any]  # rows of the test exposures by group of users
 
 
 def rank(ctx: StageContext) -> Summary:
@@ -82,30 +75,25 @@ def plan_fits(ctx: StageContext) -> list[Fit]:
 def _compare(ctx: StageContext) -> dict[str, Any]:
     logs = Constructed(ctx.inputs["construct"])
     source = FeatureSource(ctx, logs.as_of, logs.calendar)
-    windows = _windows(logs, source)
+    windows = read_ranking_windows(logs)
+    groups = _groups(windows, source)
     fits = plan_fits(ctx)
     parts = _fit_all(ctx, fits, windows, source)
-    _write_predictions(ctx, fits, parts, windows)
-    return _measure(ctx, fits, parts, windows)
+    _write_predictions(ctx, fits, parts, windows.test, groups)
+    return _measure(ctx, fits, parts, windows.test, groups)
 
 
-def _windows(logs: Constructed, source: FeatureSource) -> Windows:
-    exposures, calendar, asof = logs.labelled_exposures, logs.calendar, logs.as_of
-    train, test = (calendar.window(name).rows(exposures) for name in ("ranker", "test"))
-    train_pairs, test_pairs = asof.features(train), asof.features(test)
-    start = calendar.start("ranker")
-    seen = np.unique(train_pairs.user_ids)
-    border = float(np.median(asof.history_lengths(seen, start))) if seen.size else 0.0
-    groups = {
-        "all": np.ones(test.num_rows, dtype=bool),
-        "long_tail": asof.history_lengths(test_pairs.user_ids, start) <= border,
-        "covered": source.covered(test_pairs.user_ids),
+def _groups(windows: RankingWindows, source: FeatureSource) -> dict[str, NDArray[np.bool_]]:
+    """Rows of the test exposures by group of users."""
+    return {
+        "all": np.ones(windows.test.num_rows, dtype=bool),
+        "long_tail": windows.long_tail,
+        "covered": source.covered(windows.test_pairs.user_ids),
     }
-    return Windows(train, train_pairs, test, test_pairs, groups)
 
 
 def _fit_all(
-    ctx: StageContext, fits: Sequence[Fit], windows: Windows, source: FeatureSource
+    ctx: StageContext, fits: Sequence[Fit], windows: RankingWindows, source: FeatureSource
 ) -> list[pa.Table]:
     """Predictions of every fit for the test exposures; those of finished fits are read again."""
     backbones = build_backbones(ctx.recipe.rank.backbones, ctx.recipe.ranker)
@@ -159,10 +147,13 @@ def _keep_models(ctx: StageContext, fits: Sequence[Fit]) -> None:
 
 
 def _write_predictions(
-    ctx: StageContext, fits: Sequence[Fit], parts: Sequence[pa.Table], windows: Windows
+    ctx: StageContext,
+    fits: Sequence[Fit],
+    parts: Sequence[pa.Table],
+    test: pa.Table,
+    groups: Groups,
 ) -> None:
     """One row for each fit and test exposure; the exposures' own columns are shared in memory."""
-    test = windows.test
     tables = []
     for fit, part in zip(fits, parts, strict=True):
         columns = {name: test[name] for name in test.column_names if name in PREDICTIONS.names}
@@ -173,15 +164,19 @@ def _write_predictions(
             "backbone": pa.repeat(pa.scalar(fit.backbone), test.num_rows),
             "arm": pa.repeat(pa.scalar(fit.variant.name), test.num_rows),
             "seed": pa.repeat(pa.scalar(ctx.recipe.seed + fit.number, pa.int32()), test.num_rows),
-            "long_tail": pa.array(windows.groups["long_tail"]),
-            "covered": pa.array(windows.groups["covered"]),
+            "long_tail": pa.array(groups["long_tail"]),
+            "covered": pa.array(groups["covered"]),
         }
         tables.append(pa.table(columns).select(PREDICTIONS.names).cast(PREDICTIONS))
     write_parquet(pa.concat_tables(tables), ctx.out / "predictions.parquet", PREDICTIONS)
 
 
 def _measure(
-    ctx: StageContext, fits: Sequence[Fit], parts: Sequence[pa.Table], windows: Windows
+    ctx: StageContext,
+    fits: Sequence[Fit],
+    parts: Sequence[pa.Table],
+    test: pa.Table,
+    groups: Groups,
 ) -> dict[str, Any]:
     """Figures by backbone and group of users, and what the contrasts are."""
     section = ctx.recipe.rank
@@ -195,8 +190,8 @@ def _measure(
                 ctr, ctcvr = (part[name].to_numpy().astype(np.float64) for name in _PARTS.names)
                 outcomes[fit.variant.name].append(Outcome(ctr, ctcvr))
         judged[backbone] = {
-            name: _figures_of(outcomes, contrasts, windows.test, rows, ctx.recipe.seed)
-            for name, rows in windows.groups.items()
+            name: _figures_of(outcomes, contrasts, test, rows, ctx.recipe.seed)
+            for name, rows in groups.items()
             if rows.any()
         }
     kinds = {contrast.name: contrast.kind for contrast in contrasts}

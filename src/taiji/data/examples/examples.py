@@ -7,6 +7,7 @@ nothing at or after it. `draw_examples` says what was left out and why.
 
 import logging
 from collections import defaultdict
+from datetime import UTC, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from taiji.data.calendar import (
     MOST_OUTSIDE,
     RANK_SPLITS,
     TARGET_SPLITS,
+    WEEK_DAYS,
     Calendar,
     LogHours,
     hash_sql,
@@ -28,6 +30,7 @@ from taiji.data.calendar import (
 )
 from taiji.data.engine.protocol import Engine
 from taiji.data.examples import examples_sql as sql
+from taiji.data.examples.offers import offers_at
 from taiji.data.examples.past import prepare_figures, since_sql
 from taiji.data.examples.render import ItemTexts, RenderSettings, build_item_texts, render_examples
 from taiji.data.examples.text import wording
@@ -55,7 +58,8 @@ def draw_examples(
     `data.min_history` interactions before it, different users first; held-out users appear in
     `test` alone. With `data.target` "novel" the first two take orders with an item that is new
     to the user, and that item is the target. `rank_train` and `rank_test` ask about the same
-    users at the start of the windows `ranker` and `test` and have no target.
+    users at the start of the windows `ranker` and `test`, or as often as `data.refresh` says, and
+    have no target.
 
     Args:
         engine: Has `interactions`, `items`, `users` and `events` in the columns of the schema.
@@ -68,7 +72,7 @@ def draw_examples(
         DataError: The log is empty or too short for the windows of the recipe.
     """
     calendar = find_calendar(engine, section)
-    _register_windows(engine, calendar)
+    _register_windows(engine, calendar, section.refresh)
     kinds = target_kinds or find_target_kinds(engine, section)
     settings = _settings(section, seed, calendar) | {"kinds": kinds_sql(kinds)}
     for name, text in (
@@ -78,6 +82,7 @@ def draw_examples(
         ("candidates", sql.CANDIDATES),
         ("drawn", sql.DRAWN),
         ("rank_users", sql.RANK_USERS),
+        ("rank_asks", sql.RANK_ASKS_BY_VISIT if section.refresh == "visit" else sql.RANK_ASKS),
         ("asks", sql.ASKS),
     ):
         engine.create(name, text.format(**settings))
@@ -135,7 +140,29 @@ def find_calendar(engine: Engine, section: DataSection) -> Calendar:
     return calendar
 
 
-def _register_windows(engine: Engine, calendar: Calendar) -> None:
+def rank_moments(
+    calendar: Calendar, window: str, refresh: str
+) -> list[tuple[datetime, str | None]]:
+    """When text of the ranking users is asked for in a window, and what marks each moment.
+
+    By visit it is whenever something is shown, and the window's start stands for all of them.
+    """
+    starts, ends = calendar.window(window).starts, calendar.window(window).ends
+    if refresh in ("window", "visit"):
+        return [(starts, None)]
+    zone = ZoneInfo(calendar.timezone)
+    days = 1 if refresh == "day" else WEEK_DAYS
+    first = starts.astimezone(zone).date()
+    moments = [starts]
+    while True:
+        day = first + timedelta(days=days * len(moments))
+        moment = datetime.combine(day, time(), zone).astimezone(UTC)
+        if moment >= ends:
+            return [(one, f"{one.astimezone(zone):%Y%m%d}") for one in moments]
+        moments.append(moment)
+
+
+def _register_windows(engine: Engine, calendar: Calendar, refresh: str) -> None:
     zone = ZoneInfo(calendar.timezone)
     windows = [
         {
@@ -146,10 +173,14 @@ def _register_windows(engine: Engine, calendar: Calendar) -> None:
         }
         for name, split in TARGET_SPLITS.items()
     ]
-    moments = [{"split": s, "cutoff": calendar.start(name)} for s, name in RANK_SPLITS.items()]
+    moments = [
+        {"split": split, "cutoff": cutoff, "ends": calendar.window(name).ends, "mark": mark}
+        for split, name in RANK_SPLITS.items()
+        for cutoff, mark in rank_moments(calendar, name, refresh)
+    ]
     columns = {"split": pa.string(), "starts": TIME, "ends": TIME, "first_day": pa.date32()}
     engine.register("windows", pa.Table.from_pylist(windows, pa.schema(columns)))
-    columns = {"split": pa.string(), "cutoff": TIME}
+    columns = {"split": pa.string(), "cutoff": TIME, "ends": TIME, "mark": pa.string()}
     engine.register("rank_moments", pa.Table.from_pylist(moments, pa.schema(columns)))
 
 
@@ -181,7 +212,9 @@ def _item_texts(engine: Engine) -> ItemTexts:
 def _wording(engine: Engine, section: DataSection) -> RenderSettings:
     fields = engine.query("SELECT fields FROM users ORDER BY user_id LIMIT 1")["fields"]
     declared = [name for name, _ in (fields[0].as_py() or ())] if len(fields) else []
-    return RenderSettings(wording(section.text, declared), section.long_tail)
+    count = section.offer_categories
+    offers = offers_at(engine, count) if count else None
+    return RenderSettings(wording(section.text, declared), section.long_tail, offers)
 
 
 def _funnel(engine: Engine) -> dict[str, Counts]:

@@ -157,8 +157,27 @@ FROM ranked
 WHERE place <= {num_rank_users}
 """
 
+# At which moments text of the ranking users is asked for. The mark tells those of one user and
+# split apart; there is none where there is one moment.
+RANK_ASKS = """
+SELECT u.user_id, u.place, m.split, m.cutoff, m.mark
+FROM rank_users AS u
+CROSS JOIN rank_moments AS m
+"""
+
+RANK_ASKS_BY_VISIT = """
+SELECT
+    u.user_id, u.place, m.split, shown.cutoff, CAST(unix_micros(shown.cutoff) AS STRING) AS mark
+FROM (SELECT DISTINCT user_id, ts AS cutoff FROM exposures) AS shown
+JOIN rank_users AS u ON u.user_id = shown.user_id
+JOIN rank_moments AS m ON shown.cutoff >= m.cutoff AND shown.cutoff < m.ends
+"""
+
 _ORDER_KEY = joined_key("split", "user_id", "order_id")
-_USER_KEY = joined_key("m.split", "u.user_id")
+_USER_KEY = (
+    f"CASE WHEN r.mark IS NULL THEN {joined_key('r.split', 'r.user_id')} "
+    f"ELSE {joined_key('r.split', 'r.mark', 'r.user_id')} END"
+)
 
 ASKS = f"""
 WITH both AS (
@@ -176,22 +195,21 @@ WITH both AS (
     UNION ALL
     SELECT
         {_USER_KEY} AS example_id,
-        u.user_id,
-        m.split,
-        m.cutoff,
+        r.user_id,
+        r.split,
+        r.cutoff,
         CAST(NULL AS STRING) AS target_item_id,
         CAST(NULL AS STRING) AS novel_target_item_id,
         CAST(NULL AS ARRAY<STRING>) AS target_item_ids,
         CAST(NULL AS ARRAY<STRING>) AS basket_item_ids,
-        u.place
-    FROM rank_users AS u
-    CROSS JOIN rank_moments AS m
+        r.place
+    FROM rank_asks AS r
 )
 SELECT
     example_id, user_id, split, cutoff, target_item_id, novel_target_item_id, target_item_ids,
     basket_item_ids,
     {{since}} AS since,
-    row_number() OVER (ORDER BY CASE split {{split_order}} END, place) AS place
+    row_number() OVER (ORDER BY CASE split {{split_order}} END, place, cutoff) AS place
 FROM both
 """
 

@@ -34,10 +34,12 @@ class RenderSettings:
     Attributes:
         words: From `text.wording`.
         long_tail: Fewer interactions than this before the cut-off make an example long-tail.
+        offers: Categories on offer by the cut-off's microseconds; None if prompts tell of none.
     """
 
     words: Wording
     long_tail: int
+    offers: Mapping[int, Sequence[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,12 @@ def render_examples(
         "history": _histories(batch, items, settings.words),
         "long_tail": pc.less(pc.fill_null(batch["history_length"], 0), settings.long_tail),
     }
+    if settings.offers is None:
+        written["offer"] = pa.nulls(batch.num_rows, EXAMPLES.field("offer").type)
+    else:
+        moments = batch["cutoff"].cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
+        offers = [settings.offers[moment] for moment in moments]
+        written["offer"] = pa.array(offers, EXAMPLES.field("offer").type)
     columns = [
         written[column.name] if column.name in written else batch[column.name].cast(column.type)
         for column in EXAMPLES

@@ -6,13 +6,16 @@ from taiji.config.sources import (
     AmazonSource,
     MindSource,
     MovielensSource,
+    PlantedSource,
     RecboleSource,
     TablesSource,
 )
 from taiji.data.problems import Problem, UnusableError
-from taiji.data.sources import amazon, mind, movielens, recbole
+from taiji.data.sources import amazon, mind, movielens, planted, recbole
 
-Described = TablesSource | MovielensSource | AmazonSource | MindSource | RecboleSource
+Described = (
+    TablesSource | MovielensSource | AmazonSource | MindSource | RecboleSource | PlantedSource
+)
 
 
 def described(source: Described) -> TablesSource:
@@ -21,6 +24,8 @@ def described(source: Described) -> TablesSource:
     Raises:
         UnusableError: The path does not hold the files of that source.
     """
+    if isinstance(source, PlantedSource):
+        return planted.describe(source)
     folder = Path(source.path).expanduser()
     if not folder.is_dir():
         mend = "unpack the data there, or set data.source.path"

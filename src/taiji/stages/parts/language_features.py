@@ -1,9 +1,11 @@
 """The language features that each variant of the comparison is given, for both of its windows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -11,10 +13,14 @@ from taiji.config import POLICY
 from taiji.data.calendar import RANK_SPLITS, Calendar
 from taiji.errors import ConfigError, DataError
 from taiji.ranking.as_of import AsOf
-from taiji.ranking.comparison import Variant, random_others, swapped, with_sequences
+from taiji.ranking.columns import microseconds
+from taiji.ranking.comparison import Variant, swapped, with_sequences
 from taiji.ranking.inputs import LanguageFeatures
-from taiji.schema import USER_FEATURES
+from taiji.ranking.serving import random_others
+from taiji.schema import TIME, USER_FEATURES
+from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext
+from taiji.stages.parts.match_features import read_match
 from taiji.store.files import read_json, read_parquet
 
 Both = dict[str, LanguageFeatures]
@@ -37,15 +43,14 @@ class FeatureSource:
         self._asof = asof
         self._calendar = calendar
         self._seed = ctx.recipe.seed
-        with_vectors = "vectors" in ctx.recipe.rank.arms
+        arms = ctx.recipe.rank.arms
         self._by_text: dict[str, Both] = {
-            text: _read(_folder(ctx, text), asof, with_vectors=with_vectors)
-            for text in ctx.recipe.rank.texts
+            text: _read(ctx, _folder(ctx, text), asof, arms) for text in ctx.recipe.rank.texts
         }
 
     def covered(self, user_ids: NDArray[np.object_]) -> NDArray[np.bool_]:
         """Which users have features of the policy's text in the test window."""
-        return self._by_text[POLICY]["rank_test"].rows(user_ids) >= 0
+        return np.isin(user_ids, list(self._by_text[POLICY]["rank_test"].user_ids))
 
     def of(self, variant: Variant) -> tuple[LanguageFeatures, LanguageFeatures]:
         """Features for the training window and for the test window."""
@@ -67,11 +72,14 @@ class FeatureSource:
 
     def _random_neighbour(self, split: str, language: LanguageFeatures) -> LanguageFeatures:
         """What a random other user had bought by then, in the place of the nearest one's."""
-        rows = random_others(language.user_ids, self._salt(split))
-        others = [language.user_ids[row] for row in rows]
-        cutoff = self._calendar.start(RANK_SPLITS[split])
+        names = sorted(set(language.user_ids))
+        donors = dict(zip(names, random_others(names, self._salt(split)), strict=True))
+        others = [names[donors[user]] for user in language.user_ids]
+        cutoffs = [self._calendar.start(RANK_SPLITS[split])] * len(others)
+        if language.since is not None:
+            cutoffs = pa.array(language.since, TIME).to_pylist()
         length = language.neighbour_items.shape[1]
-        sequences = self._asof.last_items(others, [cutoff] * len(others), length)
+        sequences = self._asof.last_items(others, cutoffs, length)
         return with_sequences(language, sequences, self._asof.item_ids)
 
 
@@ -89,23 +97,46 @@ def _folder(ctx: StageContext, text: str) -> Path:
     return folder
 
 
-def _read(folder: Path, asof: AsOf, *, with_vectors: bool) -> Both:
+def _read(ctx: StageContext, folder: Path, asof: AsOf, arms: Sequence[str]) -> Both:
     """Features of both splits, of one width."""
     table = read_parquet(folder / "features.parquet", USER_FEATURES)
     bits = int(read_json(folder / "codebook.json")["bits"])
     longest = pc.max(pc.list_value_length(table["neighbour_item_ids"])).as_py()
-    vectors = _vectors(folder, table.num_rows) if with_vectors else None
+    with_match = "match" in arms
+    vectors = _vectors(folder, table.num_rows) if with_match or "vectors" in arms else None
+    match = None
+    if with_match and vectors is not None:
+        inputs = ctx.inputs
+        items = Constructed(inputs["construct"]).items
+        match, named = read_match(folder, inputs["features"], items, vectors)
+        if named["example_id"].to_pylist() != table["example_id"].to_pylist():
+            raise DataError(f"{folder}: names of other texts: rerun features")
+    since = _written_at(ctx, table)
     both: Both = {}
     for split in RANK_SPLITS:
         rows: Any = pc.equal(table["split"], split)
+        own = np.append(np.flatnonzero(np.asarray(rows)), table.num_rows)
         both[split] = LanguageFeatures.from_table(
             table.filter(rows),
             asof.item_ids,
             num_codes=1 << bits,
             neighbour_items=int(longest or 0),
             vectors=None if vectors is None else vectors[np.asarray(rows)],
+            match=None if match is None else match.take(own),
+            since=None if since is None else since[np.asarray(rows)],
         )
     return both
+
+
+def _written_at(ctx: StageContext, table: pa.Table) -> NDArray[np.int64] | None:
+    """When each row's text was asked for; None if every user has one a window."""
+    examples = Constructed(ctx.inputs["construct"]).examples(*RANK_SPLITS)
+    place = pc.index_in(table["example_id"], value_set=examples["example_id"].combine_chunks())
+    if place.null_count:
+        raise DataError("features: of other examples than construct's: rerun features")
+    written = examples.take(place).select(["user_id", "split", "cutoff"])
+    users = written.group_by(["user_id", "split"]).aggregate([]).num_rows
+    return None if users == written.num_rows else microseconds(written["cutoff"])
 
 
 def _vectors(folder: Path, num_rows: int) -> NDArray[np.float32]:

@@ -49,6 +49,8 @@ def check_before_work(recipe: Recipe, stages: Sequence[Stage]) -> None:
     checked: set[tuple[str, str]] = set()
     for stage in stages:
         for path in stage.contents:
+            if path == "student" and stage.name == "infer" and recipe.infer.texts_from is not None:
+                continue  # nobody is asked
             section: Section = reduce(getattr, path.split("."), recipe)
             for named in section.named():
                 if (named.kind, named.name) not in checked:
@@ -129,6 +131,11 @@ def _check_file(named: Named, setting: str) -> None:
         from taiji.alignment.rewards.score_table import read_scores
 
         read_scores(path)
+        return
+    if setting == "infer.texts_from":
+        from taiji.stages.parts.given_texts import read_given
+
+        read_given(path)
         return
     try:
         path.read_text(encoding="utf-8")

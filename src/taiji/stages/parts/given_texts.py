@@ -1,0 +1,144 @@
+"""`infer.texts_from`: texts that exist already, one's own model's or a provider's.
+
+A file of user, time and text, JSON lines or Parquet. A text serves the moments at and after its
+time, so that what it may have read lies before whatever it serves; of several the newest by then
+counts. Every row that cannot be used is named, and nothing is used of a file with such rows.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from taiji.errors import DataError
+from taiji.language.completions import parse_completion
+from taiji.ranking.columns import microseconds
+from taiji.ranking.serving import serving_texts
+from taiji.schema import TEXTS, TIME
+from taiji.store.files import read_parquet
+
+GIVEN = pa.schema(
+    [
+        pa.field("user", pa.string(), nullable=False),
+        pa.field("time", TIME, nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+    ]
+)
+MODEL = "policy"
+"""Given texts stand where the policy's would, so that every arm and table knows them."""
+
+_MOST_NAMED = 5
+_FORM = '{"user": "u1", "time": "2024-05-01T00:00:00Z", "text": "..."}'
+
+_log = logging.getLogger(__name__)
+
+
+def read_given(path: Path) -> pa.Table:
+    """Read a file, by its ending .jsonl or .parquet.
+
+    Raises:
+        DataError: It is not there, not of that form, or two texts have one user and time.
+    """
+    if not path.is_file():
+        raise DataError(f"infer.texts_from: {path}: no such file")
+    if path.suffix == ".parquet":
+        table = read_parquet(path, GIVEN)
+    elif path.suffix == ".jsonl":
+        table = _read_lines(path)
+    else:
+        raise DataError(f"infer.texts_from: {path}: ends in neither .jsonl nor .parquet")
+    pairs = table.group_by(["user", "time"]).aggregate([([], "count_all")])
+    if pairs.num_rows < table.num_rows:
+        raise DataError(f"infer.texts_from: {path}: two texts of one user and time: keep one")
+    return table
+
+
+def _read_lines(path: Path) -> pa.Table:
+    rows, faults = [], []
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        found = _row(line)
+        if isinstance(found, str):
+            faults.append(f"infer.texts_from: {path}, line {number}: {found}")
+        else:
+            rows.append(found)
+    if faults:
+        more = len(faults) - _MOST_NAMED
+        shown = faults[:_MOST_NAMED] + ([f"... and {more} more"] if more > 0 else [])
+        raise DataError("\n".join([*shown, f"a line is {_FORM}"]))
+    return pa.Table.from_pylist(rows, GIVEN)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8") as stream:
+            yield from stream
+    except UnicodeDecodeError as error:
+        raise DataError(f"infer.texts_from: {path}: not UTF-8 ({error})") from error
+
+
+def _row(line: str) -> dict[str, Any] | str:
+    """The row of a line, or what is wrong with it."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        return f"not JSON ({error})"
+    if not isinstance(row, dict):
+        return f"holds a {type(row).__name__}"
+    for name in ("user", "text", "time"):
+        if not isinstance(row.get(name), str):
+            return f"{name}: {row.get(name)!r}: needs text"
+    try:
+        time = datetime.fromisoformat(row["time"])
+    except ValueError:
+        return f"time: {row['time']!r}: needs a form such as 2024-05-01T00:00:00Z"
+    if time.tzinfo is None:
+        return f"time: {row['time']!r}: has no time zone: write 2024-05-01T00:00:00Z"
+    return {"user": row["user"], "time": time.astimezone(UTC), "text": row["text"]}
+
+
+def given_texts(given: pa.Table, examples: Sequence[dict[str, Any]]) -> pa.Table:
+    """One row of `schema.TEXTS` for each example; without a text by then it is empty.
+
+    Args:
+        given: Rows of `GIVEN`.
+        examples: Rows of `schema.EXAMPLES` of the ranking users.
+
+    Raises:
+        DataError: No example has a text.
+    """
+    asked = np.array([row["user_id"] for row in examples], dtype=object)
+    cutoffs = microseconds(pa.chunked_array([pa.array([row["cutoff"] for row in examples], TIME)]))
+    serving = serving_texts(given["user"].to_pylist(), microseconds(given["time"]), asked, cutoffs)
+    found = int((serving >= 0).sum())
+    if not found:
+        raise DataError(
+            f"infer.texts_from: none of {given.num_rows} texts serves a ranking user: a text is "
+            "needed from before the windows ranker and test begin, of a user that the log knows "
+            "and that data.num_rank_users draws"
+        )
+    _log.info("infer.texts_from: %d of %d moments have a text", found, len(examples))
+    texts = given["text"].to_pylist()
+    rows = [
+        _text_row(example["example_id"], texts[place] if place >= 0 else "")
+        for example, place in zip(examples, serving.tolist(), strict=True)
+    ]
+    return pa.Table.from_pylist(rows, TEXTS)
+
+
+def _text_row(example_id: str, text: str) -> dict[str, Any]:
+    parsed = parse_completion(text)
+    return {
+        "example_id": example_id,
+        "model": MODEL,
+        "status": parsed.status,
+        "completion": text,
+        "cot": parsed.cot,
+        "answer": parsed.answer,
+    }

@@ -1,0 +1,51 @@
+import pyarrow as pa
+import pytest
+from market_run import context, recipe, write_construct, write_texts
+from test_ceiling import SECTION
+
+from taiji import schema
+from taiji.errors import DataError
+from taiji.stages.ceiling import ceiling
+from taiji.stages.surplus import surplus
+from taiji.store.files import read_json, read_parquet, write_parquet
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    write_construct(folder / "construct", num_users=60)
+    ceiling(context(folder, "ceiling", recipe(ceiling=SECTION)))
+    write_texts(folder / "infer", models=("policy", "untuned"))
+    path = folder / "infer" / "texts.parquet"
+    rows = read_parquet(path, schema.TEXTS).to_pylist()
+    for row in rows:  # the policy answers in the paper's form
+        if row["model"] == "policy":
+            row["answer"] = "Thing 0 of shelf 3; Grocery; Aisle 1; Shelf 3"
+    write_parquet(pa.Table.from_pylist(rows, schema.TEXTS), path, schema.TEXTS)
+    surplus(context(folder, "surplus", recipe(ceiling=SECTION)))
+    return folder
+
+
+def test_every_model_is_judged_beside_its_texts_dealt_out(run):
+    found = read_json(run / "surplus" / "metrics.json")["texts"]
+    assert set(found) == {"policy", "policy:shuffled", "untuned", "untuned:shuffled"}
+    names = found["policy"]["views"]["names"]
+    assert found["policy"]["names_a_text"] == 1.0
+    assert found["policy"]["curve_names"] == 1
+    assert 0.0 <= names["equivalent_accuracy"]["value"] <= 1.0
+    assert set(names["nats_a_thousand"]) == {"click", "ctcvr"}
+
+
+def test_texts_that_are_the_same_for_all_are_the_same_dealt_out(run):
+    found = read_json(run / "surplus" / "metrics.json")["texts"]
+    assert found["policy"]["views"] == found["policy:shuffled"]["views"]
+
+
+def test_texts_of_nobody_who_is_ranked_are_refused(run, tmp_path):
+    for name in ("construct", "ceiling"):
+        (tmp_path / name).symlink_to(run / name)
+    (tmp_path / "infer").mkdir()
+    empty = schema.TEXTS.empty_table()
+    write_parquet(empty, tmp_path / "infer" / "texts.parquet", schema.TEXTS)
+    with pytest.raises(DataError, match=r"features\.texts"):
+        surplus(context(tmp_path, "surplus", recipe(ceiling=SECTION)))
