@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from taiji.arrays import Array, Ints
+
 
 @dataclass(frozen=True)
 class Influence:

@@ -63,7 +63,7 @@ def most_similar_other_user(
 
 
 def most_similar_earlier(
-    embeddings_ND: Floats, user_ids: Sequence[str], written_N: Ints
+    embeddings_ND: Vectors, user_ids: Sequence[str], written_N: Ints
 ) -> Neighbours:
     """As `most_similar_other_user`, exact, where users have texts of several moments.
 
