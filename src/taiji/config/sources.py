@@ -151,6 +151,10 @@ class PlantedSource(Section):
     )
     seed: int = Field(0, ge=0, description="of all its draws")
 
+    def usual(self) -> dict[str, Any]:
+        """Nothing special."""
+        return {}
+
 
 def _by_name(value: Any) -> Any:
     """`source: complete_journey` is short for `source: {kind: complete_journey}`."""

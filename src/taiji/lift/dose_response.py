@@ -188,7 +188,8 @@ def _log_gains(
     one: Seed,
     told_by_log: dict[str, list[dict[str, Ints]]],
 ) -> Iterator[tuple[tuple[str, str, int], Gains, dict[str, float]]]:
-    for refresh, found in told_by_log.items():
+    for refresh in section.refresh:
+        found = told_by_log[refresh]
         both = _moments(world, refresh, one)
         for name in found[0]:
             for names in section.names:

@@ -73,4 +73,4 @@ class TextMatch:
 
     @cached_property
     def _has_text(self) -> Flags:
-        return self.texts.any(axis=1) | (self.names != NOTHING).any(axis=1)
+        return np.asarray(self.texts.any(axis=1) | (self.names != NOTHING).any(axis=1))

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -32,7 +32,7 @@ OfRun = Annotated[Path, typer.Option("--run", help="A finished run whose service
 class StageOrCommand(TyperGroup):
     """A group that is a stage too: what is no command of it is the stage's recipe."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the stage's command before a recipe."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             args = [STAGE_COMMAND, *args]

@@ -19,6 +19,7 @@ from taiji.data.examples.past import since_sql
 from taiji.data.tables import canonical_sql
 from taiji.schema import EXAMPLES, USERS
 from taiji.serving.log import Past
+from taiji.stages.parts.constructed import read_contents
 from taiji.store.files import read_parquet
 
 # As `taiji.data.tables.orders` has it, for orders that are in no doubt: those of the run have been
@@ -111,6 +112,7 @@ class Histories:
     ) -> None:
         self._section = section
         self._path = scratch / "examples.parquet"
+        self._target_kinds = read_contents(construct).target_kinds
         self.engine = DuckDbEngine(scratch, memory_gib=memory_gib)
         for name in TABLES:
             self.engine.read(f"run_{name}", [construct / f"{name}.parquet"])
@@ -140,7 +142,7 @@ class Histories:
             ("log", "SELECT * FROM interactions"),
         ):
             self.engine.create(name, sql)
-        write_prompts(self.engine, self._section, self._path)
+        write_prompts(self.engine, self._section, self._path, self._target_kinds)
         newest = self.engine.query("SELECT user_id, newest FROM newest")
         micros = newest["newest"].cast(pa.int64()).to_pylist()
         times = dict(zip(newest["user_id"].to_pylist(), micros, strict=True))

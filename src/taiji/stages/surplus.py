@@ -129,7 +129,8 @@ def _told(match: TextMatch, users: _Users, windows: RankingWindows, world: World
         "both": [*levels, *meaning] if with_meaning else [],
     }
     given = match.names[:-1] != NOTHING
-    return Told(*columns, views, float(given.sum(axis=1).mean()) if len(given) else 0.0)
+    train_NF, test_NF = columns
+    return Told(train_NF, test_NF, views, float(given.sum(axis=1).mean()) if len(given) else 0.0)
 
 
 def _summary(metrics: dict[str, Any]) -> Summary:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from taiji.config import MatchSection
 from taiji.data.calendar import RANK_SPLITS
-from taiji.data.item_text import item_text
+from taiji.data.item_text import item_texts
 from taiji.errors import DataError
 from taiji.ranking.categories import NOTHING, Categories, path_text
 from taiji.ranking.match import TextMatch
@@ -107,11 +107,7 @@ def item_vectors(logs: Constructed, encode: Encode) -> NDArray[np.float32]:
     windows = [logs.calendar.window(name).rows(exposures) for name in RANK_SPLITS.values()]
     shown = pc.unique(pa.concat_tables(windows)["item_id"])
     rows = np.asarray(pc.index_in(shown, value_set=items["item_id"].combine_chunks()))
-    texts = [
-        item_text(row["title"], row["category_l1"], row["category_l2"], row["category_l3"])
-        for row in items.take(pa.array(rows)).to_pylist()
-    ]
-    found = encode(texts)
+    found = encode(item_texts(items.take(pa.array(rows))))
     vectors = np.zeros((items.num_rows, found.shape[1]), dtype=np.float32)
     vectors[rows] = found
     return vectors
