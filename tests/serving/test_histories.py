@@ -12,15 +12,18 @@ from taiji.config import DataSection
 from taiji.data.engine.duckdb_engine import DuckDbEngine
 from taiji.data.examples.examples import write_prompts
 from taiji.data.examples.past import since_sql
+from taiji.data.tables.reach import Contents
 from taiji.schema import EXAMPLES
 from taiji.serving.admission import Admission, Sent
 from taiji.serving.histories import Histories
 from taiji.serving.log import EventLog
-from taiji.store.files import read_parquet
+from taiji.stages.parts.constructed import CONTENTS
+from taiji.store.files import read_parquet, write_json
 
 ITEMS = [f"i{number}" for number in range(12)]
 USERS = [f"u{number}" for number in range(9)]
 STARTS = datetime(2024, 1, 1, tzinfo=UTC)
+KINDS = ("purchase",)
 SEARCHES = {
     "modality": "search",
     "files": "searches.csv",
@@ -86,7 +89,7 @@ def from_log(section, tables, scratch):
         "row_number() OVER (ORDER BY user_id) AS place FROM newest",
     )
     engine.create("log", "SELECT * FROM interactions")
-    write_prompts(engine, section, scratch / "examples.parquet")
+    write_prompts(engine, section, scratch / "examples.parquet", KINDS)
     table = read_parquet(scratch / "examples.parquet", EXAMPLES).sort_by("user_id")
     engine.close()
     return table
@@ -119,6 +122,7 @@ def test_a_prompt_from_events_equals_the_one_from_the_log(tmp_path, seed):
     log = EventLog(tmp_path / "log.sqlite", {})
     assert log.append(events) == len(events)
     assert log.append(events[:7]) == 0  # again
+    write_json(Contents(target_kinds=KINDS).to_json(), tmp_path / "part_tables" / CONTENTS)
     histories = Histories(tmp_path / "part_tables", part, tmp_path / "c", 0.5)
     told = histories.tell(USERS, log.past(USERS))
     histories.close()
@@ -143,4 +147,4 @@ def test_a_user_whom_the_run_does_not_know_has_a_prompt_and_one_without_a_past_n
     histories.close()
     (example,) = told.examples.to_pylist()
     assert example["user_id"] == "stranger"
-    assert example["history"][0]["text"] == "Thing 1; Kitchen; Pots; 2.00 USD; 1 hour before"
+    assert example["history"][0]["text"] == "Thing 1; Kitchen; Pots; 2.00; 1 hour before"
