@@ -275,7 +275,9 @@ def test_models_and_tokenizers_are_loaded_in_one_place_that_runs_no_remote_code(
             if not isinstance(node, ast.Call):
                 continue
             name = ast.unparse(node.func).rpartition(".")[2]
-            if name in ("from_pretrained", "SentenceTransformer", "pipeline", "LLM"):
+            whole = ast.unparse(node.func)
+            loads = name in ("from_pretrained", "SentenceTransformer", "LLM")
+            if loads or whole in ("pipeline", "transformers.pipeline"):
                 found.add(path.relative_to(SOURCE).as_posix())
                 text = ast.unparse(node)
                 assert "trust_remote_code=False" in text or "**" in text, f"{path}: {text}"

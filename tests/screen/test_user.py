@@ -11,9 +11,9 @@ from taiji import schema
 from taiji.config import Recipe
 from taiji.config.loading import dump_recipe
 from taiji.errors import DataError
-from taiji.report.pseudonym import load_pseudonyms
 from taiji.screen.user import print_user
 from taiji.store.files import write_parquet
+from taiji.store.pseudonym import load_pseudonyms
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_every_sft_example_gets_k_candidates_in_order(run, student):
     assert summary["ok_share"] == 1.0
     assert summary["leak_share"] == 0.0
     assert summary["leak_unjudged_share"] <= 0.05
-    assert {path.name for path in ctx.out.iterdir()} == {"candidates.parquet"}
+    assert {path.name for path in ctx.out.glob("[!.]*")} == {"candidates.parquet"}
 
 
 def test_lines_beyond_the_budget_are_counted(run, student):

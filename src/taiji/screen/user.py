@@ -13,9 +13,9 @@ from rich.table import Table
 from taiji import schema
 from taiji.config.loading import load_recipe
 from taiji.errors import DataError, MissingArtifactError, TaijiError
-from taiji.report.pseudonym import PREFIX, load_pseudonyms
 from taiji.safe_text import printable
 from taiji.store.files import read_parquet
+from taiji.store.pseudonym import PREFIX, load_pseudonyms
 
 Row = Mapping[str, Any]
 _NUM_BORROWED = 5

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taiji.report.page import ReportData, render_report
-from taiji.report.pseudonym import Pseudonyms, load_pseudonyms
 from taiji.schema import (
     CANDIDATES,
     EXAMPLES,
@@ -21,6 +20,7 @@ from taiji.schema import (
 )
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.store.files import read_json, read_jsonl, read_parquet, replacing
+from taiji.store.pseudonym import Pseudonyms, load_pseudonyms
 
 T = TypeVar("T")
 _USER_IDS = frozenset({"user_id", "neighbour_user_id"})

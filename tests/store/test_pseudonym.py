@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from taiji import schema
 from taiji.config import Recipe
 from taiji.errors import ConfigError
-from taiji.report.pseudonym import Pseudonyms, key_file, load_pseudonyms
 from taiji.stages.parts.context import StageContext
 from taiji.stages.report import report
 from taiji.store.files import write_parquet
+from taiji.store.pseudonym import Pseudonyms, key_file, load_pseudonyms
 
 KEY = b"a key of tests"
 ENV = "TAIJI_PSEUDONYM_KEY"
