@@ -161,7 +161,7 @@ def _target(kind: pa.DataType) -> pa.DataType:
 def _cast(values: pa.Array, target: pa.DataType, reading: Reading, where: str) -> pa.Array:
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
-    if _is_list(values.type):
+    if _is_list(values.type) and _is_list(target):
         lists = values.cast(pa.list_(values.type.value_type))
         flat = _cast(lists.flatten(), target.value_type, reading, where)
         sizes = pc.fill_null(pc.list_value_length(lists), 0)
