@@ -28,14 +28,8 @@ from taiji.ranking.neighbours import most_similar_other_user
 from taiji.ranking.quantise import train_codebook
 from taiji.ranking.serving import dealt_out
 from taiji.ranking.train import Labels, fit_ranker, predict
-from taiji.screen.selftest import (
-    RESAMPLES,
-    gain_of_names,
-    names_only,
-    notes_of,
-    plant,
-    planted_recipe,
-)
+from taiji.screen.planting import notes_of, plant, planted_recipe
+from taiji.screen.selftest import RESAMPLES, names_only, planted_lift
 from taiji.stages.parts.constructed import Constructed
 
 CODEBOOK = FeaturesSection(sub_vectors=8, bits=6)
@@ -179,11 +173,11 @@ def one_world(strength, size, todo, arguments, folder, encode, write):
     logs = Constructed(planted.construct)
     asof: AsOf = logs.as_of
     extra = extra_users(planted.seeds[0].judge.num_users, RESAMPLES, recipe.seed)
-    oracle = gain_of_names(planted, planted.needs)
+    oracle = planted_lift(planted, strength)
     lift = figure(oracle, [], extra, recipe.seed)
     common = {"strength": strength, "size": size, "users": len(set(planted.users))}
     base = planted.seeds[0].judge.base()["all"]["click_auc"]
-    write({**common, "text": "oracle", "channel": "frozen stack", "base": base, **lift.to_json()})
+    write({**common, "text": "oracle", "channel": "known weight", "base": base, **lift.to_json()})
     from taiji.data.item_text import item_texts
 
     items = encode(item_texts(logs.items))

@@ -172,6 +172,17 @@ class Judge:
         """Task -> group -> what the columns add."""
         return {task: self._gain(task, held_NF, test_NF) for task in TASKS}
 
+    def known_gain(self, task: str, column_N: Vectors, weight: float) -> dict[str, Influence]:
+        """What a column adds over all exposures whose weight is known and need not be fitted.
+
+        Args:
+            task: `click` or `ctcvr`.
+            column_N: Of the test rows.
+            weight: In log-odds.
+        """
+        found = self._measures(task, self._test.logits[task] + weight * column_N)
+        return {name: one - self._base[task]["all"][name] for name, one in found["all"].items()}
+
     def log_likelihood(self, task: str, held_NF: Vectors, test_NF: Vectors) -> Influence:
         """Nats per thousand test impressions that the columns add to the recalibrated logit."""
         with_, without = (

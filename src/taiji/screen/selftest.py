@@ -1,48 +1,31 @@
 """`taiji selftest`: plant a lift, look for it with the product's own parts, say how much was found.
 
-The world of `data.sources.planted` is built small. Three questions are asked, each of the same
-frozen ranking models: what does somebody add who knows every need (the oracle), what is left
-of it when needs must be read out of notes, and what does a ranking model make of them that is
-trained with the arm `match`? Nothing here needs a language model; the encoder reads the notes.
+The world of `data.sources.planted` is built small. Three questions are asked, each over the same
+frozen ranking models: what is there to gain for somebody who knows every need and its weight, what
+is left of it when needs must be read out of notes, and what does a ranking model make of them that
+is trained with the arm `match`? Nothing here needs a language model; the encoder reads the notes.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from rich.console import Console
 
-from taiji.arrays import Ints, Vectors
-from taiji.config import (
-    DataSection,
-    DateWindows,
-    RankerSection,
-    Recipe,
-    SplitsSection,
-)
-from taiji.config.sources import PlantedSource
-from taiji.data.item_text import complete_path
-from taiji.data.sources.planted import NEEDS_A_USER, world_folder
+from taiji.arrays import Array, Ints, Vectors
+from taiji.data.sources.planted import NEEDS_A_USER
 from taiji.evaluation.influence import Influence, auc_influence, extra_users
-from taiji.lift.dose_response import Seed, World
 from taiji.lift.figures import Figure, figure
-from taiji.ranking.categories import NOTHING, deepest_two
-from taiji.ranking.columns import microseconds
+from taiji.lift.stack import Gain
+from taiji.ranking.as_of import Pairs
+from taiji.ranking.categories import LEVELS, NOTHING, deepest_two
 from taiji.ranking.inputs import LanguageFeatures
 from taiji.ranking.match import TextMatch
 from taiji.ranking.named import nearest_categories
 from taiji.ranking.serving import dealt_out, serving_texts
 from taiji.ranking.train import Labels, fit_ranker, predict
-from taiji.schema import EVENTS
-from taiji.stages.construct import construct
-from taiji.stages.parts.constructed import Constructed
-from taiji.stages.parts.context import StageContext
-from taiji.stages.parts.frozen_models import FROZEN, fit_frozen, read_seeds, read_world
-from taiji.stages.parts.ranking_windows import RankingWindows, read_ranking_windows
-from taiji.store.files import read_parquet
+from taiji.screen.planting import Planted, notes_of, plant, planted_recipe
 
 Encode = Callable[[Sequence[str]], Vectors]
 
@@ -50,117 +33,35 @@ RESAMPLES = 200
 _MATCHED = "match"
 
 
-@dataclass(frozen=True)
-class Planted:
-    """The world as the ranking models see it, and its truth.
-
-    Attributes:
-        users: Of each period of each user.
-        starts: When it begins, microseconds: what tells of it lies before.
-        needs: (M, 2) the categories needed.
-    """
-
-    recipe: Recipe
-    construct: Path
-    windows: RankingWindows
-    world: World
-    seeds: list[Seed]
-    users: list[str]
-    starts: Ints
-    needs: Ints
-
-
-def planted_recipe(users: int, strength: float, *, size: float = 1.0, seed: int = 17) -> Recipe:
-    """The recipe of the selftest: windows begin where needs change (recipes/planted.yaml)."""
-    days = ("2024-01-01", "2024-01-29", "2024-03-11", "2024-04-08", "2024-05-13", "2024-06-17")
-    names = ("history", "reward", "rl", "ranker", "test", "end")
-    windows = DateWindows.model_validate(dict(zip(names, days, strict=True)))
-    source = PlantedSource(kind="planted", users=users, size=size, strength=strength, seed=seed)
-    data = DataSection(
-        source=source,
-        splits=SplitsSection(timezone="UTC", windows=windows),
-        exposure_share=1.0,
-        history_days=42,
-        num_sft=8,
-        num_rl=4,
-        num_test=8,
-        num_rank_users=users,
-    )
-    ranker = RankerSection(epochs=2, own_items=20)
-    return Recipe(name="selftest", seed=seed, data=data, ranker=ranker)
-
-
-def plant(recipe: Recipe, folder: Path, num_seeds: int) -> Planted:
-    """Build the world in `folder` with the product's own construct, and freeze the models."""
-    for name in ("construct", "ceiling"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    built = folder / "construct"
-    construct(StageContext(recipe, built, {}, _silent))
-    logs = Constructed(built)
-    windows, world = read_ranking_windows(logs), read_world(logs)
-    fit_frozen(
-        StageContext(recipe, folder / "ceiling", {"construct": built}, _silent), windows, num_seeds
-    )
-    frozen = read_parquet(folder / "ceiling" / "frozen.parquet", FROZEN)
-    seeds = read_seeds(logs, frozen, windows, world, recipe.seed)
-    return Planted(recipe, built, windows, world, seeds, *_truth(recipe, world))
-
-
-def _silent(_done: int, _total: int, _what: str) -> None:
-    """Nobody looks."""
-
-
-def _truth(recipe: Recipe, world: World) -> tuple[list[str], Ints, Ints]:
-    source = recipe.data.source
-    assert isinstance(source, PlantedSource)
-    table = pq.read_table(world_folder(source) / "needs.parquet")
-    paths = zip(*(table[level].to_pylist() for level in ("l1", "l2", "l3")), strict=True)
-    node = np.array([world.categories.find(complete_path(path)) for path in paths])
-    ids, starts = np.array(table["user_id"].to_pylist()), microseconds(table["starts"])
-    order = np.lexsort((node, starts, ids))
-    first = order[::NEEDS_A_USER]
-    return ids[first].tolist(), starts[first], node[order].reshape(-1, NEEDS_A_USER)
-
-
-def notes_of(planted: Planted) -> list[str]:
-    """What each user had last written before each of his periods, a sentence a line."""
-    events = read_parquet(planted.construct / "events.parquet", EVENTS)
-    ts = microseconds(events["ts"])
-    told: dict[tuple[str, int], list[str]] = {}
-    borders = np.unique(planted.starts)
-    place = np.searchsorted(borders, ts, side="right")  # a note lies just before its period
-    rows = zip(
-        events["user_id"].to_pylist(), place.tolist(), events["value"].to_pylist(), strict=True
-    )
-    for user, period, value in rows:
-        if period < borders.size:
-            told.setdefault((user, int(borders[period])), []).append(value)
-    return [
-        "\n".join(told.get((user, int(start)), ()))
-        for user, start in zip(planted.users, planted.starts.tolist(), strict=True)
-    ]
-
-
-def gain_of_names(planted: Planted, names_MK: Ints) -> list[Influence]:
-    """Click AUC that names add to each frozen model."""
+def gain_of_names(planted: Planted, names_MK: Ints) -> list[Gain]:
+    """What names add to the clicks of each frozen model, by a stack that is fitted."""
     windows, tree = planted.windows, planted.world.categories
-    match = names_only(planted, names_MK)
-    columns = []
-    for table, pairs in (
-        (windows.train, windows.train_pairs),
-        (windows.test, windows.test_pairs),
-    ):
-        serving = serving_texts(
-            planted.users, planted.starts, pairs.user_ids, microseconds(table["ts"])
-        )
-        columns.append(match.columns(serving, pairs.fields["item"].codes))
+    held, test = (
+        match_columns(planted, names_MK, pairs)
+        for pairs in (windows.train_pairs, windows.test_pairs)
+    )
     levels = deepest_two(tree, tree.of_item[windows.test_pairs.fields["item"].codes])
     return [
-        one.judge.gain(columns[0][one.held.rows][:, levels], columns[1][one.test.rows][:, levels])[
-            "click"
-        ]["all"].found["click_auc"]
+        one.judge.gain(held[one.held.rows][:, levels], test[one.test.rows][:, levels])["click"][
+            "all"
+        ]
         for one in planted.seeds
     ]
+
+
+def planted_lift(planted: Planted, strength: float) -> list[Influence]:
+    """What was planted: click AUC of the frozen logit + strength x need, over that of the logit."""
+    needed_N = match_columns(planted, planted.needs, planted.windows.test_pairs)[:, LEVELS - 1]
+    return [
+        one.judge.known_gain("click", needed_N[one.test.rows], strength)["click_auc"]
+        for one in planted.seeds
+    ]
+
+
+def match_columns(planted: Planted, names_MK: Ints, pairs: Pairs) -> Vectors:
+    """The columns of the arm `match` for names of each user's periods."""
+    serving = serving_texts(planted.users, planted.starts, pairs.user_ids, pairs.ts)
+    return names_only(planted, names_MK).columns(serving, pairs.fields["item"].codes)
 
 
 def names_only(planted: Planted, names_MK: Ints) -> TextMatch:
@@ -196,8 +97,8 @@ def gain_of_arm(planted: Planted, names_MK: Ints) -> list[Influence]:
 
 def _language(planted: Planted, names_MK: Ints, part: str) -> LanguageFeatures:
     """Names of the period in which a window lies, by user."""
-    table = getattr(planted.windows, part)
-    first = int(microseconds(table["ts"]).min())
+    pairs: Pairs = getattr(planted.windows, f"{part}_pairs")
+    first = int(pairs.ts.min())
     starts = np.unique(planted.starts)
     rows = np.flatnonzero(planted.starts == starts[starts <= first].max())
     users = tuple(planted.users[row] for row in rows)
@@ -222,24 +123,26 @@ def run_selftest(
     Returns:
         `base`, and figures (value, low, high) of the click AUC: `oracle`, `shuffled`, `notes`
         (if there is an encoder), `match`; `recovered`: shares of the oracle's lift by name;
-        `right`: share of the needs that were read out of the notes.
+        `right`: share of the test window's needs that were read out of the notes.
     """
     planted = plant(planted_recipe(users, strength), folder, num_seeds)
     extra_RU = extra_users(planted.seeds[0].judge.num_users, RESAMPLES, planted.recipe.seed)
     others = dealt_out(planted.users, planted.starts, "selftest")
     gains = {
-        "oracle": gain_of_names(planted, planted.needs),
-        "shuffled": gain_of_names(planted, planted.needs[others]),
+        "oracle": planted_lift(planted, strength),
         _MATCHED: gain_of_arm(planted, planted.needs),
     }
+    stacked = {"shuffled": planted.needs[others]}
     right: float | None = None
     if encode is not None:
         names_MK = nearest_categories(
             notes_of(planted), planted.world.categories, encode, NEEDS_A_USER
         )
-        gains["notes"] = gain_of_names(planted, names_MK)
-        right = float((names_MK[:, :, None] == planted.needs[:, None, :]).any(axis=1).mean())
+        stacked["notes"] = names_MK
+        right = _right_in_test(planted, names_MK)
     figures = {name: figure(of, [], extra_RU, planted.recipe.seed) for name, of in gains.items()}
+    for name, names_MK in stacked.items():
+        figures[name] = stacked_figure(planted, names_MK, extra_RU)
     lift = figures["oracle"].value
     return {
         "base": planted.seeds[0].judge.base()["all"]["click_auc"],
@@ -249,6 +152,21 @@ def run_selftest(
         "recovered": {name: _share(one, lift) for name, one in figures.items()},
         "right": right,
     }
+
+
+def stacked_figure(planted: Planted, names_MK: Ints, extra_RU: Array) -> Figure:
+    """Click AUC that names add by a fitted stack; its interval holds the doubt about the fit."""
+    gains = gain_of_names(planted, names_MK)
+    found = [one.found["click_auc"] for one in gains]
+    refits = [one.refits["click_auc"] for one in gains]
+    return figure(found, refits, extra_RU, planted.recipe.seed)
+
+
+def _right_in_test(planted: Planted, names_MK: Ints) -> float:
+    """The share of the test window's needs, told in held-out words, that are among the names."""
+    now = planted.starts == planted.starts.max()
+    hits_MK = (names_MK[now][:, :, None] == planted.needs[now][:, None, :]).any(axis=1)
+    return float(hits_MK.mean())
 
 
 def _share(found: Figure, lift: float | None) -> float | None:
@@ -270,7 +188,7 @@ _ENOUGH = 0.5
 """Of the oracle's lift: with a thousand users the share is known to some .3."""
 
 _ROWS = {
-    "oracle": "needs known, frozen model (what was planted)",
+    "oracle": "what was planted: needs and their weight known",
     _MATCHED: "needs known, ranking model trained with `match`",
     "notes": "needs read out of the notes by the encoder",
     "shuffled": "needs of other users (must be 0)",
