@@ -153,7 +153,7 @@ OVERRIDES = [
     *("data.splits.windows.test=2017-13-01", "data.splits.timezone=Mars/Olympus"),
     *("align.weights.initial=[1]", "align.rewards.custom=1", "engine=sqlite", "compute=gpu"),
     *(f"{'a.' * 300}b=1", "sft.epochs=" + "[" * 3_000, "sft.epochs=" + "9" * 6_000),
-    *(f"distill.teacher.api_key_env={SECRET}", f"store.pseudonym_key_env=[{SECRET}"),
+    *(f"distill.teacher.api_key_env={SECRET}", f"report.pseudonym_key_env=[{SECRET}"),
     *("sft.lora.rank=0", "infer.models=[nobody]", "features.bits=99", "rank.backbones=[a b]"),
 ]
 

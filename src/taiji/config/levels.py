@@ -105,7 +105,7 @@ EXPERT = frozenset(
         "abtest.cost_control",
         "evaluate.candidates",
         "evaluate.calibration",
-        "store.pseudonym_key_env",
+        "report.pseudonym_key_env",
         "serve.redis_url_env",
         "serve.refresh.kind_values",
         "serve.refresh.lease_seconds",

@@ -40,7 +40,7 @@ class UserNames:
 
 
 def load_names(key_env: str) -> UserNames:
-    """Names under the key of `store.pseudonym_key_env`; see `taiji.store.pseudonym`.
+    """Names under the key of `report.pseudonym_key_env`; see `taiji.store.pseudonym`.
 
     Raises:
         ConfigError: The key is too short, or its file cannot be read or made.
@@ -94,7 +94,7 @@ def drop_erased(tables: Path, runs: Path, key_env: str) -> int:
     Args:
         tables: Folder with the canonical tables.
         runs: The folder of all runs.
-        key_env: `store.pseudonym_key_env`.
+        key_env: `report.pseudonym_key_env`.
     """
     path = runs / FOLDER / FILE
     if not path.is_file():
