@@ -234,6 +234,7 @@ def start_feast(bin_folder, folder, redis_port, port):
     for words in (["apply"], ["materialize", "2020-01-01T00:00:00", "2100-01-01T00:00:00"]):
         subprocess.run([feast, *words], cwd=repo, check=True, env=env, stdout=subprocess.DEVNULL)
     words = [feast, "serve", "-h", "127.0.0.1", "-p", str(port), "--no-access-log"]
+    words += ["--max-requests", "1000000", "--keep-alive-timeout", "60"]  # no restart in between
     return subprocess.Popen(words, cwd=repo, env=env, stdout=subprocess.DEVNULL)
 
 
