@@ -167,3 +167,8 @@ def test_a_discount_without_means_is_refused(means):
 def test_a_damaged_discount_is_refused(value):
     with pytest.raises(DataError):
         discount_from_json(value)
+
+
+def test_a_pool_of_next_to_no_width_cuts_what_lies_above_it():
+    normaliser = fit_normaliser("minmax", np.array([0.0, 2.2e-311]))
+    assert normaliser.apply(np.array([0.0, 1.0])).tolist() == [0.0, 1.0]

@@ -231,7 +231,8 @@ def _finite(scores_N: Array) -> Array:
 
 
 def _rescaled(scores_N: Array, low: float, high: float) -> Array:
-    return np.asarray(((scores_N - low) / (high - low)).clip(0.0, 1.0), dtype=np.float64)
+    with np.errstate(over="ignore"):  # a pool narrower than floats: infinity is cut to 1
+        return np.asarray(((scores_N - low) / (high - low)).clip(0.0, 1.0), dtype=np.float64)
 
 
 def _checked_bounds(low: float, high: float) -> tuple[float, float]:

@@ -142,6 +142,8 @@ def _is_odd(kind: pa.DataType) -> bool:
         return _is_odd(kind.value_type)
     if _is_list(kind):
         inner = kind.value_type
+        if pa.types.is_nested(inner):
+            return False  # stays as it is, to be refused by its type
         return pa.types.is_fixed_size_list(kind) or not (
             pa.types.is_string(inner) or pa.types.is_large_string(inner)
         )
@@ -161,7 +163,7 @@ def _target(kind: pa.DataType) -> pa.DataType:
 def _cast(values: pa.Array, target: pa.DataType, reading: Reading, where: str) -> pa.Array:
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
-    if _is_list(values.type) and _is_list(target):
+    if _is_list(values.type):
         lists = values.cast(pa.list_(values.type.value_type))
         flat = _cast(lists.flatten(), target.value_type, reading, where)
         sizes = pc.fill_null(pc.list_value_length(lists), 0)
