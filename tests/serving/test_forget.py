@@ -96,7 +96,7 @@ def test_no_byte_of_the_user_is_left_and_the_run_stands_as_it_stood(run, served,
 
 def test_nobody_borrows_from_the_user_any_more(run, served, canary):
     parts = start(run, served, canary)
-    borrowers = borrowing_from(run, canary)
+    borrowers = borrowing_from(run, canary, splits=["rank_test"])  # whom the store serves
     assert borrowers
     forget(canary, parts)
     assert borrowing_from(run, canary) == []
@@ -109,9 +109,9 @@ def test_nobody_borrows_from_the_user_any_more(run, served, canary):
     parts.close()
 
 
-def borrowing_from(run, user):
+def borrowing_from(run, user, splits=("rank_train", "rank_test")):
     table = pq.read_table(run.features / "features.parquet")
-    mask = np.asarray(table["neighbour_user_id"]) == user
+    mask = (np.asarray(table["neighbour_user_id"]) == user) & np.isin(table["split"], splits)
     return sorted(set(table.filter(mask)["user_id"].to_pylist()))
 
 

@@ -143,7 +143,7 @@ def chaos(processes, redis, sent, log, draw):
         victim.start()
 
 
-@pytest.mark.parametrize("backend", ["redis", "sqlite"])
+@pytest.mark.parametrize("backend", ["redis", pytest.param("sqlite", marks=pytest.mark.slow)])
 def test_after_kills_at_random_everybody_has_the_features_of_the_whole_log(
     served, backend, tmp_path
 ):

@@ -51,6 +51,7 @@ def test_from_a_run_to_a_service_with_redis_in_at_most_ten_commands(served, tmp_
         answer = read_features(process)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
         shutdown(script)
     known, nobody = answer["users"]
     assert (known["user_id"], known["status"], nobody["status"]) == (user, "fresh", "missing")
