@@ -6,6 +6,7 @@ from pathlib import Path
 import market
 import numpy as np
 import pyarrow as pa
+from rows import example_row, text_row
 from weeks import CALENDAR, window_start
 
 from taiji import schema
@@ -67,18 +68,14 @@ def write_construct(folder: Path, num_users: int = 40) -> market.Market:
     write_parquet(world.interactions, folder / "interactions.parquet", schema.INTERACTIONS)
     write_parquet(world.exposures, folder / "exposures.parquet", schema.EXPOSURES)
     rows = [
-        {
-            **dict.fromkeys(schema.EXAMPLES.names),
-            "example_id": f"{split}-u{user:03d}",
-            "user_id": f"u{user:03d}",
-            "split": split,
-            "cutoff": cutoff,
-            "profile": "Household",
-            "history": [],
-            "history_length": 9,
-            "long_tail": False,
-            "holdout": False,
-        }
+        example_row(
+            f"{split}-u{user:03d}",
+            split,
+            user_id=f"u{user:03d}",
+            cutoff=cutoff,
+            profile="Household",
+            history_length=9,
+        )
         for split, cutoff in CUTOFFS.items()
         for user in range(NUM_RANK_USERS)
     ]
@@ -102,17 +99,17 @@ def write_texts(
     """
     folder.mkdir(parents=True)
     rows = [
-        {
-            "example_id": f"{split}-u{user:03d}",
-            "model": model,
-            "status": "empty" if user < silent else "malformed" if user == silent else "ok",
-            "completion": "" if user < silent else f"raw words {user % 7}",
-            "cot": "" if user <= silent else f"likes shelf {user % 6} and aisle {user % 3}",
-            "answer": ""
+        text_row(
+            f"{split}-u{user:03d}",
+            model,
+            status="empty" if user < silent else "malformed" if user == silent else "ok",
+            completion="" if user < silent else f"raw words {user % 7}",
+            cot="" if user <= silent else f"likes shelf {user % 6} and aisle {user % 3}",
+            answer=""
             if user <= silent
             else f"thing {user % 4}{test if split == 'rank_test' else ''}"
             + ("" if model == "policy" else f" of {model}"),
-        }
+        )
         for model in models
         for split in CUTOFFS
         for user in range(NUM_RANK_USERS - without)

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from rows import example_row
+
 from taiji.config.text import TextSection
 from taiji.data.examples.text import Wording, age_text, kind_text, price_text, wording
 from taiji.data.item_text import SEPARATOR, item_text
@@ -67,18 +69,12 @@ def example(
     **columns: Any,
 ) -> dict[str, Any]:
     """A row of `schema.EXAMPLES`; history as (item, days ago[, price]), newest first."""
-    return {
-        "example_id": example_id,
-        "user_id": "u1",
+    given = {
         "split": "sft",
         "cutoff": NOW,
         "profile": profile,
         "history": [line(*purchase) for purchase in history],
         "history_length": len(history),
-        "long_tail": False,
-        "holdout": False,
         "target_item_id": "i0",
-        "novel_target_item_id": None,
-        "basket_item_ids": None,
-        **columns,
     }
+    return example_row(example_id, **(given | columns))

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+from rows import example_row, rollout_row, scored_row, text_row
 
 from taiji import schema
 from taiji.config import Recipe
@@ -41,20 +42,17 @@ def examples() -> pa.Table:
     def row(user: str, split: str) -> dict[str, Any]:
         line = {"item_id": "i0", "ts": NOON - timedelta(days=1), "price": 1.5, "text": HOSTILE[0]}
         has_target = not split.startswith("rank")
-        return {
-            "example_id": f"{split}-{user}",
-            "user_id": user,
-            "split": split,
-            "cutoff": NOON,
-            "profile": f"Household: {HOSTILE[1]}",
-            "history": [line],
-            "history_length": 7,
-            "long_tail": user == "u1",
-            "holdout": False,
-            "target_item_id": "i1" if has_target else None,
-            "novel_target_item_id": "i2" if has_target and user == "u0" else None,
-            "basket_item_ids": None,
-        }
+        return example_row(
+            f"{split}-{user}",
+            split,
+            user_id=user,
+            profile=f"Household: {HOSTILE[1]}",
+            history=[line],
+            history_length=7,
+            long_tail=user == "u1",
+            target_item_id="i1" if has_target else None,
+            novel_target_item_id="i2" if has_target and user == "u0" else None,
+        )
 
     rows = [row(user, split) for user in ("u0", "u1") for split in SPLITS]
     return pa.Table.from_pylist(rows, schema.EXAMPLES)
@@ -62,19 +60,15 @@ def examples() -> pa.Table:
 
 def scored() -> pa.Table:
     rows = [
-        {
-            "example_id": f"sft-{user}",
-            "candidate": n,
-            "teacher": "evidence",
-            "status": "ok",
-            "cot": f"chain {n} {HOSTILE[3]}",
-            "answer": "x",
-            "leak": None,
-            "perplexity": perplexity,
-            "num_answer_tokens": 5,
-            "kept": perplexity < THRESHOLD,
-            "reason": "kept" if perplexity < THRESHOLD else "perplexity",
-        }
+        scored_row(
+            f"sft-{user}",
+            n,
+            cot=f"chain {n} {HOSTILE[3]}",
+            perplexity=perplexity,
+            num_answer_tokens=5,
+            kept=perplexity < THRESHOLD,
+            reason="kept" if perplexity < THRESHOLD else "perplexity",
+        )
         for user in ("u0", "u1")
         for n, perplexity in enumerate(PERPLEXITIES)
     ]
@@ -83,14 +77,14 @@ def scored() -> pa.Table:
 
 def texts() -> pa.Table:
     rows = [
-        {
-            "example_id": f"test-{user}",
-            "model": model,
-            "status": "malformed" if model == "untuned" else "ok",
-            "completion": HOSTILE[0],
-            "cot": "",
-            "answer": "" if model == "untuned" else HOSTILE[2],
-        }
+        text_row(
+            f"test-{user}",
+            model,
+            status="malformed" if model == "untuned" else "ok",
+            completion=HOSTILE[0],
+            cot="",
+            answer="" if model == "untuned" else HOSTILE[2],
+        )
         for user in ("u0", "u1")
         for model in ("untuned", "sft", "policy")
     ]
@@ -99,20 +93,19 @@ def texts() -> pa.Table:
 
 def rollouts() -> pa.Table:
     rows = [
-        {
-            "step": step,
-            "example_id": "rl-u0",
-            "completion": HOSTILE[0],
-            "status": "ok",
-            "answer": HOSTILE[1],
-            "grounded_item_id": "i0",
-            "rung": "exact",
-            "cosine": 1.0,
-            "semantic": 0.1 * step,
-            "preference": 0.05 * step + 0.01 * n,
-            "format": 1.0,
-            "custom": [("brevity", 0.5)],
-        }
+        rollout_row(
+            step,
+            "rl-u0",
+            completion=HOSTILE[0],
+            answer=HOSTILE[1],
+            grounded_item_id="i0",
+            rung="exact",
+            cosine=1.0,
+            semantic=0.1 * step,
+            preference=0.05 * step + 0.01 * n,
+            format=1.0,
+            custom=[("brevity", 0.5)],
+        )
         for step in range(1, 5)
         for n in range(2)
     ]

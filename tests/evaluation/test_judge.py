@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 import pytest
+from rows import example_row
 
 from taiji import schema
 from taiji.alignment.rewards.grounding import Grounder
@@ -49,11 +50,14 @@ class FixedCtcvr:
 
 def asked(*targets: tuple[str, str | None]) -> pa.Table:
     moment = datetime(2017, 12, 1, tzinfo=UTC)
-    empty = {"profile": "", "history": [], "history_length": 0, "long_tail": False}
     rows = [
-        {"example_id": f"e{n}", "user_id": f"u{n}", "split": "test", "cutoff": moment}
-        | {"holdout": False, "target_item_id": any_, "novel_target_item_id": novel}
-        | {"basket_item_ids": None, **empty}
+        example_row(
+            f"e{n}",
+            user_id=f"u{n}",
+            cutoff=moment,
+            target_item_id=any_,
+            novel_target_item_id=novel,
+        )
         for n, (any_, novel) in enumerate(targets)
     ]
     return pa.Table.from_pylist(rows, schema.EXAMPLES)

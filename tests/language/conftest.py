@@ -7,6 +7,12 @@ from endpoint_parts import KEY, teacher
 from taiji.language.endpoint.generator import EndpointGenerator
 
 
+@pytest.fixture(scope="session")
+def smollm2_tokenizer(whole_smollm2_tokenizer):
+    """In this room the real one is what is tested."""
+    return whole_smollm2_tokenizer
+
+
 @pytest.fixture
 def serve(monkeypatch):
     """serve(script or list of answers) -> (server, generator), all closed in the end."""

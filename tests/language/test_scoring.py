@@ -47,6 +47,7 @@ def test_packed_scores_equal_the_naive_ones(tiny_model, task):
         np.testing.assert_allclose(score, naive(tiny_model, prompt_ids, branch), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own
 def test_a_compiled_scorer_says_the_same_and_compiles_no_more(tiny_model, task):

@@ -2,6 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
+from rows import example_row
 
 from taiji import schema
 from taiji.lists.answers import (
@@ -37,10 +38,14 @@ def cohort(targets: list[int]) -> Cohort:
     log = pa.table({"user_id": list(users), "item_id": list(items), "ts": times})
     cutoff = START + timedelta(days=9)
     examples = [
-        {"example_id": f"e{n}", "user_id": f"u{n}", "split": "test", "cutoff": cutoff}
-        | {"profile": "", "history": [], "history_length": 1, "long_tail": False}
-        | {"holdout": False, "target_item_id": f"i{target}"}
-        | {"novel_target_item_id": f"i{target}" if target > 1 else None}
+        example_row(
+            f"e{n}",
+            user_id=f"u{n}",
+            cutoff=cutoff,
+            history_length=1,
+            target_item_id=f"i{target}",
+            novel_target_item_id=f"i{target}" if target > 1 else None,
+        )
         for n, target in enumerate(targets)
     ]
     priors = TitlePriors(log, ITEMS, TITLES, cutoff)

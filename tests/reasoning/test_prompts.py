@@ -18,8 +18,8 @@ from taiji.templates import CHINESE, ENGLISH
 
 
 @pytest.fixture(scope="module")
-def scaffold(smollm2_tokenizer):
-    return ChatScaffold(smollm2_tokenizer)
+def scaffold(whole_smollm2_tokenizer):
+    return ChatScaffold(whole_smollm2_tokenizer)
 
 
 def test_the_student_reads_profile_then_numbered_history_then_format():

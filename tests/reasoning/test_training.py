@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rows import KilledError
 from shop import ITEMS, example
 
 from taiji.config import SftSection
@@ -21,10 +22,6 @@ from taiji.reasoning.sft import (
 )
 from taiji.templates import ENGLISH
 from taiji.training.checkpoints import newest_complete
-
-
-class KilledError(Exception):
-    """Stands in for a kill: nothing after it runs."""
 
 
 @pytest.fixture(scope="module")

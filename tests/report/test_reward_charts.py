@@ -1,6 +1,7 @@
 import pyarrow as pa
 import pytest
 import small_run
+from rows import rollout_row
 
 from taiji import schema
 from taiji.report.reward_charts import _with_mixed_shares, reward_names, top_answers
@@ -8,20 +9,7 @@ from taiji.report.reward_charts import _with_mixed_shares, reward_names, top_ans
 
 def rollouts(*answers):
     rows = [
-        {
-            "step": step,
-            "example_id": example,
-            "completion": "x",
-            "status": "ok",
-            "answer": "x",
-            "grounded_item_id": item,
-            "rung": "exact",
-            "cosine": 1.0,
-            "semantic": 0.0,
-            "preference": preference,
-            "format": 1.0,
-            "custom": None,
-        }
+        rollout_row(step, example, grounded_item_id=item, preference=preference)
         for step, example, item, preference in answers
     ]
     return pa.Table.from_pylist(rows, schema.ROLLOUTS)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from data_shop import shop, write_shop
+from rows import example_row
 
 from taiji.config import DataSection, FeaturesSection, Recipe
 from taiji.config.loading import dump_recipe
@@ -75,18 +76,13 @@ def shop_run(folder: Path, **serve: Any) -> ServedRun:
     write_parquet(table, features / "features.parquet", USER_FEATURES)
     write_parquet(default_features([], 2), features / "defaults.parquet", DEFAULTS)
     asked = [
-        {
-            **dict.fromkeys(EXAMPLES.names),
-            "example_id": f"rank_test-{user}",
-            "user_id": user,
-            "split": "rank_test",
-            "cutoff": datetime(2024, 2, 1, tzinfo=UTC),
-            "profile": "",
-            "history": [],
-            "history_length": 0,
-            "long_tail": True,
-            "holdout": False,
-        }
+        example_row(
+            f"rank_test-{user}",
+            "rank_test",
+            user_id=user,
+            cutoff=datetime(2024, 2, 1, tzinfo=UTC),
+            long_tail=True,
+        )
         for user in USERS
     ]
     examples = pa.Table.from_pylist(asked, EXAMPLES)

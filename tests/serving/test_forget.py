@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from rows import KilledError
 
 from taiji.runner import State, status
 from taiji.serving.admission import Admission, Sent
@@ -22,10 +23,6 @@ from taiji.stages.parts.context import StageContext
 from taiji.store.run_directory import RunDirectory
 
 pytestmark = pytest.mark.service
-
-
-class KilledError(Exception):
-    """Stands in for a kill: nothing after it runs."""
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from rows import KilledError, example_row
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from weeks import CALENDAR, window_start
 
@@ -37,25 +38,15 @@ NUM_EXAMPLES, STEPS, ROLLOUTS_A_STEP = 6, 3, 8
 CUTOFF = window_start("rl") + timedelta(days=1)
 
 
-class KilledError(Exception):
-    """Stands in for a kill: nothing after it runs."""
-
-
 def example(number: int, split: str = "rl") -> dict:
-    return {
-        "example_id": f"{split}{number}",
-        "user_id": f"u{number:03d}",
-        "split": split,
-        "cutoff": CUTOFF,
-        "profile": "Somebody.",
-        "history": [],
-        "history_length": 0,
-        "long_tail": False,
-        "holdout": False,
-        "target_item_id": f"i{number % 6}0",
-        "novel_target_item_id": None,
-        "basket_item_ids": None,
-    }
+    return example_row(
+        f"{split}{number}",
+        split,
+        user_id=f"u{number:03d}",
+        cutoff=CUTOFF,
+        profile="Somebody.",
+        target_item_id=f"i{number % 6}0",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +134,7 @@ def run(upstream, student, tmp_path, monkeypatch):
         recipe = Recipe(
             name="tiny",
             simulate=simulate or SimulateSection(),
-            student=StudentSection(max_completion_tokens=48),
+            student=StudentSection(max_completion_tokens=96),
             align=AlignSection(**settings),
         )
         (tmp_path / out).mkdir(exist_ok=True)

@@ -3,6 +3,7 @@ import logging
 import pyarrow as pa
 import pytest
 from reasoning_run import NUM_EXAMPLES, context
+from rows import KilledError
 
 from taiji.errors import DataError
 from taiji.language.generate import Reply
@@ -11,10 +12,6 @@ from taiji.schema import CANDIDATES, EXAMPLES
 from taiji.stages import distill as distill_module
 from taiji.stages.distill import distill
 from taiji.store.files import read_parquet, write_parquet
-
-
-class KilledError(Exception):
-    """Stands in for a kill: nothing after it runs."""
 
 
 def test_every_sft_example_gets_k_candidates_in_order(run, student):
@@ -39,7 +36,7 @@ def test_every_sft_example_gets_k_candidates_in_order(run, student):
 
 
 def test_lines_beyond_the_budget_are_counted(run, student):
-    small = {"model": str(student), "max_prompt_tokens": 210}
+    small = {"model": str(student), "max_prompt_tokens": 270}
     summary = distill(context(run, "distill", student, student=small))
     assert summary["prompts_cut"] == NUM_EXAMPLES
     assert NUM_EXAMPLES <= summary["history_lines_dropped"] <= 2 * NUM_EXAMPLES
@@ -76,7 +73,7 @@ def test_a_chain_argues_only_from_lines_that_fit_the_prompt(run, student):
             student,
             student={"model": str(student), "max_prompt_tokens": budget},
         )
-        for budget in (1024, 180)
+        for budget in (1024, 230)
     )
     for ctx in (full, cut):
         distill(ctx)

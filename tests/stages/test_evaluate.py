@@ -6,6 +6,7 @@ import market
 import numpy as np
 import pyarrow as pa
 import pytest
+from rows import example_row, rollout_row, scored_row, text_row
 from weeks import CALENDAR, window_start
 
 from taiji import schema
@@ -32,65 +33,39 @@ TEXTS = {row["item_id"]: item_text(row) for row in market.items().to_pylist()}
 
 
 def example(number: int, split: str = "test") -> dict:
-    return {
-        "example_id": f"t{number}",
-        "user_id": f"u{number:03d}",
-        "split": split,
-        "cutoff": CUTOFF,
-        "profile": "",
-        "history": [],
-        "history_length": 0,
-        "long_tail": False,
-        "holdout": False,
-        "target_item_id": f"i{number % 6}0",
-        "novel_target_item_id": f"i{number % 6}1" if number % 2 else None,
-        "basket_item_ids": None,
-    }
+    return example_row(
+        f"t{number}",
+        split,
+        user_id=f"u{number:03d}",
+        cutoff=CUTOFF,
+        target_item_id=f"i{number % 6}0",
+        novel_target_item_id=f"i{number % 6}1" if number % 2 else None,
+    )
 
 
 def text(number: int, model: str, answer: str) -> dict:
     completion = f"<think>\nwhy\n</think>\n<answer>\n{answer}\n</answer>" if answer else "Hello"
-    return {
-        "example_id": f"t{number}",
-        "model": model,
-        "status": "ok" if answer else "malformed",
-        "completion": completion,
-        "cot": "why" if answer else "",
-        "answer": answer,
-    }
+    return text_row(
+        f"t{number}",
+        model,
+        status="ok" if answer else "malformed",
+        completion=completion,
+        cot="why" if answer else "",
+        answer=answer,
+    )
 
 
 def chain(number: int) -> dict:
-    return {
-        "example_id": f"s{number}",
-        "candidate": 0,
-        "teacher": "evidence",
-        "status": "ok",
-        "cot": "why",
-        "answer": "x",
-        "leak": None,
-        "perplexity": 2.0 + number,
-        "num_answer_tokens": 3,
-        "kept": number == 0,
-        "reason": "kept" if number == 0 else "perplexity",
-    }
+    return scored_row(
+        f"s{number}",
+        perplexity=2.0 + number,
+        kept=number == 0,
+        reason="kept" if number == 0 else "perplexity",
+    )
 
 
 def rollout(step: int) -> dict:
-    return {
-        "step": step,
-        "example_id": "r0",
-        "completion": "x",
-        "status": "ok",
-        "answer": "x",
-        "grounded_item_id": None,
-        "rung": "none",
-        "cosine": 0.0,
-        "semantic": 0.1 * step,
-        "preference": 0.2,
-        "format": 0.0,
-        "custom": None,
-    }
+    return rollout_row(step, "r0", semantic=0.1 * step, preference=0.2)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from functools import cache
 import pyarrow as pa
 import pytest
 import torch
+from rows import KilledError, example_row
 
 from taiji import schema
 from taiji.config import DataSection, FeaturesSection, InferSection, Recipe, StudentSection
@@ -17,30 +18,20 @@ from taiji.stages.parts.asked_models import AskedModel, text_row
 from taiji.stages.parts.context import StageContext
 from taiji.store.files import read_parquet, write_parquet
 
-
-class KilledError(Exception):
-    """Stands in for a kill: nothing after it runs."""
-
-
 NOON = datetime(2017, 12, 1, 12, tzinfo=UTC)
 
 
 def example(example_id: str, split: str) -> dict:
     line = {"item_id": "i1", "ts": datetime(2017, 11, 1, tzinfo=UTC), "price": 1.0}
-    return {
-        "example_id": example_id,
-        "user_id": f"u-{example_id}",
-        "split": split,
-        "cutoff": NOON,
-        "profile": "Buys tea.",
-        "history": [line | {"text": f"Tea {example_id}; 1.00 USD; 4 weeks before"}],
-        "history_length": 1,
-        "long_tail": False,
-        "holdout": False,
-        "target_item_id": "i1" if split == "test" else None,
-        "novel_target_item_id": None,
-        "basket_item_ids": None,
-    }
+    return example_row(
+        example_id,
+        split,
+        user_id=f"u-{example_id}",
+        profile="Buys tea.",
+        history=[line | {"text": f"Tea {example_id}; 1.00 USD; 4 weeks before"}],
+        history_length=1,
+        target_item_id="i1" if split == "test" else None,
+    )
 
 
 EXAMPLES = [

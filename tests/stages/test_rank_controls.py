@@ -5,6 +5,7 @@ import market_run
 import numpy as np
 import pyarrow as pa
 import pytest
+from rows import example_row, text_row
 
 from taiji import schema
 from taiji.config import BoostingSection, RankerSection, RankSection
@@ -58,15 +59,14 @@ def write_world(folder):
         write_parquet(table, folder / f"{name}.parquet", getattr(schema, name.upper()))
     write_parquet(world.interactions, folder / "interactions.parquet", schema.INTERACTIONS)
     rows = [
-        dict.fromkeys(schema.EXAMPLES.names)
-        | {"example_id": f"{split}-{user}", "user_id": user, "split": split, "cutoff": cutoff}
-        | {
-            "profile": "Household",
-            "history": [],
-            "history_length": 9,
-            "long_tail": False,
-            "holdout": False,
-        }
+        example_row(
+            f"{split}-{user}",
+            split,
+            user_id=user,
+            cutoff=cutoff,
+            profile="Household",
+            history_length=9,
+        )
         for split, cutoff in market_run.CUTOFFS.items()
         for user in world.users["user_id"].to_pylist()
     ]
@@ -78,9 +78,11 @@ def write_world(folder):
 def write_texts(folder, examples):
     folder.mkdir()
     rows = [
-        dict.fromkeys(schema.TEXTS.names)
-        | {"example_id": row["example_id"], "model": "policy", "status": "ok", "completion": "x"}
-        | {"cot": "eager" if eager(row["user_id"]) else "shy", "answer": f"thing {n % 5}"}
+        text_row(
+            row["example_id"],
+            cot="eager" if eager(row["user_id"]) else "shy",
+            answer=f"thing {n % 5}",
+        )
         for n, row in enumerate(examples)
     ]
     write_parquet(pa.Table.from_pylist(rows, schema.TEXTS), folder / "texts.parquet", schema.TEXTS)

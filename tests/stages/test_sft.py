@@ -2,6 +2,7 @@ import pyarrow as pa
 import pytest
 import torch
 from reasoning_run import context
+from rows import KilledError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from taiji.errors import DataError
@@ -14,10 +15,6 @@ from taiji.stages.sft import sft
 from taiji.store.files import read_jsonl, read_parquet, write_parquet
 
 SECTION = {"batch_size": 4, "num_examples": 20, "learning_rate": 1e-3, "checkpoint_steps": 2}
-
-
-class KilledError(Exception):
-    """Stands in for a kill: nothing after it runs."""
 
 
 @pytest.fixture

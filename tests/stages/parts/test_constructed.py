@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import market
 import pyarrow as pa
 import pytest
+from rows import example_row
 from weeks import CALENDAR
 
 import taiji.schema
@@ -45,18 +46,8 @@ def test_exposures_whose_conversion_is_not_known_yet_are_left_out_and_counted(tm
 
 
 def example(number, split, target="i00"):
-    return {
-        "example_id": f"e{number}",
-        "user_id": "u000",
-        "split": split,
-        "cutoff": datetime(2024, 1, 1 + number, tzinfo=UTC),
-        "profile": "",
-        "history": [],
-        "history_length": 0,
-        "long_tail": False,
-        "holdout": False,
-        "target_item_id": target,
-    }
+    cutoff = datetime(2024, 1, 1 + number, tzinfo=UTC)
+    return example_row(f"e{number}", split, user_id="u000", cutoff=cutoff, target_item_id=target)
 
 
 @pytest.fixture
@@ -68,7 +59,6 @@ def constructed(tmp_path):
     CALENDAR.write(tmp_path / "windows.json")
     splits = ("sft", "rl", "test", "test", "rank_train")
     rows = [example(n, split) for n, split in enumerate(splits)] + [example(9, "test", None)]
-    rows = [row | dict.fromkeys(set(EXAMPLES.names) - set(row)) for row in rows]
     table = pa.Table.from_pylist(rows, EXAMPLES)
     write_parquet(table, tmp_path / "examples.parquet", EXAMPLES)
     return Constructed(tmp_path)
