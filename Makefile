@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test check bench docs wheel install clean
 
 demo: $(READY)  ## the four stages on real data, in minutes
-	$(BIN)/taiji run recipes/demo.yaml
+	$(BIN)/taiji demo
 
 test: $(READY)  ## the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

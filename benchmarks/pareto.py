@@ -57,12 +57,14 @@ FIXED = RuleSettings("fixed")
 PAPER = RuleSettings("popo", eta=0.1)  # presets of docs/popo.md
 STABLE = RuleSettings("popo", eta=1.0, normalise="trace", max_log_step=1.0, floor=0.02, leak=0.02)
 SPLIT = replace(STABLE, rule="popo_split", eta=5.0)
+ASKED = RuleSettings("tchebycheff", smoothing=0.8)
 LIGHT = RuleSettings("popo_light", smoothing=0.9, floor=0.02)
 PRESETS = {
     "popo, preset": Method(PAPER),
     "popo stable, preset": Method(STABLE),
     "popo_split, preset": Method(SPLIT),
 }
+EXTREMES = ("ideal", "worst")
 RATES = (0.06, 0.08, 0.1, 0.12)  # each lets a policy cross the widest front
 GRIDS: dict[str, list[Method]] = {  # 4 each
     "fixed": [Method(FIXED, learning_rate=rate) for rate in RATES],
@@ -75,8 +77,20 @@ GRIDS: dict[str, list[Method]] = {  # 4 each
         Method(replace(STABLE, eta=eta), ON_ADVANTAGES) for eta in (0.1, 1.0, 10.0, 100.0)
     ],
     "popo_split": [Method(replace(SPLIT, eta=eta)) for eta in (0.5, 5.0, 50.0, 500.0)],
+    "tchebycheff sweep": [
+        Method(replace(ASKED, tchebycheff_mu=mu), ON_ADVANTAGES, 0.06, sweep=True, given=EXTREMES)
+        for mu in (0.01, 0.03, 0.1, 0.3)
+    ],
+    "tchebycheff sweep, seen": [
+        Method(replace(ASKED, tchebycheff_mu=mu), ON_ADVANTAGES, 0.06, sweep=True)
+        for mu in (0.01, 0.03, 0.1, 0.3)
+    ],
+    "omd-tch sweep": [
+        Method(FIXED, ON_ADVANTAGES, 0.06, sweep=True, mirror=eta) for eta in (0.03, 0.1, 0.3, 1.0)
+    ],
 }
-# Place in the grid of the setting with the largest `own`, over the three fronts; see --tune.
+# Place in the grid of the setting with the largest `own`, of sweeps the largest hypervolume, over
+# the three fronts; see --tune.
 CHOSEN = {
     "fixed": 0,
     "gdpo": 0,
@@ -86,6 +100,9 @@ CHOSEN = {
     "popo stable": 3,
     "popo stable, advantages": 0,
     "popo_split": 3,
+    "tchebycheff sweep": 1,
+    "tchebycheff sweep, seen": 1,
+    "omd-tch sweep": 1,
 }
 
 
@@ -98,6 +115,8 @@ def methods() -> dict[str, Method]:
         "gdpo sweep": replace(chosen["gdpo"], sweep=True),
         "fixed .7": replace(fixed, left=0.7),
         **chosen,
+        "tchebycheff": replace(chosen["tchebycheff sweep"], sweep=False),
+        "tchebycheff, seen": replace(chosen["tchebycheff sweep, seen"], sweep=False),
         **{name: method for name, method in PRESETS.items() if method not in chosen.values()},
         "popo, flipped": replace(chosen["popo"], flipped=True),
         "popo stable, flipped": replace(chosen["popo stable"], flipped=True),
@@ -141,12 +160,24 @@ def hypervolume(points_MK: Array) -> float:
     return area
 
 
+def asked_points(problem: Problem) -> Array:
+    """B points of the front, one for each lambda of a sweep: the least largest gap.
+
+    With ideal 1 and range 1 - exp(-4 d^2) for both rewards.
+    """
+    lefts_B, front_MK = np.linspace(0, 1, STARTS), front(problem)
+    asked_BK = np.stack([lefts_B, 1 - lefts_B], axis=-1)
+    gap_BM = (asked_BK[:, None] * (1 - front_MK)).max(-1)
+    return np.asarray(front_MK[gap_BM.argmin(1)])
+
+
 def measures(problem: Problem, outcome: Outcome) -> dict[str, Array]:
     """One value for each seed.
 
     hypervolume: of a seed's end points together, as a share of the front's. own: of one end
     point, as a share of the best that one policy can have, which lies in the middle; mean over
-    starts. distance: to the front. middle: share of starts that end within .05 of the front and
+    starts. distance: to the front. miss: to the point of the front that was asked for, of sweeps.
+    middle: share of starts that end within .05 of the front and
     in its middle half. weight: of the last reward at the end. signal: share of the squared length
     of the gradients at the end that is not noise.
     """
@@ -159,6 +190,7 @@ def measures(problem: Problem, outcome: Outcome) -> dict[str, Array]:
         "hypervolume": np.array([hypervolume(points_BK) for points_BK in points_SBK]) / whole,
         "own": points_SBK.prod(-1).mean(-1) / best,
         "distance": distance_SB.mean(-1),
+        "miss": np.sqrt(((points_SBK - asked_points(problem)) ** 2).sum(-1)).mean(-1),
         "middle": (central_SB & (distance_SB < 0.05)).mean(-1),
         "weight": outcome.weights_SBK[..., -1].mean(-1),
         "signal": outcome.signals_SB.sum(-1) / outcome.lengths_SB.sum(-1),
@@ -181,12 +213,15 @@ def run(job: tuple[Method, Problem, range]) -> tuple[dict[str, Array], Array, fl
     return measures(problem, outcome), shown, time.process_time() - began
 
 
-def tune(pool: ProcessPoolExecutor) -> None:
-    """Print the mean of `own` over the three fronts for each setting, and the best."""
+def tune(pool: ProcessPoolExecutor, only: list[str]) -> None:
+    """Print what a setting is chosen by, over the three fronts, and which is best."""
     for name, grid in GRIDS.items():
+        if only and name not in only:
+            continue
         jobs = [(method, PROBLEMS[key], TUNING_SEEDS) for method in grid for key in FRONTS]
-        own = [float(values["own"].mean()) for values, _, _ in pool.map(run, jobs)]
-        scores = np.reshape(own, (len(grid), len(FRONTS))).mean(1)
+        measure = "hypervolume" if grid[0].sweep else "own"
+        found = [float(values[measure].mean()) for values, _, _ in pool.map(run, jobs)]
+        scores = np.reshape(found, (len(grid), len(FRONTS))).mean(1)
         print(f"{name:24} best {scores.argmax()}  {scores.round(3).tolist()}", flush=True)
 
 
@@ -237,17 +272,22 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="3 seeds")
     parser.add_argument("--tune", action="store_true", help="print how settings were chosen")
     parser.add_argument("--picture", type=Path, default=Path("runs/pareto.svg"))
+    parser.add_argument("--only", nargs="+", default=[], help="rules, instead of all")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     seeds = SEEDS[:3] if arguments.quick else SEEDS
-    compared = methods()
+    compared = {
+        name: method
+        for name, method in methods().items()
+        if not arguments.only or name in arguments.only
+    }
     keys = [(p, m) for p, m in product(PROBLEMS, compared) if asked(p, compared[m])]
     jobs = [(compared[m], PROBLEMS[p], seeds) for p, m in keys]
     results: dict[str, dict[str, dict[str, list[float]]]] = {p: {} for p in PROBLEMS}
     points, seconds = {}, 0.0
     with ProcessPoolExecutor(arguments.workers) as pool:
         if arguments.tune:
-            return tune(pool)
+            return tune(pool, arguments.only)
         for (p, m), (values, shown, spent) in zip(keys, pool.map(run, jobs), strict=True):
             results[p][m] = {name: interval(values_S) for name, values_S in values.items()}
             figures = (
@@ -257,7 +297,8 @@ def main() -> None:
             seconds += spent
             if p in FRONTS and m in PICTURED:
                 points[m, p] = shown
-    picture(points, arguments.picture)
+    if not arguments.only:
+        picture(points, arguments.picture)
     print(f"{len(jobs)} cases, {len(seeds)} seeds of {STARTS} starts, {seconds:.0f} CPU s")
     print(json.dumps(results))
 

@@ -7,6 +7,7 @@ Shape suffixes: R runs (B starts of each of S seeds), P prompts, G rollouts per 
 rollouts, K rewards, D dimensions of an action.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,14 +44,30 @@ class Problem:
     def names(self) -> list[str]:
         return ["left", "right", "noise"] if self.noise else ["left", "right"]
 
+    @property
+    def extremes(self) -> dict[str, dict[str, float]]:
+        """The most of each mean reward, and what is left of it at the other's centre.
+
+        Of noise nobody knows that its mean cannot move.
+        """
+        far, factor = math.exp(-4 * self.half_distance**2), (1 - 2 * SPREAD**2) ** (DIMENSIONS / 2)
+        ideal = {"left": factor, "right": factor * self.right_scale, "noise": 1.0}
+        worst = {"left": far * ideal["left"], "right": far * ideal["right"], "noise": 0.0}
+        return {
+            name: {k: of[k] for k in self.names}
+            for name, of in (("ideal", ideal), ("worst", worst))
+        }
+
 
 @dataclass(frozen=True)
 class Method:
     """A rule, what it acts on, and at which learning rate.
 
     Attributes:
+        given: What a rule of trade-offs is told of the problem: ideal and worst of each reward.
+        mirror: Step size of `MirrorDescent`, which then stands in the place of the rule.
         left: w(0) of the first reward, that of the second being 1 - left; None = uniform.
-        sweep: Fixed weights 0, .1 to 1 of the first reward, one for each start.
+        sweep: w(0), or what is asked for, 0, .1 to 1 of the first reward, one for each start.
         flipped: Feed the rule I with its sign turned, as a control.
     """
 
@@ -60,6 +77,32 @@ class Method:
     left: float | None = None
     sweep: bool = False
     flipped: bool = False
+    given: tuple[str, ...] = ()
+    mirror: float | None = None
+
+
+class MirrorDescent:
+    """OMD-TCH (Liu et al., TMLR 2026, arXiv 2410.21764), a peer of the rule `tchebycheff`.
+
+    The player of the largest gap keeps weights of its own and moves them by exponentiated
+    gradient, theta_k ~ theta_k exp(eta lambda_k gap_k / range_k); the policy climbs along
+    theta_k lambda_k / range_k. Gaps are of one batch, and what is returned is the last policy, as
+    for all rules here, and not an average of policies.
+    """
+
+    def __init__(self, asked_K: Array, ideal_K: Array, range_K: Array, eta: float) -> None:
+        self._asked_K, self._ideal_K, self._eta = asked_K / range_K, ideal_K, eta
+        self._logits_K = np.zeros(len(asked_K))
+
+    def step_on_rewards(self, rewards_PGK: Array) -> None:
+        gap_K = self._ideal_K - rewards_PGK.mean((0, 1))
+        self._logits_K += self._eta * self._asked_K * gap_K
+        self._logits_K -= self._logits_K.max()
+
+    @property
+    def weights_K(self) -> Array:
+        weights_K = np.exp(self._logits_K) * self._asked_K
+        return weights_K / weights_K.sum()
 
 
 @dataclass(frozen=True)
@@ -136,15 +179,15 @@ def inner_products(
 
 def move(
     method: Method,
-    rules: list[WeightRule],
+    rules: list[WeightRule | MirrorDescent],
     rewards_RPGK: torch.Tensor,
     advantage_rule: AdvantageRule,
     noise_RPGD: torch.Tensor,
 ) -> None:
     """Let each run's rule take its step, on what this batch shows."""
-    if method.rule.rule == "fixed":
+    if method.rule.rule == "fixed" and method.mirror is None:
         return
-    if not method.rule.needs_gradients:
+    if method.mirror is not None or not method.rule.needs_gradients:
         for rule, rewards_PGK in zip(rules, rewards_RPGK.double().numpy(), strict=True):
             rule.step_on_rewards(rewards_PGK)
         return
@@ -155,15 +198,23 @@ def move(
         rule.step_on_gradients(gram_KK, unbiased_KK)
 
 
-def weight_rules(method: Method, problem: Problem) -> list[WeightRule]:
+def weight_rules(method: Method, problem: Problem) -> list[WeightRule | MirrorDescent]:
     """A rule for each start of a seed."""
     settings = replace(method.rule, rule="popo_split") if method.flipped else method.rule
+    settings = replace(settings, **{name: problem.extremes[name] for name in method.given})
     lefts: list[float | None] = [method.left] * STARTS
     if method.sweep:
         lefts = np.linspace(0, 1, STARTS).tolist()
+    asked = [None if left is None else np.array([left, 1 - left]) for left in lefts]
+    if method.mirror is None:
+        return [WeightRule(settings, problem.names, asked_K) for asked_K in asked]
+    ideal_K, worst_K = (np.array(list(of.values())) for of in problem.extremes.values())
+    uniform_K = np.ones(len(ideal_K)) / len(ideal_K)
     return [
-        WeightRule(settings, problem.names, None if left is None else np.array([left, 1 - left]))
-        for left in lefts
+        MirrorDescent(
+            uniform_K if asked_K is None else asked_K, ideal_K, ideal_K - worst_K, method.mirror
+        )
+        for asked_K in asked
     ]
 
 

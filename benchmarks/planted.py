@@ -146,15 +146,15 @@ def study(arguments, done, write):
         for size in arguments.sizes:
             wanted = [
                 (name, channel)
-                for name in NAMES
-                for channel in CHANNELS
+                for name in arguments.texts
+                for channel in arguments.channels
                 if not (name == "raw note" and channel == "names")
             ]
             todo = [pair for pair in wanted if (strength, size, *pair) not in done]
             if not todo:
                 continue
             with tempfile.TemporaryDirectory() as folder:
-                one_world(strength, size, todo, arguments, Path(folder), encode, write)
+                one_world(strength, size, todo, arguments, Path(folder), encode, done, write)
 
 
 NAMES = (
@@ -167,7 +167,7 @@ NAMES = (
 )
 
 
-def one_world(strength, size, todo, arguments, folder, encode, write):
+def one_world(strength, size, todo, arguments, folder, encode, done, write):
     recipe = planted_recipe(arguments.users, strength, size=size)
     planted = plant(recipe, folder, arguments.seeds)
     logs = Constructed(planted.construct)
@@ -177,7 +177,10 @@ def one_world(strength, size, todo, arguments, folder, encode, write):
     lift = figure(oracle, [], extra, recipe.seed)
     common = {"strength": strength, "size": size, "users": len(set(planted.users))}
     base = planted.seeds[0].judge.base()["all"]["click_auc"]
-    write({**common, "text": "oracle", "channel": "known weight", "base": base, **lift.to_json()})
+    if (strength, size, "oracle", "known weight") not in done:
+        write(
+            {**common, "text": "oracle", "channel": "known weight", "base": base, **lift.to_json()}
+        )
     from taiji.data.item_text import item_texts
 
     items = encode(item_texts(logs.items))
@@ -199,6 +202,8 @@ def main():
     parser.add_argument("--strengths", type=float, nargs="+", default=[2.0])
     parser.add_argument("--sizes", type=float, nargs="+", default=[1.0])
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--texts", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--channels", nargs="+", choices=CHANNELS, default=CHANNELS)
     parser.add_argument("--out", type=Path, default=Path("planted.jsonl"))
     arguments = parser.parse_args()
     known = arguments.out.read_text().splitlines() if arguments.out.is_file() else []

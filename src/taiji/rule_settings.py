@@ -12,16 +12,18 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from taiji.errors import ConfigError
 
-RuleKind = Literal["popo", "popo_split", "popo_light", "fixed", "mgda", "cagrad"]
+RuleKind = Literal["popo", "popo_split", "popo_light", "fixed", "mgda", "cagrad", "tchebycheff"]
 Normalise = Literal["none", "trace"]
 
 EQ_5 = frozenset({"popo", "popo_split"})
 ON_GRADIENTS = EQ_5 | {"mgda", "cagrad"}
-MOVING = ON_GRADIENTS | {"popo_light"}
+ON_REWARDS = frozenset({"popo_light", "tchebycheff"})
+MOVING = ON_GRADIENTS | ON_REWARDS
 LIGHT = frozenset({"popo_light"})
 CAGRAD = frozenset({"cagrad"})
+TCHEBYCHEFF = frozenset({"tchebycheff"})
 
-_BARE = ("rule", "eta", "mu", "light_epsilon", "cagrad_c")
+_BARE = ("rule", "eta", "mu", "light_epsilon", "cagrad_c", "tchebycheff_mu")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,11 @@ class RuleSettings:
     """
 
     rule: Annotated[
-        RuleKind, Field(description="Eq. 5-6; the same without noise bias; Eq. 7; none; TorchJD's")
+        RuleKind,
+        Field(
+            description="Eq. 5-6; the same without noise bias; Eq. 7; none; TorchJD's; towards "
+            "the trade-off that `initial` asks for"
+        ),
     ] = "popo"
     eta: Annotated[
         float, EQ_5, Field(gt=0, description="eta of Eq. 5 (ours; the paper gives none)")
@@ -50,6 +56,21 @@ class RuleSettings:
     cagrad_c: Annotated[
         float, CAGRAD, Field(gt=0, description="radius of CAGrad's ball, in mean gradients")
     ] = 0.4
+    tchebycheff_mu: Annotated[
+        float,
+        TCHEBYCHEFF,
+        Field(gt=0, description="smoothness of the largest gap; small = the weight of one"),
+    ] = 0.03
+    ideal: Annotated[
+        dict[str, float] | None,
+        TCHEBYCHEFF,
+        Field(description="by reward, the most of it that can be had; null = the best mean seen"),
+    ] = None
+    worst: Annotated[
+        dict[str, float] | None,
+        TCHEBYCHEFF,
+        Field(description="by reward, what the others alone leave of it; null = the worst seen"),
+    ] = None
     normalise: Annotated[
         Normalise,
         EQ_5,
@@ -66,7 +87,7 @@ class RuleSettings:
     smoothing: Annotated[
         float,
         MOVING,
-        Field(ge=0, lt=1, description="decay of the moving average of I, or of the weights"),
+        Field(ge=0, lt=1, description="decay of the moving average of I, mean rewards or weights"),
     ] = 0.0
     leak: Annotated[
         float,
@@ -97,6 +118,11 @@ class RuleSettings:
     def needs_gradients(self) -> bool:
         """Whether each reward's gradient is needed."""
         return self.rule in ON_GRADIENTS
+
+    @property
+    def steps_on_rewards(self) -> bool:
+        """Whether the rewards of a step say all, before anything is mixed."""
+        return self.rule in ON_REWARDS
 
     @property
     def needs_unbiased(self) -> bool:

@@ -4,7 +4,7 @@ import torch
 
 from taiji import schema
 from taiji.language.prompt import ChatScaffold
-from taiji.lists.likelihood import TitleScorer
+from taiji.lists.likelihood import OpeningScorer, category_openings, title_openings
 from taiji.reasoning.prompts import PromptFitter
 from taiji.templates import resolve_templates
 
@@ -26,7 +26,7 @@ def fitter(smollm2_tokenizer):
 
 @pytest.fixture
 def likelihood(tiny_model, fitter):
-    return TitleScorer(tiny_model, fitter, CATALOGUE)
+    return OpeningScorer(tiny_model, fitter, title_openings(CATALOGUE))
 
 
 def naive(model, fitter, cot: str, place: int) -> float:
@@ -54,3 +54,25 @@ def test_for_anybody_neither_shopper_nor_chain_matter(likelihood):
     first = likelihood.score_for_anybody(EXAMPLE, [0, 1])
     assert likelihood.score_for_anybody(other, [1, 0]).tolist() == first[::-1].tolist()
     assert likelihood.score(EXAMPLE, "", [0, 1]) != pytest.approx(first)
+
+
+def test_categories_open_an_answer_by_their_path_or_stand_where_a_title_would(fitter):
+    path = ("Grocery", "Drinks; hot", "Tea")
+    (line,) = category_openings([path], answers=5)
+    assert line.alone == "Grocery; Drinks, hot; Tea;"
+    assert line.whole.startswith(line.alone)
+    (single,) = category_openings([path], answers=1)
+    assert (single.alone, single.whole) == ("Tea;", "Tea; Grocery; Drinks, hot; Tea")
+
+
+def test_a_category_is_scored_as_the_opening_of_an_answer(tiny_model, fitter):
+    scorer = OpeningScorer(tiny_model, fitter, category_openings([("Grocery", "Drinks")], 5))
+    scaffold, cot = fitter.scaffold, "The list shows milk."
+    completion = scaffold.completion_ids(cot, "Grocery; Drinks; Green tea")
+    num = len(scaffold.data_ids("Grocery; Drinks;"))
+    prompt = scaffold.prompt_ids(fitter.fit(EXAMPLE)[0])
+    ids = [*prompt, *completion.ids[: completion.answer_start + num]]
+    with torch.inference_mode():
+        logprobs = tiny_model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    want = sum(float(logprobs[t - 1, ids[t]]) for t in range(len(ids) - num, len(ids)))
+    assert scorer.score(EXAMPLE, cot, [0]) == pytest.approx([want], abs=1e-3)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ranker_parts import SECTION, split_users, users_of
@@ -59,6 +61,41 @@ def test_columns_say_what_text_and_item_share(tree):
     assert rows[0] == pytest.approx([1, 1, 1, 0.6, 1])
     assert rows[1] == pytest.approx([0, 0, 0, 0, 1])
     assert rows[2] == pytest.approx([0, 0, 0, 0, 0])
+
+
+def test_a_likelihood_stands_behind_the_other_columns(tree):
+    found = language(["u"], tree, tree.of_item[[3]][None]).match
+    scores = np.zeros((2, len(tree.paths)), np.float32)
+    scores[0, tree.of_item[20]] = 1.5
+    scored = replace(found, likelihoods=scores)
+    assert scored.column_names == (*COLUMNS, "likelihood")
+    rows = scored.columns(np.array([0, 0, -1]), np.array([3, 20, 20], dtype=np.int32))
+    assert rows[:, -1].tolist() == [0, 1.5, 0]
+    assert (rows[:, :-1] == found.columns(np.array([0, 0, -1]), np.array([3, 20, 20]))).all()
+    assert scored.take(np.array([1, 0])).likelihoods.tolist() == scores[::-1].tolist()
+    with pytest.raises(DataError, match="likelihoods of"):
+        replace(found, likelihoods=scores[:, :-1])
+
+
+def test_a_text_written_later_matches_nothing_before_it(tree):
+    """Names, vectors and likelihoods of tomorrow's text, planted beside today's."""
+    nodes = np.unique(tree.of_item)
+    scores = np.ones((2, len(tree.paths)), np.float32)
+    scores[0] = 0.0
+    texts, items = np.eye(2, dtype=np.float32), np.ones((len(tree.of_item), 2), np.float32)
+    told = language(["u", "u"], tree, nodes[[[0], [1]]], texts, items)
+    padded = np.pad(scores, ((0, 1), (0, 0)))
+    told = replace(told, since=np.array([0, 10]), match=replace(told.match, likelihoods=padded))
+    today = replace(
+        told, user_ids=("u",), since=np.array([0]), match=told.match.take(np.array([0, 2]))
+    )
+    item = np.flatnonzero(tree.of_item == nodes[1])[:1].repeat(3).astype(np.int32)
+    users, moments = np.array(["u"] * 3, dtype=object), np.array([5, 9, 10])
+    both, one = (
+        features.match.columns(features.rows(users, moments), item) for features in (told, today)
+    )
+    assert (both[:2] == one[:2]).all()
+    assert both[2].tolist() != one[2].tolist()
 
 
 def gain(fit, score, wanted, spoil=lambda one: one):

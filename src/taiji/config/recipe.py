@@ -100,6 +100,11 @@ class InferSection(Section):
         description="JSON lines or Parquet of user, time and text: texts that exist already, in "
         "place of the policy's; no language model is trained or asked",
     )
+    likelihoods: bool = Field(
+        False,
+        description="for the arm `match` of `rank`: how much likelier than for anybody a model "
+        "finds each category on offer, behind a user's prompt and the chain it wrote",
+    )
     temperature: float = Field(0.0, ge=0, le=2, description="0 = greedy")
     batch_size: Count = Field(32, description="replies at a time")
     max_completion_tokens: Count | None = Field(
@@ -270,10 +275,16 @@ class Recipe(Section):
                 "infer.texts_from: given texts stand in place of the policy's, and nobody else "
                 "writes: leave features.texts at [policy]"
             )
+        if self.infer.texts_from is not None and self.infer.likelihoods:
+            raise ValueError(
+                "infer.likelihoods: with infer.texts_from no language model is asked: leave one out"
+            )
         return self
 
     @model_validator(mode="after")
     def _something_to_match(self) -> "Recipe":
         if "match" in self.rank.arms and self.features.match is None:
             raise ValueError("rank.arms: match: nothing to compare: set features.match: {}")
+        if self.infer.likelihoods and self.features.match is None:
+            raise ValueError("infer.likelihoods: nothing uses them: set features.match: {}")
         return self

@@ -20,8 +20,9 @@ from taiji.lift.figures import figure, gain_figures
 from taiji.lift.reading import GROUP, MEASURE, Point, curves, equivalent_accuracy
 from taiji.lift.stack import TASKS, Gain
 
-VIEWS = ("names", "meaning", "both")
-"""Vectors of a stack: named categories, cosine of the texts, or all of them."""
+VIEWS = ("names", "meaning", "both", "likelihood")
+"""Vectors of a stack: named categories, cosine of the texts, both of them, or how likely the model
+finds the item's category."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class Told:
 def surplus_figures(
     told: Told, seeds: Sequence[Seed], points: Sequence[Point], *, resamples: int, seed: int
 ) -> dict[str, Any]:
-    """For each view: weights, gains by group and measure, log-likelihood, equivalent accuracy."""
+    """For each view: weights, gains by group and measure, log-likelihood, equivalent accuracy.
+
+    Beside them how many categories a text names, and how many exposures that reaches.
+    """
     extra_RU = extra_users(seeds[0].judge.num_users, resamples, seed)
     found = {
         view: _view(told, list(columns), seeds, extra_RU, seed)
@@ -54,7 +58,18 @@ def surplus_figures(
     curve = _curve(points, told.names)
     for view in found.values():
         view["equivalent_accuracy"] = _equivalent(curve, view["groups"][GROUP][MEASURE])
-    return {"views": found, "names_a_text": told.names, "curve_names": _names_of(curve)}
+    return {
+        "views": found,
+        "names_a_text": told.names,
+        "curve_names": _names_of(curve),
+        "reach": _reach(told),
+    }
+
+
+def _reach(told: Told) -> float:
+    """The share of test exposures whose category, in full, is named."""
+    deepest = [*told.views.get("names", ())][:1]
+    return float(told.test_NF[:, deepest].mean()) if deepest else 0.0
 
 
 def _view(

@@ -52,7 +52,7 @@ class TitleLikelihoods:
     """How likely a model finds some candidates of one example.
 
     Attributes:
-        places: The candidates, as rows of the catalogue.
+        places: The candidates, as places of the openings; of titles those of the catalogue.
         likelihood: log P of each behind prompt and chain.
         anybody: log P of each for a shopper of whom nothing is known.
     """

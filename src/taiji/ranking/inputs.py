@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from taiji.arrays import Ints, Vectors
 from taiji.errors import DataError
 from taiji.ranking.as_of import Pairs
-from taiji.ranking.match import COLUMNS, TextMatch
+from taiji.ranking.match import TextMatch
 from taiji.ranking.model import PADDING, UNKNOWN, Batch
 from taiji.ranking.serving import serving_texts
 
@@ -170,7 +170,7 @@ class LanguageFeatures:
     @property
     def match_columns(self) -> tuple[str, ...]:
         """Names of the columns that the arm adds to the dense features of a pair."""
-        return () if self.match is None else COLUMNS
+        return () if self.match is None else self.match.column_names
 
     def rows(self, user_ids: NDArray[np.object_], ts_N: Ints | None = None) -> Ints:
         """Row that serves each user at a moment: his newest by then; -1, the missing, for none.

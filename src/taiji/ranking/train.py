@@ -27,7 +27,7 @@ from taiji.ranking.calibration import Calibration, Platt, held_out
 from taiji.ranking.columns import microseconds
 from taiji.ranking.descent import OnStep, TrainingSet, descend, thin, undo_thinning
 from taiji.ranking.inputs import NO_LANGUAGE, Inputs, LanguageFeatures, Vocabulary, fit_vocabularies
-from taiji.ranking.match import COLUMNS
+from taiji.ranking.match import COLUMNS, LIKELIHOOD
 from taiji.ranking.model import CtcvrModel, ModelShape
 from taiji.schema import Goal
 from taiji.store.files import read_json, write_json
@@ -155,7 +155,7 @@ def save_ranker(ranker: Ranker, folder: Path) -> None:
     save_file(ranker.model.state_dict(), folder / _WEIGHTS)
     description = {
         "shape": dataclasses.asdict(ranker.model.shape),
-        "dense": (*DENSE, *COLUMNS)[: ranker.model.shape.num_dense],
+        "dense": (*DENSE, *COLUMNS, LIKELIHOOD)[: ranker.model.shape.num_dense],
         "vocabularies": [[name, list(v.values)] for name, v in ranker.vocabularies.items()],
         "calibration": dataclasses.asdict(ranker.calibration),
         "placement": ranker.placement,
@@ -180,7 +180,8 @@ def load_ranker(folder: Path) -> Ranker:
 
 
 def _rebuild(description: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> Ranker:
-    if tuple(description["dense"]) not in (DENSE, (*DENSE, *COLUMNS)):
+    matched = (*DENSE, *COLUMNS)
+    if tuple(description["dense"]) not in (DENSE, matched, (*matched, LIKELIHOOD)):
         raise DataError("ranking model: trained on other dense features: rerun the stage")
     shape = dict(description["shape"])
     shape["field_rows"], shape["hidden"] = tuple(shape["field_rows"]), tuple(shape["hidden"])

@@ -7,7 +7,7 @@ from taiji.lift.reading import GROUP, MEASURE, curves
 from taiji.report.cells import NOT_APPLICABLE, Cell, Measured, Metrics, Table, figure_cell
 
 _WHEN = {"window": "once a window", "week": "once a week", "visit": "before each visit"}
-_VIEWS = {"names": "names", "meaning": "cosine", "both": "both"}
+_VIEWS = {"names": "names", "meaning": "cosine", "both": "both", "likelihood": "likelihood"}
 _SHOWN = (0.0, 0.1, 0.25, 1.0)
 """Accuracies of the first table; metrics.json and the picture have all."""
 

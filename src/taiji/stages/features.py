@@ -41,6 +41,7 @@ from taiji.ranking.neighbours import (
 )
 from taiji.ranking.quantise import Codebook, code_use, collisions, save_codebook, train_codebook
 from taiji.schema import TEXTS, USER_FEATURES
+from taiji.stages.parts.category_likelihoods import LIKELIHOODS, likelihoods_of
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.language_features import features_folder
@@ -99,6 +100,9 @@ def features(ctx: StageContext, load: Callable[[], TextEncoder] | None = None) -
         figures = _write_features(ctx, folder, written[model], embeddings_ND, asof)
         if ctx.recipe.features.match is not None:
             figures |= _write_match(ctx, folder, written[model].users, logs.items, encode)
+        if ctx.recipe.infer.likelihoods:
+            scores = likelihoods_of(ctx.inputs["infer"] / "likelihoods.parquet", model)
+            write_parquet(scores, folder / "likelihoods.parquet", LIKELIHOODS)
         summary |= {name if of_policy else f"{model}_{name}": f for name, f in figures.items()}
     if ctx.recipe.features.match is not None:
         summary["items_embedded"] = write_item_vectors(logs, ctx.out, encode)

@@ -2,7 +2,8 @@
 
 Every model of `infer.models` answers the test examples, so that they can be compared. The models
 of `features.texts`, the policy among them, answer for the users of the ranking model, whose
-features their texts become. The answer is kept as it came: a malformed one is a result, not an
+features their texts become; if asked for, they also say how likely each category on offer is. The
+answer is kept as it came: a malformed one is a result, not an
 error.
 """
 
@@ -15,6 +16,7 @@ from taiji.data.calendar import RANK_SPLITS
 from taiji.reasoning.prompts import losses
 from taiji.schema import TEXTS
 from taiji.stages.parts.asked_models import asked_models
+from taiji.stages.parts.category_likelihoods import LIKELIHOODS, category_likelihoods
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.given_texts import given_texts, read_given
@@ -22,10 +24,24 @@ from taiji.store.files import read_parquet, write_parquet
 
 
 def infer(ctx: StageContext) -> Summary:
-    """Write texts.parquet: one row per model and example."""
+    """Write texts.parquet: one row per model and example; likelihoods.parquet if asked for."""
     path = ctx.out / "texts.parquet"
     _write_texts(ctx, path)
-    return _summary(read_parquet(path, TEXTS))
+    texts = read_parquet(path, TEXTS)
+    if ctx.recipe.infer.likelihoods:
+        _write_likelihoods(ctx, texts)
+    return _summary(texts)
+
+
+def _write_likelihoods(ctx: StageContext, texts: pa.Table) -> None:
+    models = asked_models(ctx)
+    table = category_likelihoods(
+        Constructed(ctx.inputs["construct"]),
+        texts,
+        {name: models[name] for name in ctx.recipe.features.texts},
+        answers=ctx.recipe.student.answers,
+    )
+    write_parquet(table, ctx.out / "likelihoods.parquet", LIKELIHOODS)
 
 
 def _write_texts(ctx: StageContext, path: Path) -> None:

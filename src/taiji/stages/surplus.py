@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taiji.arrays import Vectors
 from taiji.config import MatchSection
 from taiji.data.calendar import RANK_SPLITS
 from taiji.errors import DataError
@@ -21,9 +22,10 @@ from taiji.lift.surplus import Told, surplus_figures
 from taiji.ranking.categories import NOTHING, deepest_two
 from taiji.ranking.columns import microseconds
 from taiji.ranking.features import feature_text
-from taiji.ranking.match import COLUMNS, TextMatch
+from taiji.ranking.match import COLUMNS, LIKELIHOOD, TextMatch
 from taiji.ranking.serving import dealt_out, serving_texts
 from taiji.schema import TEXTS
+from taiji.stages.parts.category_likelihoods import likelihoods_of, read_likelihoods
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.frozen_models import FROZEN, read_seeds, read_world
@@ -108,7 +110,20 @@ def _match(
         vectors = encode(whole)
         of_items = item_vectors(logs, encode)
     texts_UV = np.pad(vectors, ((0, 1), (0, 0)))
-    return TextMatch(world.categories, names, texts_UV, of_items), _Users(texts)
+    likely = _likelihoods(ctx, texts, len(world.categories.paths))
+    return TextMatch(world.categories, names, texts_UV, of_items, likely), _Users(texts)
+
+
+def _likelihoods(ctx: StageContext, texts: pa.Table, num_nodes: int) -> Vectors | None:
+    """Of one model's texts, if `infer` scored categories for it."""
+    path = ctx.inputs["infer"] / "likelihoods.parquet"
+    if not path.is_file():
+        return None
+    scores = likelihoods_of(path, texts["model"][0].as_py())
+    if not scores.num_rows:
+        return None
+    found_UC = read_likelihoods(scores, texts["example_id"].to_pylist(), num_nodes)
+    return np.pad(found_UC, ((0, 1), (0, 0)))
 
 
 def _told(match: TextMatch, users: _Users, windows: RankingWindows, world: World) -> Told:
@@ -123,10 +138,12 @@ def _told(match: TextMatch, users: _Users, windows: RankingWindows, world: World
     levels = deepest_two(world.categories, node_N)
     meaning = [COLUMNS.index(name) for name in ("text_cosine", "has_text")]
     with_meaning = match.texts.shape[1] > 0
+    likely = [match.column_names.index(LIKELIHOOD)] if match.likelihoods is not None else []
     views = {
         "names": levels,
         "meaning": meaning if with_meaning else [],
         "both": [*levels, *meaning] if with_meaning else [],
+        "likelihood": likely,
     }
     given = match.names[:-1] != NOTHING
     train_NF, test_NF = columns

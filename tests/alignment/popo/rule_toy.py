@@ -6,7 +6,7 @@ from taiji.alignment.popo.weight_rule import WeightRule
 from taiji.rule_settings import RuleSettings
 
 NAMES = ("a", "b", "c")
-KINDS = ("popo", "popo_split", "popo_light", "fixed", "mgda", "cagrad")
+KINDS = ("popo", "popo_split", "popo_light", "fixed", "mgda", "cagrad", "tchebycheff")
 
 
 def rule(names=NAMES, initial=None, **settings):
@@ -20,7 +20,7 @@ def random_grams(num, num_rewards=3, seed=17):
 
 def step(rule, gram_KK):
     """One step of any rule, on rewards that the Gram matrix decides where it takes none."""
-    if rule.settings.rule == "popo_light":
+    if rule.settings.steps_on_rewards:
         rule.step_on_rewards(gram_KK[None])
     elif rule.settings.rule != "fixed":
         rule.step_on_gradients(gram_KK, gram_KK if rule.settings.needs_unbiased else None)

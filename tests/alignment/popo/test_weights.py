@@ -14,6 +14,7 @@ from taiji.alignment.popo.weights import (
     popo_light_weights,
     popo_weights,
     smoothed,
+    tchebycheff_weights,
     trace_normalised,
 )
 from taiji.errors import DivergenceError
@@ -191,3 +192,28 @@ def test_popo_light_weights_lie_on_the_simplex(rewards_PGK):
 def test_popo_light_refuses_rewards_that_are_not_finite(bad):
     with pytest.raises(DivergenceError):
         popo_light_weights(np.array([[[0.0, 1.0], [bad, 1.0]]]))
+
+
+def test_smooth_tchebycheff_follows_its_formula_by_hand():
+    # lambda (.25, .75), gaps (.4, .2) of ranges (1, 2), mu .1: missing (.1, .075);
+    # .25 e^1 : .375 e^.75 = .679570 : .793875  ->  .461212 : .538788
+    out = tchebycheff_weights(
+        np.array([0.25, 0.75]), np.array([0.4, 0.2]), np.array([1.0, 2.0]), mu=0.1
+    )
+    assert np.exp(out) == pytest.approx([0.461212, 0.538788], abs=1e-6)
+
+
+@given(st.floats(0.1, 10), st.floats(0.01, 1), st.floats(0.05, 0.95))
+def test_smooth_tchebycheff_knows_no_scale_but_in_the_weights_that_undo_it(scale, mu, asked):
+    # A reward ten times smaller has a weight ten times larger, up to the common factor.
+    asked_K, gap_K = np.array([asked, 1 - asked]), np.array([0.3, 0.6])
+    plain = tchebycheff_weights(asked_K, gap_K, np.ones(2), mu=mu)
+    scaled = tchebycheff_weights(asked_K, gap_K * [1, scale], np.array([1.0, scale]), mu=mu)
+    assert np.diff(scaled) == pytest.approx(np.diff(plain) - np.log(scale), abs=1e-9)
+
+
+def test_what_nobody_asks_for_has_no_weight_and_a_broken_gap_is_refused():
+    out = tchebycheff_weights(np.array([1.0, 0.0]), np.array([0.1, 0.9]), np.ones(2), mu=0.1)
+    assert np.exp(out).tolist() == [1, 0]
+    with pytest.raises(DivergenceError, match="not finite"):
+        tchebycheff_weights(np.array([0.5, 0.5]), np.array([np.nan, 0.9]), np.ones(2), mu=0.1)

@@ -63,14 +63,19 @@ class Standstill:
 
     def _reason(self) -> str:
         settings, weights_K, push_K = self._settings, self._weights_K, self._push_K
+        if push_K is None and settings.rule == "tchebycheff":
+            return "fewer than two rewards apply and have a mean that moved: give ideal and worst"
         if push_K is None:
             return "no reward has any spread within its groups, or no two of them apply"
+        free_K = weights_K > max(settings.floor * (1 + _SATURATED), _SATURATED)
+        remembers = settings.rule in EQ_5 or settings.rule == "tchebycheff"
+        if free_K.sum() == 1 and remembers:
+            remedy = " that the floor leaves" if settings.floor else ": set a floor"
+            if settings.rule == "tchebycheff":
+                remedy += ", or raise tchebycheff_mu, or lower an ideal that cannot be reached"
+            return f"{self._names[int(weights_K.argmax())]} has all the weight{remedy}"
         if settings.rule not in EQ_5:
             return "they come out the same at every step"
-        free_K = weights_K > max(settings.floor * (1 + _SATURATED), _SATURATED)
-        if free_K.sum() == 1:
-            remedy = " that the floor leaves" if settings.floor else ": set a floor"
-            return f"{self._names[int(weights_K.argmax())]} has all the weight{remedy}"
         push = float(np.ptp(push_K[free_K]))
         if push <= 1e-9 * np.abs(push_K).max():
             return "I is the same for all rewards, as for two gradients of equal length"

@@ -129,7 +129,7 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         self._rewards_NK = super()._calculate_rewards(*args, **kwargs)
         guards.refuse_broken_models(self, self._rewards_NK)
-        if self.rule.settings.rule == "popo_light" and self.model.training and self._due:
+        if self.rule.settings.steps_on_rewards and self.model.training and self._due:
             # Needs no gradient, so it is done before TRL mixes: nothing has to be undone.
             self.rule.step_on_rewards(*self._groups())
             self._publish_weights()
@@ -316,6 +316,7 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
 
     def _log_weights(self) -> None:
         self._log({f"popo/w_{name}": weight for name, weight in self.weights.items()})
+        self._log(self.rule.gaps())
         self._log(step_log.spread(self.reward_func_names, *self._groups()))
         self._warn_if_inert()
 

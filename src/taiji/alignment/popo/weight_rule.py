@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taiji.alignment.popo import weights as equations
+from taiji.alignment.popo.attainment import Attainment
 from taiji.alignment.popo.gramian_weightings import GramianWeighting, gramian_weighting
+from taiji.alignment.popo.log_weights import from_json, initial_log_weights, to_json
 from taiji.alignment.popo.standstill import Standstill
 from taiji.alignment.popo.weights import Array
 from taiji.errors import ConfigError, DataError, DivergenceError
@@ -28,10 +30,11 @@ class WeightRule:
     Args:
         settings: Which rule, and how.
         names: Names of the rewards, in the order of all arrays.
-        initial_K: Weights to start from, up to a common factor; uniform if missing.
+        initial_K: Weights to start from, up to a common factor; uniform if missing. Under
+            `tchebycheff` the trade-off that is asked for.
 
     Raises:
-        ConfigError: There is no reward, or weights or floor do not fit their number.
+        ConfigError: There is no reward, or weights, floor, ideal or worst do not fit them.
         EngineError: The rule is TorchJD's, and that is not installed.
     """
 
@@ -40,10 +43,11 @@ class WeightRule:
     ) -> None:
         self.settings = settings
         self.names = tuple(names)
-        self._initial_K = _initial_log_weights(settings, self.names, initial_K)
+        self._initial_K = initial_log_weights(settings, self.names, initial_K)
         self._log_weights_K = self._initial_K
         self._mean_K: Array | None = None  # of I, or of weights; see `smoothing`
         self._num_seen_K = np.zeros(len(self.names), np.int64)  # values in that mean
+        self._attained = Attainment(settings, self.names)  # of means; for `tchebycheff`
         self._standstill = Standstill(settings, self.names)
         self._solve: GramianWeighting | None = None
         if settings.rule in ("mgda", "cagrad"):
@@ -77,7 +81,7 @@ class WeightRule:
         return moving and since >= 0 and since % self.settings.every < stride
 
     def step_on_rewards(self, rewards_PGK: Array, applicable_PGK: Present | None = None) -> None:
-        """Take the step of `popo_light`; where no reward has any spread, the weights stay.
+        """Take the step of a rule on rewards; where they say nothing, the weights stay.
 
         Args:
             rewards_PGK: Raw rewards.
@@ -86,9 +90,12 @@ class WeightRule:
         Raises:
             DivergenceError: A reward that applies is NaN or infinite; the weights stay.
         """
-        assert self.settings.rule == "popo_light", "this rule steps on gradients"
+        assert self.settings.steps_on_rewards, "this rule steps on gradients"
         applies_PGK = np.ones(rewards_PGK.shape, bool) if applicable_PGK is None else applicable_PGK
         present_K = equations.heard(applies_PGK)
+        if self.settings.rule == "tchebycheff":
+            self._step_tchebycheff(rewards_PGK, applies_PGK, present_K)
+            return
         weights_k = equations.popo_light_weights(
             rewards_PGK[..., present_K],
             applies_PGK[..., present_K],
@@ -139,6 +146,14 @@ class WeightRule:
         used_K[present_K] = alignment_k
         return used_K
 
+    def gaps(self) -> dict[str, float]:
+        """Under `tchebycheff`, lambda_k gap_k / range_k by reward: equal where one asked to be."""
+        if self._mean_K is None or self.settings.rule != "tchebycheff":
+            return {}
+        missing_K = self._attained.missing_K(self.initial_weights_K, self._mean_K)
+        known_K = (self._num_seen_K > 0) & np.isfinite(missing_K)
+        return {f"popo/gap_{self.names[k]}": float(missing_K[k]) for k in np.flatnonzero(known_K)}
+
     def inert_warning(self) -> str | None:
         """Why the rule stands still, if it does; said once in the life of a run."""
         return self._standstill.warning()
@@ -150,9 +165,10 @@ class WeightRule:
         return {
             "rule": self.settings.rule,
             "rewards": list(self.names),
-            "log_weights": _to_json(self._log_weights_K),
-            "mean": None if self._mean_K is None else _to_json(self._mean_K),
+            "log_weights": to_json(self._log_weights_K),
+            "mean": None if self._mean_K is None else to_json(self._mean_K),
             "num_seen": self._num_seen_K.tolist(),
+            "seen": self._attained.state(),
             "num_still": self._standstill.num_still,
             "warned": self._standstill.warned,
         }
@@ -167,10 +183,12 @@ class WeightRule:
         own = self.settings.rule, self.names
         try:
             found = state["rule"], tuple(state["rewards"])
-            log_weights_K = _from_json(state["log_weights"])
-            mean_K = None if state["mean"] is None else _from_json(state["mean"])
+            log_weights_K = from_json(state["log_weights"])
+            mean_K = None if state["mean"] is None else from_json(state["mean"])
             num_seen_K = np.array([int(num) for num in state["num_seen"]], np.int64)
             still = int(state["num_still"]), bool(state["warned"])
+            attained = Attainment(self.settings, self.names)
+            attained.load(state["seen"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError("state of the weights: damaged: resume from an earlier one") from error
         if found != own:
@@ -185,7 +203,7 @@ class WeightRule:
         if not (fits and np.isclose(np.exp(log_weights_K).sum(), 1)):
             raise DataError("state of the weights: damaged: resume from an earlier one")
         self._log_weights_K, self._mean_K = log_weights_K, mean_K
-        self._num_seen_K = num_seen_K
+        self._num_seen_K, self._attained = num_seen_K, attained
         self._standstill.num_still, self._standstill.warned = still
 
     # -- One step ------------------------------------------------------------------------------
@@ -208,6 +226,26 @@ class WeightRule:
         log_weights_k = equations.popo_weights(log_weights_k, alignment_k, step_size=step_size)
         self._move(log_weights_k, step_size * alignment_k, present_K)
         return alignment_k
+
+    def _step_tchebycheff(
+        self, rewards_PGK: Array, applies_PGK: Present, present_K: Present
+    ) -> None:
+        """Weigh by the gaps of the moving means, among rewards whose range is known."""
+        mean_K, _ = equations.mean_and_deviation(rewards_PGK, applies_PGK)
+        moving_K = np.full(len(self.names), np.nan)
+        moving_K[present_K] = self._smoothed(mean_K[present_K], present_K)
+        self._attained.note(moving_K)
+        range_K = self._attained.range_K
+        known_K = present_K & (range_K > 0) & (self.initial_weights_K > 0)
+        if known_K.sum() < 2:
+            self._stay()
+            return
+        gap_k = (self._attained.ideal_K - moving_K)[known_K]
+        asked_k = self.initial_weights_K[known_K]
+        log_weights_k = equations.tchebycheff_weights(
+            asked_k, gap_k, range_K[known_K], mu=self.settings.tchebycheff_mu
+        )
+        self._move(log_weights_k, gap_k, known_K)
 
     def _follow(self, weights_k: Array | None, present_K: Present) -> None:
         """Rules without a memory: take the weights of the step; None means nothing is known."""
@@ -261,38 +299,3 @@ class WeightRule:
             bad_K = ~np.isfinite(np.diag(gram_KK))  # its cross terms would accuse the others too
             names = [name for name, bad in zip(self.names, bad_K, strict=True) if bad]
             raise DivergenceError(f"POPO: gradient of {', '.join(names or self.names)}: not finite")
-
-
-def _initial_log_weights(
-    settings: RuleSettings, names: Sequence[str], initial_K: Array | None
-) -> Array:
-    """log w(0), checked against the rule and the number of rewards."""
-    if not names:
-        raise ConfigError("weights: there is no reward to weigh")
-    fixed = settings.rule == "fixed"
-    weights_K = np.ones(len(names)) if initial_K is None else np.asarray(initial_K, np.float64)
-    if weights_K.shape != (len(names),):
-        raise ConfigError(f"initial weights: {len(weights_K)} for {len(names)} rewards")
-    fit_K = np.isfinite(weights_K) & ((weights_K > 0) | (fixed & (weights_K == 0)))
-    if not fit_K.all() or not weights_K.any():
-        remedy = "change the sign of the reward" if fixed else "or leave the reward out"
-        raise ConfigError(
-            f"initial weights: {weights_K.tolist()}: must be finite and above 0: {remedy}"
-        )
-    weights_K = weights_K / weights_K.sum()
-    if not fixed and not settings.floor <= min(weights_K.min(), np.nextafter(1 / len(names), 0)):
-        raise ConfigError(
-            f"floor: {settings.floor}: must be below 1 / {len(names)} and at most the smallest "
-            f"initial weight, {weights_K.min():.3g}"
-        )
-    with np.errstate(divide="ignore"):  # rule `fixed` may hold a 0
-        return np.asarray(np.log(weights_K), dtype=np.float64)
-
-
-def _to_json(values_K: Array) -> list[float | None]:
-    """JSON has no minus infinity, the log of a weight of 0."""
-    return [value if np.isfinite(value) else None for value in values_K.tolist()]
-
-
-def _from_json(values: Sequence[float | None]) -> Array:
-    return np.array([-np.inf if value is None else float(value) for value in values], np.float64)

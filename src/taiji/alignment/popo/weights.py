@@ -1,4 +1,4 @@
-"""Adaptive reward weights: POPO (Eq. 5, 6), POPO-light (Eq. 7), and remedies for both.
+"""Adaptive reward weights: POPO (Eq. 5, 6), POPO-light (Eq. 7), remedies, and a rule beside them.
 
 Shape suffixes: K rewards, P prompts, G rollouts per prompt.
 Weights lie on the simplex. Pure NumPy: state goes in and comes out.
@@ -159,6 +159,19 @@ def group_spread(
     return mu_PK, np.where(negligible_PK, 0.0, sigma_PK)
 
 
+def mean_and_deviation(
+    rewards_PGK: Array, applicable_PGK: NDArray[np.bool_] | None = None
+) -> tuple[Array, Array]:
+    """`group_spread`, averaged over the groups in which a reward applies; 0 where it does nowhere.
+
+    Raises:
+        DivergenceError: A reward that applies is NaN or infinite.
+    """
+    mu_PK, sigma_PK = group_spread(rewards_PGK, applicable_PGK)
+    seen_K = (~np.isnan(mu_PK)).sum(axis=0).clip(min=1)
+    return np.nansum(mu_PK, axis=0) / seen_K, np.nansum(sigma_PK, axis=0) / seen_K
+
+
 def popo_light_weights(
     rewards_PGK: Array,
     applicable_PGK: NDArray[np.bool_] | None = None,
@@ -182,10 +195,32 @@ def popo_light_weights(
     Raises:
         DivergenceError: A reward that applies is NaN or infinite.
     """
-    mu_PK, sigma_PK = group_spread(rewards_PGK, applicable_PGK)
-    seen_K = (~np.isnan(mu_PK)).sum(axis=0).clip(min=1)
-    ratio_K = (np.nansum(sigma_PK, axis=0) / seen_K) / (
-        np.abs(np.nansum(mu_PK, axis=0) / seen_K) + epsilon
-    )
+    mean_K, deviation_K = mean_and_deviation(rewards_PGK, applicable_PGK)
+    ratio_K = deviation_K / (np.abs(mean_K) + epsilon)
     total = ratio_K.sum()
     return None if total == 0 else np.asarray(ratio_K / total, dtype=np.float64)
+
+
+def tchebycheff_weights(asked_K: Array, gap_K: Array, range_K: Array, *, mu: float) -> Array:
+    """log w_k, with w_k ~ (lambda_k / range_k) exp(lambda_k gap_k / (range_k mu)).
+
+    The gradient of mu log sum_k exp(lambda_k gap_k / (range_k mu)), a smooth largest gap, is
+    -sum_k w_k g_k up to a factor, if g_k is that of the mean of reward k (Lin et al., arXiv
+    2402.19078). Where it vanishes inside the front all lambda_k gap_k / range_k are nearly equal,
+    whether the front is convex there or not.
+
+    Args:
+        asked_K: lambda on the simplex; the larger, the smaller the gap that is left.
+        gap_K: How much of each reward is missing from its ideal.
+        range_K: From the worst to the ideal of each reward, above 0.
+        mu: How smooth; towards 0 the reward with the largest gap takes all the weight.
+
+    Raises:
+        DivergenceError: A gap is NaN or infinite.
+    """
+    missing_K = asked_K * gap_K / range_K
+    if not np.isfinite(missing_K).all():
+        raise DivergenceError(f"tchebycheff: a gap is not finite: {gap_K} of {range_K}")
+    with np.errstate(divide="ignore"):  # nobody may ask for a reward
+        logits_K = np.log(asked_K / range_K) + missing_K / mu
+    return np.asarray(logits_K - np.logaddexp.reduce(logits_K), dtype=np.float64)

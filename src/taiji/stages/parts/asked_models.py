@@ -1,4 +1,4 @@
-"""The language models that a run asks: what they write, and how likely they find titles.
+"""The language models that a run asks: what they write, and how likely they find answers.
 
 Whatever asks a tuned model asks it here. Work is cut into shards that are kept, so what was
 killed goes on; it is done where the recipe says; and a model is loaded only where there is a
@@ -22,7 +22,7 @@ from taiji.language.models import load_causal_lm
 from taiji.language.prompt import ChatScaffold
 from taiji.language.workers import Note, Worker
 from taiji.lists.answers import TitleLikelihoods
-from taiji.lists.likelihood import TitleScorer
+from taiji.lists.likelihood import Opening, OpeningScorer
 from taiji.reasoning.prompts import prompt_fitter
 from taiji.schema import TEXTS
 from taiji.stages.parts.context import StageContext
@@ -30,12 +30,12 @@ from taiji.stages.parts.shards import write_shards
 from taiji.store.shards import Shards
 
 _SCORED_ROWS = 8
-"""Examples between two commits where titles are scored: hundreds of branches each."""
+"""Examples between two commits where openings are scored: hundreds of branches each."""
 
 _LIKELIHOODS = pa.schema(
     [
         pa.field("example_id", pa.string(), nullable=False),
-        pa.field("places", pa.list_(pa.int64()), nullable=False),  # rows of the catalogue
+        pa.field("places", pa.list_(pa.int64()), nullable=False),  # of the openings
         pa.field("likelihood", pa.list_(pa.float64()), nullable=False),
         pa.field("anybody", pa.list_(pa.float64()), nullable=False),
     ]
@@ -93,7 +93,7 @@ class AskedModel:
         examples: pa.Table,
         texts: pa.Table,
         candidates: Sequence[NDArray[np.int64]],
-        catalogue: pa.Table,
+        openings: Sequence[Opening],
     ) -> list[TitleLikelihoods]:
         """How likely the model finds each example's candidates, behind the chain it wrote.
 
@@ -101,12 +101,12 @@ class AskedModel:
             what: Names the set of examples.
             examples: Rows of `schema.EXAMPLES`.
             texts: What the model wrote for them.
-            candidates: Rows of the catalogue, for each example.
-            catalogue: Rows of `schema.ITEMS`, one for each title.
+            candidates: Places of openings, for each example.
+            openings: Titles or categories, as an answer begins with them.
         """
         places = pa.array(candidates, pa.list_(pa.int64()))
         asked = examples.append_column("cot", texts["cot"]).append_column("places", places)
-        build = partial(_title_rater, self._source, self._ctx.recipe, catalogue)
+        build = partial(_rater, self._source, self._ctx.recipe, openings)
         told = self._in_shards(f"{what} likelihoods", _LIKELIHOODS, asked, _SCORED_ROWS, build)
         columns = (told[name] for name in ("places", "likelihood", "anybody"))
         return [
@@ -191,10 +191,10 @@ def _writer(
     return write
 
 
-def _title_rater(source: str, recipe: Recipe, catalogue: pa.Table) -> Worker[pa.Table, pa.Table]:
-    """Whoever scores titles by the model, made where the work is done."""
+def _rater(source: str, recipe: Recipe, openings: Sequence[Opening]) -> Worker[pa.Table, pa.Table]:
+    """Whoever scores openings by the model, made where the work is done."""
     model, tokenizer = load_causal_lm(source, recipe.infer.dtype)
-    scorer = TitleScorer(model, prompt_fitter(recipe, ChatScaffold(tokenizer)), catalogue)
+    scorer = OpeningScorer(model, prompt_fitter(recipe, ChatScaffold(tokenizer)), openings)
 
     def rate(asked: pa.Table, note: Note) -> pa.Table:
         rows = []

@@ -1,6 +1,7 @@
 """What the arm `match` needs, beside the other features of one model's texts.
 
-`names.parquet` has the categories that each text names, `item_vectors.npy` the embedded texts of
+`names.parquet` has the categories that each text names, `likelihoods.parquet` how likely the model
+finds each category if that was asked for, `item_vectors.npy` the embedded texts of
 all items that anybody is shown in the two ranking windows; the texts' own vectors are
 `embeddings.npy`. Rows are those of features.parquet.
 """
@@ -20,6 +21,7 @@ from taiji.errors import DataError
 from taiji.ranking.categories import NOTHING, Categories, path_text
 from taiji.ranking.match import TextMatch
 from taiji.ranking.named import NameReader, as_rows, nearest_categories
+from taiji.stages.parts.category_likelihoods import LIKELIHOODS, read_likelihoods
 from taiji.stages.parts.constructed import Constructed
 from taiji.store.files import read_parquet, replacing, write_parquet
 
@@ -138,4 +140,10 @@ def read_match(
         raise DataError(f"{path}: {len(vectors)} rows for {items.num_rows} items: rerun features")
     names_UK = as_rows([*table["nodes"].to_pylist(), []])
     texts = np.pad(texts_UV, ((0, 1), (0, 0)))
-    return TextMatch(Categories.from_items(items), names_UK, texts, vectors), table
+    categories = Categories.from_items(items)
+    likely = None
+    if (folder / "likelihoods.parquet").is_file():
+        scores = read_parquet(folder / "likelihoods.parquet", LIKELIHOODS)
+        known_UC = read_likelihoods(scores, table["example_id"].to_pylist(), len(categories.paths))
+        likely = np.pad(known_UC, ((0, 1), (0, 0)))
+    return TextMatch(categories, names_UK, texts, vectors, likely), table

@@ -28,6 +28,7 @@ from taiji.lists.answers import (
     prior_lists,
 )
 from taiji.lists.fusion import Fusion
+from taiji.lists.likelihood import title_openings
 from taiji.lists.priors import TitlePriors
 from taiji.lists.title_lists import Titles
 from taiji.schema import LISTINGS, TRACKS
@@ -119,7 +120,7 @@ class ListJudge:
             candidates[row] = choose_candidates(moment, cosine_EC[row], self._candidates)
         shown = f"{what} {self._candidates} of {len(self._titles)}"
         likelihoods = model.likelihoods(
-            shown, cohort.examples, written, candidates, self._catalogue
+            shown, cohort.examples, written, candidates, title_openings(self._catalogue)
         )
         return ModelSignals(cosine_EC, likelihoods)
 
