@@ -86,7 +86,7 @@ GRIDS: dict[str, list[Method]] = {  # 4 each
         for mu in (0.01, 0.03, 0.1, 0.3)
     ],
     "omd-tch sweep": [
-        Method(FIXED, ON_ADVANTAGES, 0.06, sweep=True, mirror=eta) for eta in (0.03, 0.1, 0.3, 1.0)
+        Method(FIXED, ON_ADVANTAGES, 0.06, sweep=True, mirror=eta) for eta in (0.3, 1.0, 3.0, 10.0)
     ],
 }
 # Place in the grid of the setting with the largest `own`, of sweeps the largest hypervolume, over
@@ -102,7 +102,7 @@ CHOSEN = {
     "popo_split": 3,
     "tchebycheff sweep": 1,
     "tchebycheff sweep, seen": 1,
-    "omd-tch sweep": 1,
+    "omd-tch sweep": 2,
 }
 
 

@@ -98,7 +98,9 @@ class WeightsSection(Section, RuleSettings):
     """How the rewards are weighed, and how the weights move."""
 
     initial: dict[str, float] | None = Field(
-        None, description="where the weights start, by reward; null = uniform (as the paper's)"
+        None,
+        description="where the weights start, by reward; null = uniform (as the paper's). Under "
+        "`tchebycheff` the trade-off that is asked for",
     )
     act_on: Literal["rewards", "advantages"] = Field(
         "rewards", description="mix rewards (Eq. 9), or each reward's own advantages (as in GDPO)"
@@ -151,6 +153,13 @@ class AlignSection(Section):
         initial = weights.initial or dict.fromkeys(names, 1 / len(names))
         if set(initial) != set(names):
             raise ValueError(f"weights.initial needs one weight for each of {', '.join(names)}")
+        for setting in ("ideal", "worst"):
+            unknown = sorted(set(getattr(weights, setting) or {}) - set(names))
+            if unknown:
+                raise ValueError(
+                    f"weights.{setting}: {', '.join(unknown)}: no such reward: there are "
+                    f"{', '.join(names)}"
+                )
         if weights.floor * len(names) >= 1 or weights.floor > min(initial.values()):
             raise ValueError(
                 f"weights.floor must be below 1 / {len(names)} and no initial weight below it"

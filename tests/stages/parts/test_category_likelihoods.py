@@ -103,6 +103,11 @@ def test_what_a_model_finds_likely_becomes_a_column_of_the_match(run):
         assert row["nodes"] == offers[split].tolist()
         assert np.isfinite(row["excess"]).all()
     assert len({tuple(row["excess"]) for row in scores.to_pylist()}) > 1, "prompts differ"
+    path = run / "infer" / "texts.parquet"  # an untrained model falls silent
+    rows = [
+        r | {"completion": r["example_id"]} for r in read_parquet(path, schema.TEXTS).to_pylist()
+    ]
+    write_parquet(pa.Table.from_pylist(rows, schema.TEXTS), path, schema.TEXTS)
     features(market_run.context(run, "features", settings), market_run.WordEncoder)
     ctx = market_run.context(run, "rank", settings)
     source = FeatureSource(ctx, logs.as_of, logs.calendar)

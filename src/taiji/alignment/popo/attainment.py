@@ -42,16 +42,20 @@ class Attainment:
         """Minus infinity for a reward that was neither given nor seen."""
         return np.where(np.isnan(self._ideal_K), self._best_seen_K, self._ideal_K)
 
-    @property
-    def range_K(self) -> Array:
-        """From worst to ideal; not above 0 where that is not known yet."""
-        worst_K = np.where(np.isnan(self._worst_K), self._worst_seen_K, self._worst_K)
-        return np.asarray(self.ideal_K - worst_K, dtype=np.float64)
+    def range_K(self, deviation_K: Array) -> Array:
+        """From worst to ideal; 0 where that is not known.
 
-    def missing_K(self, asked_K: Array, mean_K: Array) -> Array:
-        """lambda_k (ideal_k - mean_k) / range_k; NaN where the range is not known yet."""
-        range_K = np.where(self.range_K > 0, self.range_K, np.nan)
-        return np.asarray(asked_K * (self.ideal_K - mean_K) / range_K, dtype=np.float64)
+        Seen values make a range only as far as they differ by more than rollouts of one prompt
+        do: else the mean of a reward that is nothing but noise would look like one that moves, and
+        a small range makes a large weight.
+
+        Args:
+            deviation_K: Standard deviation within groups.
+        """
+        worst_K = np.where(np.isnan(self._worst_K), self._worst_seen_K, self._worst_K)
+        known_K = self.ideal_K - worst_K
+        given_K = ~np.isnan(self._ideal_K) & ~np.isnan(self._worst_K)
+        return np.asarray(np.where(given_K, known_K, np.fmax(known_K, deviation_K)), np.float64)
 
     def state(self) -> dict[str, list[float | None]]:
         """For JSON."""

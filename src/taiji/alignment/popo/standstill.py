@@ -64,7 +64,7 @@ class Standstill:
     def _reason(self) -> str:
         settings, weights_K, push_K = self._settings, self._weights_K, self._push_K
         if push_K is None and settings.rule == "tchebycheff":
-            return "fewer than two rewards apply and have a mean that moved: give ideal and worst"
+            return "fewer than two rewards apply and have any spread: give ideal and worst"
         if push_K is None:
             return "no reward has any spread within its groups, or no two of them apply"
         free_K = weights_K > max(settings.floor * (1 + _SATURATED), _SATURATED)

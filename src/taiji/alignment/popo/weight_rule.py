@@ -48,6 +48,7 @@ class WeightRule:
         self._mean_K: Array | None = None  # of I, or of weights; see `smoothing`
         self._num_seen_K = np.zeros(len(self.names), np.int64)  # values in that mean
         self._attained = Attainment(settings, self.names)  # of means; for `tchebycheff`
+        self._gaps: dict[str, float] = {}
         self._standstill = Standstill(settings, self.names)
         self._solve: GramianWeighting | None = None
         if settings.rule in ("mgda", "cagrad"):
@@ -148,11 +149,7 @@ class WeightRule:
 
     def gaps(self) -> dict[str, float]:
         """Under `tchebycheff`, lambda_k gap_k / range_k by reward: equal where one asked to be."""
-        if self._mean_K is None or self.settings.rule != "tchebycheff":
-            return {}
-        missing_K = self._attained.missing_K(self.initial_weights_K, self._mean_K)
-        known_K = (self._num_seen_K > 0) & np.isfinite(missing_K)
-        return {f"popo/gap_{self.names[k]}": float(missing_K[k]) for k in np.flatnonzero(known_K)}
+        return self._gaps
 
     def inert_warning(self) -> str | None:
         """Why the rule stands still, if it does; said once in the life of a run."""
@@ -231,21 +228,23 @@ class WeightRule:
         self, rewards_PGK: Array, applies_PGK: Present, present_K: Present
     ) -> None:
         """Weigh by the gaps of the moving means, among rewards whose range is known."""
-        mean_K, _ = equations.mean_and_deviation(rewards_PGK, applies_PGK)
+        mean_K, deviation_K = equations.mean_and_deviation(rewards_PGK, applies_PGK)
         moving_K = np.full(len(self.names), np.nan)
         moving_K[present_K] = self._smoothed(mean_K[present_K], present_K)
         self._attained.note(moving_K)
-        range_K = self._attained.range_K
-        known_K = present_K & (range_K > 0) & (self.initial_weights_K > 0)
+        asked_K, range_K = self.initial_weights_K, self._attained.range_K(deviation_K)
+        known_K = present_K & (range_K > 0) & (asked_K > 0)
+        gap_k = (self._attained.ideal_K - moving_K)[known_K]
+        missing_k = asked_K[known_K] * gap_k / range_K[known_K]
+        names = [self.names[k] for k in np.flatnonzero(known_K)]
+        self._gaps = {f"popo/gap_{n}": v for n, v in zip(names, missing_k.tolist(), strict=True)}
         if known_K.sum() < 2:
             self._stay()
             return
-        gap_k = (self._attained.ideal_K - moving_K)[known_K]
-        asked_k = self.initial_weights_K[known_K]
         log_weights_k = equations.tchebycheff_weights(
-            asked_k, gap_k, range_K[known_K], mu=self.settings.tchebycheff_mu
+            asked_K[known_K], gap_k, range_K[known_K], mu=self.settings.tchebycheff_mu
         )
-        self._move(log_weights_k, gap_k, known_K)
+        self._move(log_weights_k, missing_k, known_K)
 
     def _follow(self, weights_k: Array | None, present_K: Present) -> None:
         """Rules without a memory: take the weights of the step; None means nothing is known."""
