@@ -56,6 +56,34 @@ def metrics() -> dict[str, Any]:
     return whole
 
 
+def lift() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Metrics of `ceiling` and `surplus`, and what the selftest found, as far as a panel reads."""
+
+    def gain(value: float, low: float, high: float) -> dict[str, float]:
+        return {"value": value, "low": low, "high": high}
+
+    points = [
+        {
+            **{"refresh": refresh, "among": "all", "names": names, "accuracy": accuracy},
+            "groups": {"all": {"click_auc": gain(*figures) if accuracy else gain(0, 0, 0)}},
+        }
+        for refresh, names, figures in (
+            ("window", 1, (0.0005, -0.0010, 0.0020)),
+            ("window", 5, (0.0053, 0.0038, 0.0068)),
+            ("visit", 1, (0.0104, 0.0080, 0.0134)),
+            ("visit", 5, (0.0370, 0.0326, 0.0414)),
+        )
+        for accuracy in (0.0, 1.0)
+    ]
+    groups = {"all": {"click_auc": gain(0.0, -0.0001, 0.0001)}}
+    policy = {"views": {"names": {"groups": groups}}, "reach": 0.0006}
+    planted = {
+        "figures": {"oracle": gain(0.0613, 0.0469, 0.0755)},
+        "recovered": {"oracle": 1.0, "match": 0.95, "notes": 0.61, "shuffled": 0.03},
+    }
+    return {"points": points}, {"texts": {"policy": policy}}, planted
+
+
 def write(root: Path) -> RunDirectory:
     """The run on disk, as far as the screen reads it."""
     directory = RunDirectory(root)

@@ -11,6 +11,7 @@ from rich.console import Console
 from taiji.config.loading import load_recipe
 from taiji.pipeline import upstream
 from taiji.screen.ending import print_ending
+from taiji.screen.lift import lift_panel
 from taiji.screen.run import RunView, print_plan
 from taiji.store.run_directory import RunDirectory
 
@@ -29,7 +30,10 @@ def printed(monkeypatch) -> str:
     view = RunView(console)
     for stage in upstream("report"):
         view.finished(stage, directory.manifest(stage.name))
-    print_ending(directory, "report", "taiji run recipes/demo.yaml", console)
+    print_ending(directory, "report", "taiji demo", console)
+    for stage, seconds, words in finished_run.LIFT_STAGES:
+        view.did(stage, f"{seconds} s", words)
+    console.print(lift_panel(*finished_run.lift()), width=80, highlight=False)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 
