@@ -10,6 +10,7 @@ from rich.console import Console
 
 from taiji.config.loading import load_recipe
 from taiji.pipeline import upstream
+from taiji.report.stage_words import stage_words
 from taiji.screen.ending import print_ending
 from taiji.screen.lift import lift_panel
 from taiji.screen.run import RunView, print_plan
@@ -31,7 +32,8 @@ def printed(monkeypatch) -> str:
     for stage in upstream("report"):
         view.finished(stage, directory.manifest(stage.name))
     print_ending(directory, "report", "taiji demo", console)
-    for stage, seconds, words in finished_run.LIFT_STAGES:
+    for stage, seconds, figures in finished_run.LIFT_STAGES:
+        words = stage_words(stage, figures) or "a lift planted and looked for"
         view.did(stage, f"{seconds} s", words)
     console.print(lift_panel(*finished_run.lift()), width=80, highlight=False)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())

@@ -70,6 +70,15 @@ def _form(figures: Figures) -> Iterator[str]:
         yield f"in form: {by_writer(found)}"
 
 
+def _surplus(figures: Figures) -> Iterator[str]:
+    found = numbers(figures, suffix=" click AUC")
+    told = [
+        f"{writer_name(name)} {value:+.4f}" for name, value in found.items() if ":" not in name
+    ]
+    if told:
+        yield f"click AUC over the ranking model: {', '.join(told)}"
+
+
 def _auc(figures: Figures) -> Iterator[str]:
     task = "ctcvr" if any(name.endswith("_ctcvr_auc") for name in figures) else "click"
     found = numbers(figures, suffix=f"_{task}_auc")
@@ -107,6 +116,7 @@ _NAMED: Mapping[str, Callable[[Figures], Iterator[str]]] = {
     "refine": _refine,
     "align": _weights,
     "infer": _form,
+    "surplus": _surplus,
     "rank": _auc,
     "simulate": _reward_ranker,
     "abtest": _lift,

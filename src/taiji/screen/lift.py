@@ -92,7 +92,9 @@ def _reached(metrics: Mapping[str, Any]) -> str:
     name = POLICY if POLICY in texts else next(iter(texts))
     found = texts[name]
     gain = _gain(found["views"]["names"]["groups"][GROUP][MEASURE])
-    return f"texts of this run: {gain}; they name {100 * found['reach']:.2f} % of what was shown"
+    shown = metrics["counts"]["test_exposures"]
+    named = round(found["reach"] * shown)
+    return f"texts of this run: {gain}; they name {named:,} of {shown:,} things that were shown"
 
 
 def _planted(found: Mapping[str, Any]) -> str:

@@ -6,6 +6,8 @@ that the model did not learn from says what the names add in the test window. do
 the curve.
 """
 
+import logging
+
 from taiji.lift.dose_response import dose_response
 from taiji.lift.reading import in_words, read_curves
 from taiji.report.lift_charts import dose_response_chart
@@ -14,6 +16,7 @@ from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.frozen_models import (
     FEW_CLICKS,
     FROZEN,
+    MORE_CLICKS,
     count_rows,
     fit_frozen,
     read_seeds,
@@ -21,6 +24,8 @@ from taiji.stages.parts.frozen_models import (
 )
 from taiji.stages.parts.ranking_windows import read_ranking_windows
 from taiji.store.files import read_parquet, replacing, write_json
+
+_log = logging.getLogger(__name__)
 
 
 def ceiling(ctx: StageContext) -> Summary:
@@ -36,6 +41,13 @@ def ceiling(ctx: StageContext) -> Summary:
     seeds = read_seeds(logs, frozen, windows, world, ctx.recipe.seed)
     found = dose_response(section, world, seeds, seed=ctx.recipe.seed, on_step=ctx.progress)
     counts = count_rows(seeds, windows)
+    few_clicks = counts["held_clicks"] < FEW_CLICKS
+    if few_clicks:
+        _log.warning(
+            "ceiling: %d clicks were kept from training: every interval will be wide: %s",
+            counts["held_clicks"],
+            MORE_CLICKS,
+        )
     readings = read_curves(found["points"], counts["users"])
     metrics = {
         **found,
@@ -43,7 +55,7 @@ def ceiling(ctx: StageContext) -> Summary:
         "base": seeds[0].judge.base(),
         "readings": readings,
         "words": in_words(readings),
-        "few_clicks": counts["held_clicks"] < FEW_CLICKS,
+        "few_clicks": few_clicks,
         "seeds": section.seeds,
     }
     for name, content in dose_response_chart(metrics).items():

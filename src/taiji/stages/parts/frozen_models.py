@@ -1,6 +1,5 @@
 """Ranking models that no longer learn, and the log around them: what texts are measured against."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,8 +39,7 @@ FROZEN = pa.schema(
 
 FEWEST_CLICKS = 20
 FEW_CLICKS = 100
-
-_log = logging.getLogger(__name__)
+MORE_CLICKS = "raise data.exposure_share, or give the ranker window more days"
 
 
 def fit_frozen(ctx: StageContext, windows: RankingWindows, num_seeds: int) -> None:
@@ -90,17 +88,16 @@ def _predictions(
 
 
 def check_clicks(num_clicks: int, num_rows: int) -> None:
-    """Refuse where a stack would be fitted on next to nothing; warn where on little.
+    """Refuse where a stack would be fitted on next to nothing.
 
     Raises:
         DataError: Fewer than `FEWEST_CLICKS`.
     """
-    what = f"{num_clicks} clicks in the {num_rows} exposures kept from training"
-    mend = "raise data.exposure_share, or give the ranker window more days"
     if num_clicks < FEWEST_CLICKS:
-        raise DataError(f"ceiling: {what}: at least {FEWEST_CLICKS} are needed: {mend}")
-    if num_clicks < FEW_CLICKS:
-        _log.warning("ceiling: %s: every interval will be wide: %s", what, mend)
+        raise DataError(
+            f"ceiling: {num_clicks} clicks in the {num_rows} exposures kept from training: at "
+            f"least {FEWEST_CLICKS} are needed: {MORE_CLICKS}"
+        )
 
 
 def read_world(logs: Constructed) -> World:
