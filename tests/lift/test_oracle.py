@@ -4,7 +4,7 @@ from lift_world import DAY, NODE, TREE, names, purchases
 
 from taiji.errors import DataError
 from taiji.lift.moments import Moments
-from taiji.lift.oracle import Oracle, share_right
+from taiji.lift.oracle import ComeTrue, Oracle
 
 LOG = purchases(
     (0, 5, "soap"), (0, 11, "milk"), (0, 12, "eggs"), (0, 40, "ham"), (1, 11, "tea"), (1, 12, "tea")
@@ -48,7 +48,8 @@ def test_what_is_right_at_one_accuracy_is_right_at_every_higher_one():
         np.zeros(500, dtype=int),
     )
     oracle = Oracle.look(many, LOG, EVERYTHING, names=1, random=np.random.default_rng(1))
-    right = [share_right(oracle.names(1, p), many, LOG) for p in (0.0, 0.25, 0.5, 1.0)]
+    true = ComeTrue.look(many, LOG, len(TREE.paths))
+    right = [true.share(oracle.names(1, p)) for p in (0.0, 0.25, 0.5, 1.0)]
     assert right == sorted(right)
     chance = 2 / len(TREE.paths)  # of what user 0 buys, in a draw from all nodes
     assert right[0] == pytest.approx(chance, abs=0.05)

@@ -17,13 +17,13 @@ def found(cache, tmp_path_factory):
 
 def test_a_planted_lift_is_seen_and_the_arm_match_recovers_it(found):
     assert found["figures"]["oracle"]["low"] > 0.02
-    assert found["recovered"]["match"] > 0.6
+    assert found["recovered"]["match"] > 0.85  # .92 where this was written
     assert passed(found)
 
 
 def test_needs_of_others_add_nothing(found):
     shuffled = found["figures"]["shuffled"]
-    assert shuffled["low"] <= 0.01
+    assert shuffled["low"] <= 0 <= shuffled["high"]
     assert abs(shuffled["value"]) < 0.2 * found["figures"]["oracle"]["value"]
 
 
@@ -34,9 +34,9 @@ def test_it_is_said_in_words(found):
 
 
 def test_where_nothing_was_planted_nothing_is_found(cache, tmp_path):
-    found = run_selftest(tmp_path, None, users=700, strength=0.0, num_seeds=1)
+    found = run_selftest(tmp_path, None, users=400, strength=0.0, num_seeds=1)
     figures = found["figures"]
     assert figures["oracle"] == {"value": 0.0, "low": 0.0, "high": 0.0}
-    assert figures["match"]["low"] <= 0.01
-    assert figures["shuffled"]["low"] <= 0.01
+    for name in ("match", "shuffled"):
+        assert figures[name]["low"] <= 0 <= figures[name]["high"]
     assert not passed(found)

@@ -15,7 +15,7 @@ from taiji.evaluation.influence import extra_users
 from taiji.lift.figures import gain_figures
 from taiji.lift.log_lists import log_names
 from taiji.lift.moments import Moments, Refresh, Shown, plan_moments
-from taiji.lift.oracle import Oracle, share_right
+from taiji.lift.oracle import ComeTrue, Oracle
 from taiji.lift.purchases import Purchases
 from taiji.lift.stack import Gain, Judge
 from taiji.ranking.categories import Categories, deepest_two, matches
@@ -147,6 +147,7 @@ def _oracle_gains(
     most = max(section.names)
     for refresh in section.refresh:
         both = _moments(world, refresh, one)
+        true = ComeTrue.look(both[1], world.purchases, len(world.categories.paths))
         for among in section.among:
             if among == "offer" and not world.offered.any():
                 continue
@@ -159,7 +160,7 @@ def _oracle_gains(
             for names in section.names:
                 for accuracy in section.accuracy:
                     told = held.names(names, accuracy), test.names(names, accuracy)
-                    gain, fact = judge_names(world, one, both, told)
+                    gain, fact = judge_names(world, one, both, told, true)
                     yield Cell(refresh, among, names, accuracy), gain, fact
 
 
@@ -191,15 +192,20 @@ def _log_gains(
     for refresh in section.refresh:
         found = told_by_log[refresh]
         both = _moments(world, refresh, one)
+        true = ComeTrue.look(both[1], world.purchases, len(world.categories.paths))
         for name in found[0]:
             for names in section.names:
                 told = found[0][name][:, :names], found[1][name][:, :names]
-                gain, fact = judge_names(world, one, both, told)
+                gain, fact = judge_names(world, one, both, told, true)
                 yield (name, refresh, names), gain, fact
 
 
 def judge_names(
-    world: World, one: Seed, both: tuple[Moments, Moments], told: tuple[Ints, Ints]
+    world: World,
+    one: Seed,
+    both: tuple[Moments, Moments],
+    told: tuple[Ints, Ints],
+    true: ComeTrue,
 ) -> tuple[Gains, dict[str, float]]:
     """What names add to one frozen model; and their share right, and their reach.
 
@@ -208,6 +214,7 @@ def judge_names(
         one: The model.
         both: When texts are written, for the held-out side and for the test side.
         told: (M, K) names of either.
+        true: What comes true on the test side.
     """
     levels = deepest_two(world.categories, one.test.node_N)
     columns = [
@@ -220,7 +227,7 @@ def judge_names(
         for side, moments, names_MK in zip((one.held, one.test), both, told, strict=True)
     ]
     fact = {
-        "right": share_right(told[1], both[1], world.purchases),
+        "right": true.share(told[1]),
         "reach": float(columns[1][:, 0].mean()) if levels else 0.0,
     }
     return one.judge.gain(*columns), fact

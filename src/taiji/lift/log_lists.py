@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import sparse
 
-from taiji.arrays import Array, Ints
+from taiji.arrays import Ints, Vectors
 from taiji.lift.moments import Moments
 from taiji.lift.purchases import Purchases
 from taiji.ranking.categories import NOTHING
@@ -37,15 +37,15 @@ def log_names(
     found: dict[str, list[Ints]] = {name: [] for name in LISTS}
     for counts_MC in _pasts(moments, purchases, num_nodes):
         known_MC = counts_MC > 0
-        related_MC = sparse.csr_array(known_MC.astype(np.float64)) @ together_CC
+        related_MC = known_MC.astype(np.float32) @ together_CC  # dense: a past holds much
         for name, weights_MC in zip(
-            LISTS, (counts_MC, related_MC, np.where(known_MC, 0.0, related_MC)), strict=True
+            LISTS, (counts_MC, related_MC, np.where(known_MC, np.float32(0), related_MC)), strict=True
         ):
             found[name].append(top_names(weights_MC, names))
     return {name: np.concatenate(parts) for name, parts in found.items() if parts}
 
 
-def _cosines(purchases: Purchases, before: int, num_nodes: int) -> Array:
+def _cosines(purchases: Purchases, before: int, num_nodes: int) -> Vectors:
     """(C, C): how alike the buyers of two categories are; a category goes not with itself."""
     past = purchases.ts_E < before
     pairs = np.unique(purchases.user_E[past] * num_nodes + purchases.node_E[past])
@@ -57,19 +57,19 @@ def _cosines(purchases: Purchases, before: int, num_nodes: int) -> Array:
     size_C = np.sqrt(np.maximum(np.diag(both_CC), 1.0))
     cosine_CC = both_CC / size_C / size_C[:, None]
     np.fill_diagonal(cosine_CC, 0.0)
-    return np.asarray(cosine_CC, dtype=np.float64)
+    return np.asarray(cosine_CC, dtype=np.float32)
 
 
-def _pasts(moments: Moments, purchases: Purchases, num_nodes: int) -> Iterator[Array]:
+def _pasts(moments: Moments, purchases: Purchases, num_nodes: int) -> Iterator[Vectors]:
     """(some M, C): how often each category was bought strictly before each moment."""
     for start in range(0, moments.user_M.size, _MOMENTS):
         user, now = (of[start : start + _MOMENTS] for of in (moments.user_M, moments.begins_M))
         moment, node = purchases.lines(user, np.full_like(now, np.iinfo(np.int64).min), now)
         counts = np.bincount(moment * num_nodes + node, minlength=user.size * num_nodes)
-        yield counts.reshape(user.size, num_nodes).astype(np.float64)
+        yield counts.reshape(user.size, num_nodes).astype(np.float32)
 
 
-def top_names(weights_MC: Array, count: int) -> Ints:
+def top_names(weights_MC: Vectors, count: int) -> Ints:
     """(M, count): the nodes of most weight, heaviest first; `NOTHING` where no weight is left."""
     count = min(count, weights_MC.shape[1])
     some_MK = np.argpartition(-weights_MC, count - 1, axis=1)[:, :count]

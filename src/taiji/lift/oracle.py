@@ -82,11 +82,29 @@ class Oracle:
         return np.where(right_MK, truth_MK, self.chance_MK[:, :count])
 
 
-def share_right(names_MK: Ints, moments: Moments, purchases: Purchases) -> float:
-    """The share of names that come true: beyond the accuracy, as a draw may be right by chance."""
-    moment, node = purchases.between(moments.user_M, moments.begins_M, moments.ends_M)
-    width = max(purchases.num_nodes, int(names_MK.max(initial=0)) + 1) + 1
-    true = np.unique(moment * width + node)
-    named_MK = names_MK + np.arange(len(names_MK))[:, None] * width
-    given_MK = names_MK != NOTHING
-    return float(np.isin(named_MK[given_MK], true).mean()) if given_MK.any() else 0.0
+@dataclass(frozen=True)
+class ComeTrue:
+    """What is bought in the stretch of each moment, to be asked many times.
+
+    Attributes:
+        pairs: Moment x width + node, rising.
+        width: Above every node.
+    """
+
+    pairs: Ints
+    width: int
+
+    @classmethod
+    def look(cls, moments: Moments, purchases: Purchases, num_nodes: int) -> "ComeTrue":
+        """Look into the future of each moment."""
+        moment, node = purchases.between(moments.user_M, moments.begins_M, moments.ends_M)
+        return cls(np.unique(moment * num_nodes + node), num_nodes)
+
+    def share(self, names_MK: Ints) -> float:
+        """The share of names that come true: above the accuracy, as a draw may be right too."""
+        named_MK = names_MK + np.arange(len(names_MK))[:, None] * self.width
+        named = named_MK[names_MK != NOTHING]
+        if not (named.size and self.pairs.size):
+            return 0.0
+        place = np.minimum(np.searchsorted(self.pairs, named), self.pairs.size - 1)
+        return float((self.pairs[place] == named).mean())

@@ -72,9 +72,7 @@ def _form(figures: Figures) -> Iterator[str]:
 
 def _surplus(figures: Figures) -> Iterator[str]:
     found = numbers(figures, suffix=" click AUC")
-    told = [
-        f"{writer_name(name)} {value:+.4f}" for name, value in found.items() if ":" not in name
-    ]
+    told = [f"{writer_name(name)} {value:+.4f}" for name, value in found.items() if ":" not in name]
     if told:
         yield f"click AUC over the ranking model: {', '.join(told)}"
 
