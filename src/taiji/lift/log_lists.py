@@ -39,7 +39,9 @@ def log_names(
         known_MC = counts_MC > 0
         related_MC = known_MC.astype(np.float32) @ together_CC  # dense: a past holds much
         for name, weights_MC in zip(
-            LISTS, (counts_MC, related_MC, np.where(known_MC, np.float32(0), related_MC)), strict=True
+            LISTS,
+            (counts_MC, related_MC, np.where(known_MC, np.float32(0), related_MC)),
+            strict=True,
         ):
             found[name].append(top_names(weights_MC, names))
     return {name: np.concatenate(parts) for name, parts in found.items() if parts}
