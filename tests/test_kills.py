@@ -1,8 +1,11 @@
-"""Kills and signals: nothing is lost, nothing is published twice, the same command goes on.
+"""Kills, signals, flipped bits and full disks: nothing is lost, nothing damaged is used.
 
     python -m pytest tests/test_kills.py -m slow -s
 
-prints how many there were. `benchmarks/kills.py` does the same at random moments of any recipe.
+prints how many there were. Wrong uses of the command line are in `test_misuse.py`, endpoints that
+misbehave in `language/misbehaviour.py`, every writer on a full disk in `store/test_exhausted.py`;
+they run with the fast suite or beside it. `benchmarks/kills.py` kills at random moments of any
+recipe.
 """
 
 import itertools
@@ -14,11 +17,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 import pytest
+from data_shop import ORDERS, shop, write_shop
 from test_runner import child, digests, load, recipe, run
 
+from taiji.config import Recipe
+from taiji.data.examples.daily import read_current, run_day
+from taiji.errors import DataError, ResourceError
 from taiji.pipeline import upstream
 from taiji.store import files
 from taiji.store.run_directory import RunDirectory
@@ -94,9 +105,10 @@ def test_killed_at_random_moments_of_small_stages(tmp_path):
     _tell(f"{num_kills} kills at random moments")
 
 
-def taiji(runs: Path, *, wait: bool) -> subprocess.Popen[str]:
+def taiji(runs: Path, *, wait: bool, until: str = "report") -> subprocess.Popen[str]:
+    run_it = ["-m", "taiji.cli", "run", str(SMOKE), "--runs", str(runs), "--until", until]
     process = subprocess.Popen(
-        [sys.executable, "-m", "taiji.cli", "run", str(SMOKE), "--runs", str(runs)],
+        [sys.executable, *run_it],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -141,20 +153,108 @@ def stop_in(stage: str, number: int, runs: Path, pause: float) -> bool:
     return True
 
 
-def test_every_real_stage_is_killed_and_signalled_and_ends_the_same(tmp_path):
-    taiji(tmp_path / "peace", wait=True)
+@pytest.fixture(scope="module")
+def peace(tmp_path_factory) -> Path:
+    """Where a run of the smallest recipe has finished."""
+    runs = tmp_path_factory.mktemp("peace")
+    taiji(runs, wait=True)
+    return runs
+
+
+def test_every_real_stage_is_killed_and_signalled_and_ends_the_same(peace, tmp_path):
     rng, hits = random.Random(7), []
     for stage in upstream("evaluate"):
         for number in SIGNALS:
             if stop_in(stage.name, number, tmp_path / "killed", rng.uniform(0, 1)):
                 hits.append((stage.name, number.name))
     taiji(tmp_path / "killed", wait=True)
-    expected, found = (outputs(tmp_path / name / "smoke") for name in ("peace", "killed"))
+    expected, found = (outputs(runs / "smoke") for runs in (peace, tmp_path / "killed"))
     assert untimed(found) == untimed(expected)
     for stage in upstream("evaluate"):
         RunDirectory(tmp_path / "killed" / "smoke").verify(stage.name)
     _tell(f"{len(hits)} kills and signals in {len({stage for stage, _ in hits})} stages")
     assert {stage for stage, _ in hits} >= {"construct", "score", "sft", "align", "infer"}
+
+
+NUM_FLIPS = 100
+
+
+@contextmanager
+def flipped(path: Path, rng: random.Random) -> Iterator[None]:
+    """One bit of a file is another until it is put back."""
+    with path.open("r+b") as stream:
+        place = rng.randrange(path.stat().st_size)
+        stream.seek(place)
+        byte = stream.read(1)[0]
+        stream.seek(place)
+        stream.write(bytes([byte ^ 1 << rng.randrange(8)]))
+    try:
+        yield
+    finally:
+        with path.open("r+b") as stream:
+            stream.seek(place)
+            stream.write(bytes([byte]))
+
+
+def test_a_flipped_bit_in_any_format_of_any_stage_is_named_with_its_mend(peace):
+    directory, rng = RunDirectory(peace / "smoke"), random.Random(7)
+    formats = defaultdict(list)
+    for stage in upstream("report"):
+        folder = directory.folder(stage.name)
+        for name in directory.manifest(stage.name).outputs:
+            if (folder / name).stat().st_size:
+                formats[Path(name).suffix].append((stage.name, folder / name))
+    told = Counter()
+    for ending, files_ in sorted(formats.items()):
+        for _ in range(NUM_FLIPS):
+            stage, path = rng.choice(files_)
+            with flipped(path, rng):
+                with pytest.raises(DataError, match=r"was written as .* run again") as caught:
+                    directory.verify(stage)
+                assert str(path) in str(caught.value)
+            told[ending] += 1
+    for stage in upstream("report"):
+        directory.verify(stage.name)
+    assert set(told) >= {".parquet", ".json", ".jsonl", ".safetensors", ".npy", ".faiss", ".html"}
+    _tell(f"{sum(told.values())} flips in {len(told)} formats: {dict(told)}")
+
+
+def test_a_flipped_bit_in_a_days_prompts_is_named_or_changes_nothing(tmp_path):
+    lines = ORDERS + "".join(f"u{n},mug,2024-02-06T09:30:00Z,x{n},1,5\n" for n in range(50))
+    recipe = Recipe.model_validate(
+        {"name": "shop", "data": {"source": shop(write_shop(tmp_path, orders=lines))}}
+    )
+    first, second, out = date(2024, 2, 5), date(2024, 2, 7), tmp_path / "days"
+    for day in (first, second):
+        run_day(recipe, day, out)
+    whole, rng, told = read_current(out, second), random.Random(7), list[str]()
+    paths = sorted(out.rglob("*.parquet"))
+    for number in range(150):
+        with flipped(paths[number % len(paths)], rng):
+            try:
+                assert read_current(out, second).equals(whole)
+            except DataError as error:
+                told.append(str(error))
+    assert all(re.search(r"prompts\.parquet: .*: write 2024-02-0. again", text) for text in told)
+    _tell(f"150 flips in prompts of days: {len(told)} named, {150 - len(told)} without effect")
+
+
+@pytest.mark.parametrize("size", ["1m", "4m", "8m"])
+def test_a_full_disk_ends_a_real_stage_with_its_own_exit_code_and_leaves_nothing(tmp_path, size):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root can make a small disk")
+    try:
+        process = taiji(disk, wait=False, until="construct")
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == ResourceError.exit_code, said
+        assert "no space left" in said
+        assert "Traceback" not in said
+        assert not (disk / "smoke" / "construct").exists()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -160,6 +160,23 @@ def test_where_the_control_has_nothing_there_is_no_lift(num):
     assert np.isnan(power(nothing, "cuped", 10).smallest_lift)
 
 
+@pytest.mark.parametrize("how", ["mean", "cuped", "per_request"])
+def test_where_nobody_differs_the_lift_is_a_point_and_power_is_not_defined(how):
+    alike, more = (np.column_stack([np.full(100, v), np.ones(100), np.ones(100)]) for v in (2, 3))
+    lift = bucket_lift(alike, more, how)
+    assert (lift.value, lift.low, lift.high) == (0.5, 0.5, 0.5)
+    assert bucket_lift(alike, alike, how).holds(0.0)
+    assert np.isnan(power(alike, how, 50).smallest_lift)
+    assert np.isnan(power(alike, how, 50).users_per_arm)
+
+
+def test_empty_buckets_and_a_control_that_few_pay_for_are_no_errors():
+    assert np.isnan(sample_ratio(0, 0))
+    rare = np.column_stack([np.r_[1.0, np.zeros(29)], np.zeros(30), np.ones(30)])
+    lift = bootstrap_lift(rare, np.ones((30, 3)), resamples=200, seed=1)
+    assert (lift.value, lift.high) == (pytest.approx(29), np.inf)
+
+
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tea_tasting", None)
     with pytest.raises(EngineError, match=r"taiji-rec\[abtest\]"):

@@ -18,6 +18,14 @@ def test_auc_equals_sklearn_with_ties(rows):
         assert metrics.auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
 
 
+def test_labels_are_0_or_1_and_of_nothing_there_is_no_error():
+    for wrong in (2, -1, 0.5, np.nan):
+        with pytest.raises(ValueError, match="a label is neither 0 nor 1"):
+            metrics.auc([wrong, 0, 1], [0.1, 0.2, 0.3])
+    assert np.isnan(metrics.ece([], []))
+    assert np.isnan(metrics.auc([], []))
+
+
 def test_weighted_auc_equals_auc_of_repeated_rows():
     random = np.random.default_rng(0)
     labels, scores = random.integers(2, size=60), random.integers(9, size=60) / 9

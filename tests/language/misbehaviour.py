@@ -86,6 +86,8 @@ CASES = (
         Answer(body=_text(FINE).encode().replace(b"week", b"\xff\xfe")),
     ),
     paid("10 MB", "malformed", Answer(body="x" * 10_000_000)),
+    paid("a byte-order mark", "ok", Answer(body=b"\xef\xbb\xbf" + _text(FINE).encode())),
+    stays("a stream of events", "malformed", Answer(body=b"data: {}\n\ndata: [DONE]\n\n")),
     paid("wrong content type", "ok", Answer(body=FINE.body, headers={"Content-Type": "text/html"})),
     paid("a key twice", "malformed", Answer(body=_text(FINE)[:-1] + ', "choices": []}')),
     paid("a number for a text", "malformed", completion(5)),

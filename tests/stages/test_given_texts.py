@@ -100,6 +100,18 @@ def test_texts_of_strangers_are_refused(tmp_path):
         texts_of(tmp_path / "run", path)
 
 
+def test_few_users_that_the_run_knows_are_told(tmp_path, caplog):
+    rows = [line(user, TRAIN - HOUR, "x") for user in ("u000.0", "U1", "U2", "U3", "u001")]
+    texts_of(tmp_path / "run", write_lines(tmp_path / "t.jsonl", *rows))
+    assert "W213 1 of 5 users with a text are ranking users" in caplog.text
+    assert "such as 'u000.0'" in caplog.text
+
+
+def test_ids_that_became_floats_are_those_of_the_log(tmp_path):
+    path = write_lines(tmp_path / "t.jsonl", line("1055.0", TRAIN, "x"))
+    assert read_given(path)["user"].to_pylist() == ["1055"]
+
+
 def test_no_language_model_is_needed(tmp_path):
     names = [stage.name for stage in upstream("rank", texts_given=True)]
     assert names == ["construct", "infer", "features", "rank"]

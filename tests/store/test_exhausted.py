@@ -74,11 +74,12 @@ def test_a_limit_on_files_is_a_resource_error_whoever_writes(tmp_path, name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("size", ["64k", "256k", "512k"])
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_full_disk_is_a_resource_error_whoever_writes(tmp_path, name):
+def test_a_full_disk_is_a_resource_error_whoever_writes(tmp_path, name, size):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
     if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("only root can make a small disk")
     try:

@@ -68,15 +68,15 @@ def bucket_lift(control_U3: Array, treatment_U3: Array, estimator: Estimator) ->
     """
     if not (_is_defined(control_U3) and _is_defined(treatment_U3)):
         return UNDEFINED
-    found = _metric(estimator).analyze_aggregates(
-        _aggregates(control_U3), _aggregates(treatment_U3)
-    )
-    return Lift(
-        float(found.rel_effect_size),
-        float(found.rel_effect_size_ci_lower),
-        float(found.rel_effect_size_ci_upper),
-        float(found.pvalue),
-    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = _metric(estimator).analyze_aggregates(
+            _aggregates(control_U3), _aggregates(treatment_U3)
+        )
+    value = float(found.rel_effect_size)
+    low, high = float(found.rel_effect_size_ci_lower), float(found.rel_effect_size_ci_upper)
+    if np.isfinite(value) and np.isnan(low):  # nobody differs: nothing is left to chance
+        low = high = value
+    return Lift(value, low, high, float(found.pvalue))
 
 
 def bootstrap_lift(control_U3: Array, treatment_U3: Array, *, resamples: int, seed: int) -> Lift:
@@ -87,7 +87,8 @@ def bootstrap_lift(control_U3: Array, treatment_U3: Array, *, resamples: int, se
         "value", np.mean, n_resamples=resamples, method="percentile", batch=100, rng=seed
     )
     tables = (pa.table({"value": sample[:, 0]}) for sample in (control_U3, treatment_U3))
-    found = metric.analyze_granular(*tables)
+    with np.errstate(invalid="ignore"):  # a resample whose control has nothing has no lift
+        found = metric.analyze_granular(*tables)
     return Lift(
         float(found.rel_effect_size),
         float(found.rel_effect_size_ci_lower),
@@ -96,8 +97,12 @@ def bootstrap_lift(control_U3: Array, treatment_U3: Array, *, resamples: int, se
 
 
 def power(sample_U3: Array, estimator: Estimator, users_per_arm: int) -> Power:
-    """What the spread of all users under the control allows two buckets to see."""
-    if not _is_defined(sample_U3):
+    """What the spread of all users under the control allows two buckets to see.
+
+    NaN where the control has nothing, or where nobody differs once the estimator has taken out
+    what it knows: without spread there is no size that would be too small.
+    """
+    if not _is_defined(sample_U3) or not bucket_lift(sample_U3, sample_U3, estimator).pvalue > 0:
         return Power(np.nan, np.nan)
     aggregates = _aggregates(sample_U3)
     # By the normal distribution: the non-central t is not defined for millions of users.
@@ -109,7 +114,12 @@ def power(sample_U3: Array, estimator: Estimator, users_per_arm: int) -> Power:
 
 
 def sample_ratio(control: int, treatment: int) -> float:
-    """p-value of the hypothesis that two buckets were filled alike; a small one means a fault."""
+    """p-value of the hypothesis that two buckets were filled alike; a small one means a fault.
+
+    NaN where both are empty.
+    """
+    if not control + treatment:
+        return float("nan")
     library = _library()
     counts = {0: library.aggr.Aggregates(control), 1: library.aggr.Aggregates(treatment)}
     return float(library.SampleRatio().analyze(counts, 0, 1).pvalue)

@@ -97,9 +97,11 @@ def log_losses(labels_N: ArrayLike, probabilities_N: ArrayLike) -> Array:
 def ece(labels_N: ArrayLike, probabilities_N: ArrayLike, *, bins: int = 20) -> float:
     """Expected calibration error over bins of equal count: mean |predicted - actual|.
 
-    Bins of equal width would put nearly all conversions into the first one.
+    NaN without a row. Bins of equal width would put nearly all conversions into the first one.
     """
     labels, p = _labels_and_scores(labels_N, probabilities_N)
+    if not labels.size:
+        return float("nan")
     order = np.argsort(p, kind="stable")
     parts = [rows for rows in np.array_split(order, bins) if rows.size]
     return float(sum(abs(float((p[rows] - labels[rows]).sum())) for rows in parts) / labels.size)
@@ -229,4 +231,6 @@ def _labels_and_scores(labels_N: ArrayLike, scores_N: ArrayLike) -> tuple[Array,
         raise ValueError(f"labels {labels.shape} and scores {scores.shape} must be equal and flat")
     if not np.isfinite(scores).all():
         raise ValueError("a score is NaN or infinite")
+    if not np.isin(labels, (0.0, 1.0)).all():
+        raise ValueError("a label is neither 0 nor 1")
     return labels, scores

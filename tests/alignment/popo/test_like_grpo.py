@@ -279,7 +279,7 @@ def test_a_reward_beyond_single_precision_is_refused_by_name(train, rule, value)
         train(PopoTrainer, rule=rule, rewards=[share_of_a, enormous])
 
 
-@pytest.mark.parametrize("empty", [[], ""])
+@pytest.mark.parametrize("empty", [[], "", None])
 def test_an_empty_prompt_is_refused(train, empty):
     prompts = [empty, *([[3, 4]] * 3 if isinstance(empty, list) else TEXTS[:3])]
     with pytest.raises(DataError, match=r"prompt: row \d+ of the generation is empty"):

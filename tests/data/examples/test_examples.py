@@ -425,6 +425,17 @@ def test_examples_come_in_the_order_of_their_splits_and_have_ids_of_their_own():
     assert rows[0]["cutoff"].tzinfo is not None
 
 
+def test_ids_of_examples_differ_whatever_dashes_their_users_and_orders_have():
+    orders = [
+        (user, order.format(n=n), moment, basket)
+        for user, order in (("A", "7-{n}"), ("A-7", "{n}"))
+        for n, (_, _, moment, basket) in enumerate(steady("u0", range(1, 54)))
+    ]
+    rows = rows_of(world(orders))
+    assert len({row["user_id"] for row in rows}) == 2
+    assert len({row["example_id"] for row in rows}) == len(rows)
+
+
 def test_a_log_without_orders_is_an_error():
     with pytest.raises(DataError, match="the log is empty"):
         draw(world([], users=["u0"]))

@@ -186,6 +186,15 @@ def test_recbole_categories_may_stand_between_commas(tmp_path):
     assert tables["items"][0]["category_l2"] == "Coffee & Tea"
 
 
+def test_recbole_in_milliseconds_is_told_what_can_be_done(tmp_path):
+    source = write_recbole(tmp_path)
+    log = tmp_path / "ml.inter"
+    log.write_text(log.read_text().replace("881250949.0", "881250949000"))
+    result, _ = prepared(source, tmp_path / "out")
+    assert "E109 time outside 1990-01-01" in said(result)
+    assert "where the source has no ts.format, convert the file to seconds" in said(result)
+
+
 def test_recbole_without_titles_or_items_is_refused(tmp_path):
     source = write_recbole(tmp_path)
     with pytest.raises(UnusableError, match="no column title: columns here: item_id, movie_title"):

@@ -141,6 +141,16 @@ def test_signs_between_thousands_are_refused_unless_they_are_named(tmp_path):
         NumberField(column="c", strip="$.")
 
 
+def test_pieces_with_a_dot_where_the_comma_is_the_decimal_sign_are_refused(tmp_path):
+    orders = ORDERS.replace("o1,2,", "o1,1.000,")
+    pieces = {"quantity": {"column": "pieces", "decimal": ","}}
+    result, _ = prepared(
+        shop(write_shop(tmp_path, orders=orders), interactions=pieces), tmp_path / "out"
+    )
+    assert result.counts["interactions"] == {"E102 quantity is not a number": 1, "kept": 3}
+    assert "'1.000': set quantity.decimal, quantity.strip for signs between" in said(result)
+
+
 def test_words_are_trimmed_and_missing_words_are_null(tmp_path):
     found = evaluate(tmp_path, [" a ", "NaN", "", None], lambda c: c.word("c"), missing=("NaN",))
     assert found == ["a", None, None, None]

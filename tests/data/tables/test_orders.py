@@ -56,6 +56,19 @@ def test_a_number_that_starts_again_pulls_no_purchase_back(tmp_path):
     assert "'1' of user 'ann'" in said(result)
 
 
+@pytest.mark.parametrize("spell", ["nan", "{n}"])
+def test_a_log_without_one_usable_order_id_keeps_its_length(tmp_path, spell):
+    """All rows under one word, or under numbers that start again every week."""
+    days = [f"2024-0{month}-{day:02d}" for month in (1, 2, 3) for day in range(1, 29)]
+    lines = [
+        ("ann", "mug", f"{day}T08:00:00", spell.format(n=1 + place % 7))
+        for place, day in enumerate(days)
+    ]
+    result, found, _ = told(tmp_path, *lines)
+    assert found == sorted(("mug", f"{day[5:]}T08:00") for day in days)
+    assert [problem.code for problem in result.problems] == ["W212"]
+
+
 def test_the_day_ends_at_the_midnight_of_the_recipe(tmp_path):
     night = (("ann", "mug", "2024-01-03T23:50:00", "o"), ("ann", "pot", "2024-01-04T00:10:00", "o"))
     write_shop(tmp_path, orders=orders(*night))

@@ -1,5 +1,7 @@
 """Tables of two programs that are joined by ids: who meets nobody is told."""
 
+import json
+
 import pytest
 from data_shop import ORDERS, prepared, said, shop, write_shop
 from test_check import codes, daily_orders, report_of
@@ -31,20 +33,30 @@ def test_profiles_that_meet_nobody_are_an_error(tmp_path, spell):
         )
 
 
-def test_few_users_of_exposures_in_the_log_are_a_warning(tmp_path):
+@pytest.mark.parametrize("is_one_known", [True, False])
+def test_few_users_of_exposures_in_the_log_are_a_warning_and_none_an_error(tmp_path, is_one_known):
     write_shop(tmp_path, orders=log("{n}"))
-    shown = "".join(f"{who},mug,2024-01-02,1\n" for who in ("1", "U2", "U3", "U4"))
+    first = "1" if is_one_known else "U1"
+    shown = "".join(f"{who},mug,2024-01-02,1\n" for who in (first, "U2", "U3", "U4"))
     (tmp_path / "ads.csv").write_text("c,i,t,click\n" + shown)
     ads = {"files": "ads.csv", "user_id": "c", "item_id": "i", "click": "click"}
     ads |= {"ts": {"column": "t", "timezone": "UTC"}}
     result, _ = prepared(shop(tmp_path, exposures=ads), tmp_path / "out")
-    assert "W213 1 of 4 users of exposures are users of interactions" in said(result)
-    assert not any(problem.fatal for problem in result.problems)
+    what = "W213 1" if is_one_known else "E114 0"
+    assert f"{what} of 4 users of exposures are users of interactions" in said(result)
+    assert any(problem.fatal for problem in result.problems) != is_one_known
 
 
-def test_ids_of_both_spellings_in_one_column_are_one_user(tmp_path):
+@pytest.mark.parametrize("writes", ["csv", "jsonl"])
+def test_ids_of_both_spellings_in_one_column_are_one_user(tmp_path, writes):
     lines = log("{n}") + "\n".join(log("{n}.0").splitlines()[1:]) + "\n"
-    _, tables = prepared(shop(write_shop(tmp_path, orders=lines)), tmp_path / "out")
+    write_shop(tmp_path, orders=lines)
+    header, *rows = (line.split(",") for line in lines.splitlines())
+    values = [dict(zip(header, row, strict=True)) for row in rows]
+    numbers = [row | {"customer": json.loads(row["customer"])} for row in values]  # 1 and 1.0
+    (tmp_path / "orders.jsonl").write_text("\n".join(map(json.dumps, numbers)))
+    source = shop(tmp_path, interactions={"files": f"orders.{writes}"})
+    _, tables = prepared(source, tmp_path / "out")
     assert {row["user_id"] for row in tables["users"]} == {"1", "2", "3", "4"}
 
 
@@ -56,7 +68,9 @@ def test_a_word_for_nothing_is_no_user(tmp_path, word):
     assert {row["user_id"] for row in tables["users"]} == {"bob"}
 
 
-@pytest.mark.parametrize(("guest", "is_told"), [("0", True), ("guest", True), ("cid", False)])
+@pytest.mark.parametrize(
+    ("guest", "is_told"), [("0", True), ("-1", True), ("guest", True), ("cid", False)]
+)
 def test_one_id_for_all_guests_is_told(tmp_path, guest, is_told):
     more = "".join(f"{guest},mug,2024-01-{d:02d}T09:00:00Z,g{d},1,5\n" for d in range(1, 26))
     write_shop(tmp_path, orders=daily_orders() + more)

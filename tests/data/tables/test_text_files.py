@@ -71,8 +71,15 @@ def _flipped(content):
     return bytes(packed)
 
 
+def _bad_block(content):
+    packed = bytearray(gzip.compress(content, mtime=0))
+    packed[10] = 0x07  # the first block's kind is none that there is
+    return bytes(packed)
+
+
 DAMAGED = {
     "gzip flipped": (lambda _: _flipped(ITEMS.encode()), "E102 cannot be read"),
+    "gzip of no known block": (lambda _: _bad_block(ITEMS.encode()), "E102 cannot be read"),
     "gzip cut": (lambda _: gzip.compress(ITEMS.encode(), mtime=0)[:-12], "E102 cannot be read"),
     "bzip2": (lambda _: bz2.compress(ITEMS.encode()), "E102 is packed by bzip2: unpack it"),
     "xz": (lambda _: lzma.compress(ITEMS.encode()), "E102 is packed by xz: unpack it"),
@@ -102,10 +109,39 @@ def test_what_is_no_text_is_refused_by_name(tmp_path, what):
     assert len(lines) == 1  # not once for each column
 
 
+JSON_ITEMS = "".join(
+    json.dumps({"sku": sku, "name": name, "path": None}) + "\n"
+    for sku, name in zip(("mug", "pot", "rug"), TITLES, strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        # An ending that nobody knows is no reason to ask for a format that would not help.
+        ("items.csv.zst", bytes(pa.compress(ITEMS.encode(), "zstd", asbytes=True)), "Zstandard"),
+        ("items.csv.bz2", bz2.compress(ITEMS.encode()), "bzip2"),
+        ("items.xlsx", b"PK\x03\x04 a workbook", "a zip archive or an Excel workbook"),
+        ("items.dat", ITEMS.encode(), "format not known by its ending: set format"),
+        ("items.jsonl.gz", _flipped(JSON_ITEMS.encode()), "cannot be read"),
+        ("items.jsonl", b"", "E101 holds no row"),
+        ("items.jsonl", json.dumps([{"sku": "mug"}], indent=1).encode(), "is a JSON array"),
+    ],
+)
+def test_what_can_be_no_table_is_refused_by_name_under_any_ending(tmp_path, name, content, message):
+    write_shop(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    lines = refused(shop(tmp_path, items={"files": name}), tmp_path / "out").splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "columns here" not in lines[0]
+
+
 @pytest.mark.parametrize(
     ("content", "encoding"),
     [
         (ITEMS.encode("utf-16")[:-1], "utf-16"),
+        (ITEMS.encode("utf-16") + b"x", "utf-16"),
         (ITEMS.encode(), "utf-16"),
         (ITEMS.encode(), "utf-32"),
         (codecs.BOM_UTF8 + ITEMS.encode(), "latin-1"),
@@ -117,6 +153,13 @@ def test_a_wrong_encoding_is_an_error(tmp_path, content, encoding):
     (tmp_path / "items.csv").write_bytes(content)
     source = shop(tmp_path, items={"encoding": encoding})
     assert "items.csv: E10" in refused(source, tmp_path / "out")
+
+
+def test_json_that_is_cut_in_a_character_is_an_error(tmp_path):
+    write_shop(tmp_path)
+    (tmp_path / "items.jsonl").write_bytes(JSON_ITEMS.encode("utf-16")[:-1])
+    items = {"files": "items.jsonl", "encoding": "utf-16"}
+    assert "items.jsonl: E102" in refused(shop(tmp_path, items=items), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -131,8 +174,8 @@ def test_a_codec_that_is_no_text_encoding_is_refused(tmp_path, encoding):
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("", "no pattern"),
-        (".", "no pattern"),
+        ("", "E101 '' names no file"),
+        (".", "E101 '.' names no file"),
         ("orders**.csv", "E101 no"),
         ("//server/x.csv", "E101 no such file"),
         ("~nobody-here/x.csv", "no pattern"),
@@ -175,6 +218,12 @@ def test_backslashes_are_told_or_taken_for_what_they_mean(tmp_path):
     assert "W215 2 quotes stand behind a backslash: if backslashes" in said(result)
     result, found = titles(shop(tmp_path, items={"escape": "\\"}), tmp_path / "out2")
     assert (found["mug"], result.problems) == ('A "big" mug', [])
+    write_shop(tmp_path, items='sku,name,path\nmug,"A \\"big\\", red",\npot,P,\nrug,R,\n')
+    result, _ = titles(shop(tmp_path), tmp_path / "out3")
+    assert "E102 row has 4 columns instead of 3" in said(result)
+    assert "W215 2 quotes stand behind a backslash" in said(result)
+    _, found = titles(shop(tmp_path, items={"escape": "\\"}), tmp_path / "out4")
+    assert found["mug"] == 'A "big", red'
 
 
 def test_a_long_separator_inside_quotes_separates_nothing(tmp_path):
@@ -184,12 +233,16 @@ def test_a_long_separator_inside_quotes_separates_nothing(tmp_path):
     assert "W210 1 characters" in said(result)
 
 
-@pytest.mark.parametrize("writes", ["csv", "parquet"])
-def test_a_column_that_only_some_files_have_is_an_error_that_names_the_others(tmp_path, writes):
+@pytest.mark.parametrize(
+    ("writes", "later"), [("csv", "total"), ("csv", "Amount"), ("parquet", "total")]
+)
+def test_a_column_that_only_some_files_have_is_an_error_that_names_the_others(
+    tmp_path, writes, later
+):
     write_shop(tmp_path)
     rows = [dict(zip(ORDERS.split("\n")[0].split(","), line.split(","), strict=True)) for line in
             ORDERS.splitlines()[1:]]  # fmt: skip
-    for year, name in ((2023, "amount"), (2024, "total")):
+    for year, name in ((2023, "amount"), (2024, later)):
         table = pa.Table.from_pylist(rows).rename_columns({"amount": name})
         path = tmp_path / f"orders-{year}.{writes}"
         if writes == "csv":
@@ -204,6 +257,26 @@ def test_a_column_that_only_some_files_have_is_an_error_that_names_the_others(tm
     message = refused(source, tmp_path / "out")
     assert "E101 orders-2024." in message
     assert "has no column amount, which other files of the table have: rename" in message
+
+
+def test_a_file_without_its_header_is_an_error_that_names_it(tmp_path):
+    header, *rows = ORDERS.splitlines(True)
+    write_shop(tmp_path)
+    (tmp_path / "o-1.csv").write_text(header + rows[0])
+    (tmp_path / "o-2.csv").write_text("".join(rows[1:]))
+    message = refused(shop(tmp_path, interactions={"files": "o-*.csv"}), tmp_path / "out")
+    assert "E101 o-2.csv has no column amount, customer, order, pieces, sku, when" in message
+
+
+def test_a_label_that_only_some_files_have_is_no_unknown_label(tmp_path):
+    write_shop(tmp_path)
+    for number, name in ((1, "conversion"), (2, "converted")):
+        row = f"ann,mug,2024-01-0{number}T10:00:00Z,1,1\n"
+        (tmp_path / f"ads-{number}.csv").write_text(f"c,i,t,click,{name}\n{row}")
+    ads = {"files": "ads-*.csv", "user_id": "c", "item_id": "i", "ts": "t"}
+    ads |= {"click": "click", "conversion": "conversion"}
+    message = refused(shop(tmp_path, exposures=ads), tmp_path / "out")
+    assert "E101 ads-2.csv has no column conversion" in message
 
 
 def test_a_key_that_only_some_json_files_have_is_told(tmp_path):
@@ -274,6 +347,29 @@ def test_a_column_may_be_called_what_it_likes(tmp_path, writes):
         assert {row["brand"] for row in tables["items"]} == {"SKU 0", "SKU 1", "SKU 2"}
 
 
+@pytest.mark.parametrize("writes", ["csv", "jsonl"])
+@pytest.mark.parametrize("name", ["_row", "_file"])
+def test_event_ids_may_stand_in_a_column_of_any_name(tmp_path, writes, name):
+    """Two events have one id: with numbers of lines in its place they would be two."""
+    header, *rows = (line.split(",") for line in ORDERS.splitlines())
+    table = [
+        dict(zip([*header, name], [*row, f"e{min(n, 2)}"], strict=True))
+        for n, row in enumerate(rows)
+    ]
+    write_shop(tmp_path)
+    path = tmp_path / f"log.{writes}"
+    if writes == "jsonl":
+        path.write_text("\n".join(map(json.dumps, table)))
+    else:
+        path.write_text("\n".join([",".join(table[0]), *(",".join(r.values()) for r in table)]))
+    log = {"files": path.name, "order_id": None, "event_id": name}
+    result, _ = prepared(shop(tmp_path, interactions=log), tmp_path / "out")
+    assert result.counts["interactions"] == {
+        "kept": 3,
+        "E105 repeated event_id, different row": 1,
+    }
+
+
 def test_a_column_called_part_can_be_taken_apart(tmp_path):
     write_shop(tmp_path)
     log = pa.table(
@@ -313,3 +409,31 @@ def test_parquet_types_of_other_writers_are_read(tmp_path):
     items["categories"] = {"column": "fixed", "list": True}
     _, tables = prepared(shop(tmp_path, items=items), tmp_path / "b")
     assert {row["category_l2"] for row in tables["items"]} == {"y"}
+
+
+@pytest.mark.parametrize(("inner", "value"), [("list", ["x"]), ("struct", {"a": "x"})])
+def test_lists_of_what_is_no_word_are_refused_by_their_type(tmp_path, inner, value):
+    write_shop(tmp_path)
+    table = pa.table({"sku": ["mug"], "name": ["Mug"], "path": [[value]]})
+    pq.write_table(table, tmp_path / "i.parquet")
+    items = {"files": "i.parquet", "categories": {"column": "path", "list": True}}
+    message = refused(shop(tmp_path, items=items), tmp_path / "out")
+    assert f"items.categories (column path): E102 holds list<element: {inner}<" in message
+
+
+@pytest.mark.parametrize("column", ["amount", "order"])
+def test_a_column_of_nulls_in_a_whole_file_or_in_one_of_two_is_missing_values(tmp_path, column):
+    header, *rows = (line.split(",") for line in ORDERS.splitlines())
+    table = pa.Table.from_pylist([dict(zip(header, row, strict=True)) for row in rows])
+    place = table.column_names.index(column)
+    empty = table.set_column(place, column, pa.nulls(len(rows)))
+    write_shop(tmp_path)
+    for number, parts in enumerate(((empty,), (table.slice(0, 2), empty.slice(2)))):
+        for part, of in enumerate(parts):
+            pq.write_table(of, tmp_path / f"o{number}-{part}.parquet")
+        log = {"files": f"o{number}-*.parquet"}
+        result, tables = prepared(shop(tmp_path, interactions=log), tmp_path / f"out{number}")
+        assert result.counts["interactions"] == {"kept": 4}
+        if column == "amount":
+            known = [row["price"] is not None for row in tables["interactions"]]
+            assert sum(known) == (0, 2)[number]

@@ -144,10 +144,10 @@ def refuse_empty_prompts(prompts: Sequence[Any]) -> None:
     """A completion needs a token to follow.
 
     Raises:
-        DataError: A prompt is empty, as text, as a conversation or as token ids.
+        DataError: A prompt is None or empty, as text, as a conversation or as token ids.
     """
     for row, prompt in enumerate(prompts):
-        if isinstance(prompt, Sized) and len(prompt) == 0:
+        if prompt is None or (isinstance(prompt, Sized) and len(prompt) == 0):
             raise DataError(
                 f"prompt: row {row} of the generation is empty: drop such rows from the dataset"
             )

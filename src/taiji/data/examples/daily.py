@@ -233,20 +233,29 @@ def _require_whole(folder: Path, day: date) -> None:
     try:
         pq.read_metadata(path)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{path}: damaged Parquet ({error}): write {day} again, then every day after it"
-        ) from error
+        raise _damaged(path, day, error) from error
+
+
+def _damaged(path: Path, day: date, error: Exception) -> DataError:
+    return DataError(
+        f"{path}: damaged Parquet ({error}): write {day} again, then every day after it"
+    )
 
 
 def read_current(folder: Path, day: date) -> pa.Table:
     """The prompt of every user who has one at the end of `day`, by user id.
 
     Raises:
+        DataError: A partition is damaged.
         MissingArtifactError: No partition is that old.
     """
     tables, known = [], set[str]()
     for done in reversed([done for done in days(folder) if done <= day] or [day]):
-        table = read_parquet(folder / f"dt={done}" / _FILE, EXAMPLES)
+        path = folder / f"dt={done}" / _FILE
+        try:
+            table = read_parquet(path, EXAMPLES)
+        except DataError as error:
+            raise _damaged(path, done, error.__cause__ or error) from error
         is_new = pa.array([user not in known for user in table["user_id"].to_pylist()], pa.bool_())
         known |= set(table["user_id"].to_pylist())
         tables.append(table.filter(is_new))

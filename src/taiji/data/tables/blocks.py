@@ -123,16 +123,29 @@ def unusable(code: str, where: Path | str, what: str, mend: str) -> UnusableErro
     return UnusableError(Problem(code, str(where), what, mend, fatal=True))
 
 
-def _open(path: Path) -> IO[bytes]:
-    with path.open("rb") as stream:
-        start = stream.read(16)
-    if start.startswith(_GZIP):
-        return gzip.open(path)  # type: ignore[return-value]
+def refuse_packed(path: Path) -> None:
+    """Archives and binary files by their first bytes; gzip passes.
+
+    Raises:
+        UnusableError: The file is one of them.
+    """
+    start = _start(path)
     for magic, what in _BINARY.items():
         if start.startswith(magic):
             raise unusable("E102", path, f"is {what}", "unpack it, or write it as CSV or Parquet")
     if _BZIP2.match(start):
         raise unusable("E102", path, "is packed by bzip2", "unpack it")
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(16)
+
+
+def _open(path: Path) -> IO[bytes]:
+    if _start(path).startswith(_GZIP):
+        return gzip.open(path)  # type: ignore[return-value]
+    refuse_packed(path)
     return path.open("rb")
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taiji.config.mapping import RawTable
-from taiji.data.tables.blocks import Reading, unusable
+from taiji.data.tables.blocks import Reading, refuse_packed, unusable
 from taiji.data.tables.parquet_files import Kind, parquet_columns, rewrite_parquet
 from taiji.data.tables.text_files import FILE, ROW, Staged, rewrite_csv, rewrite_jsonl
 
@@ -30,6 +30,7 @@ _FORMATS = {
 }
 _DAMAGED = (EOFError, OSError, UnicodeError, csv.Error, pa.ArrowException, zlib.error)
 _NOT_DATA = ("Thumbs.db", "desktop.ini")
+_PATTERN_MEND = "give a name, or a pattern as orders-*.csv"
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def open_files(
             raise unusable("E102", staged.path, what, "is it JSON lines? else set format")
 
     staged = _stage(paths, work, names, types, rewritten)
+    if not any(found.values()):
+        raise unusable("E101", label, "holds no row", "was it written to its end?")
     _compare(found, wanted, reading, label, sparse=formats == ["jsonl"])
     every = sorted(set[str]().union(*found.values()))
     kinds: dict[str, Kind] = {name: "list" if name in lists else "text" for name in every}
@@ -104,6 +107,8 @@ def find_files(folder: Path, pattern: str) -> tuple[Path, ...]:
         UnusableError: There is none.
     """
     label = f"{folder / pattern}"
+    if not Path(pattern).name:
+        raise unusable("E101", label, f"{pattern!r} names no file", _PATTERN_MEND)
     try:
         whole = folder / Path(pattern).expanduser()
         if whole.is_file():
@@ -111,8 +116,8 @@ def find_files(folder: Path, pattern: str) -> tuple[Path, ...]:
         root = Path(whole.anchor) if Path(pattern).expanduser().is_absolute() else folder
         found = [path for path in root.glob(str(whole.relative_to(root))) if path.is_file()]
     except (ValueError, IndexError, NotImplementedError, RuntimeError, OSError) as error:
-        what, mend = f"no pattern for files ({error})", "give a name, or a pattern as orders-*.csv"
-        raise unusable("E101", label, what, mend) from error
+        what = f"no pattern for files ({error})"
+        raise unusable("E101", label, what, _PATTERN_MEND) from error
     named = set(Path(pattern).parts)
     paths = tuple(sorted(p for p in found if not _is_left_behind(p.relative_to(root), named)))
     if not paths:
@@ -134,6 +139,7 @@ def _format_of(path: Path) -> str:
     endings = [ending.lower() for ending in path.suffixes]
     ending = endings[-2] if endings[-1:] == [".gz"] and len(endings) > 1 else "".join(endings[-1:])
     if ending not in _FORMATS:
+        refuse_packed(path)  # which no format would help
         what, mend = "format not known by its ending", "set format: parquet, csv or jsonl"
         raise unusable("E101", path, what, mend)
     return _FORMATS[ending]

@@ -65,19 +65,21 @@ def read_answer(raw: bytes) -> Answer:
 
 
 def read_json(raw: bytes) -> Any:
-    """Strict JSON: UTF-8, no key twice in an object, no NaN.
+    """Strict JSON: UTF-8, a byte-order mark or none, no key twice in an object, no NaN.
 
     Raises:
         NotAReplyError: It is something else.
     """
     try:
         return json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_each_key_once, parse_constant=_no_number
+            raw.decode("utf-8-sig"), object_pairs_hook=_each_key_once, parse_constant=_no_number
         )
     except UnicodeDecodeError as error:
         raise NotAReplyError("not in UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise NotAReplyError("not in JSON") from error
+        is_stream = raw.lstrip().startswith((b"data:", b"event:"))
+        what = "with a stream of events, which nobody asked for" if is_stream else "not in JSON"
+        raise NotAReplyError(what) from error
 
 
 def read_usage(payload: Any) -> Usage | None:
@@ -201,6 +203,6 @@ def _no_number(constant: str) -> NoReturn:
 def _leniently(raw: bytes) -> Any:
     """The body as far as it can be read at all; None if it cannot."""
     try:
-        return json.loads(raw.decode("utf-8", "replace"))
+        return json.loads(raw.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError):
         return None

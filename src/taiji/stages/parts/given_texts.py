@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from taiji.data.ids import meeting, plain_ids, require_met
 from taiji.errors import DataError
 from taiji.language.completions import parse_completion
 from taiji.ranking.columns import microseconds
@@ -52,6 +53,8 @@ def read_given(path: Path) -> pa.Table:
         table = _read_lines(path)
     else:
         raise DataError(f"infer.texts_from: {path}: ends in neither .jsonl nor .parquet")
+    users = plain_ids(table["user"], f"infer.texts_from: {path}: user")
+    table = table.set_column(0, GIVEN.field("user"), users)
     pairs = table.group_by(["user", "time"]).aggregate([([], "count_all")])
     if pairs.num_rows < table.num_rows:
         raise DataError(f"infer.texts_from: {path}: two texts of one user and time: keep one")
@@ -123,6 +126,8 @@ def given_texts(given: pa.Table, examples: Sequence[dict[str, Any]]) -> pa.Table
             "needed from before the windows ranker and test begin, of a user that the log knows "
             "and that data.num_rank_users draws"
         )
+    met = meeting(("users with a text", given["user"]), ("ranking users", pa.array(asked.tolist())))
+    require_met(met.problem("infer.texts_from: user", "write the ids as the log does"))
     _log.info("infer.texts_from: %d of %d moments have a text", found, len(examples))
     texts = given["text"].to_pylist()
     rows = [
