@@ -6,7 +6,8 @@ A run that has finished `refine` lends its kept chains. A quarter of the users i
 same weights, in the same order, for each seed the student is tuned as the recipe says, by the mean
 over a batch's tokens (`token_mean`) and by the sum over each sequence (`sequence_sum`), each with
 TRL's clipping of gradients at norm 1 and without. Judged on chains of users held out, by both
-losses; `apart` is |W_a - W_b| over |W_a - W_start|, beside what another order of examples does.
+losses; `apart` is |W_a - W_b| over |W_a - W_start|, beside what another choice and order of
+examples does.
 
 Each training is kept in `--out`, so that the command goes on where it was stopped. The last line
 is JSON.
@@ -87,15 +88,18 @@ def weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def tune(
-    recipe: Recipe, rows: list[tuple[str, TrainingRow]], arm: str, seed: int, out: Path
+    recipe: Recipe,
+    train: list[TrainingRow],
+    held_out: list[TrainingRow],
+    arm: str,
+    seed: int,
+    out: Path,
 ) -> None:
-    """Leave figures and trained weights in a folder, unless they lie there."""
+    """Leave figures and how far each weight moved in a folder, unless they lie there."""
     if (out / "figures.json").exists():
         return
     model, tokenizer = load_causal_lm(recipe.student.model)
-    model.float()
     before, seen = weights(model), []
-    train, held_out = divided(rows, recipe.sft.num_examples, seed)
     section = recipe.sft.model_validate(recipe.sft.model_dump() | ARMS[arm])
     start = judged(model, held_out) | {"rows": len(train), "held_out": len(held_out)}
     with tempfile.TemporaryDirectory() as folder:
@@ -103,9 +107,13 @@ def tune(
             model, tokenizer, train, section, seed=seed, folder=Path(folder),
             on_step=lambda row, _: seen.append(row["grad_norm"]),
         )  # fmt: skip
-    moved = {name: (value - before[name]).flatten() for name, value in weights(model).items()}
+    moved = [
+        (value.detach().float() - before[name]).flatten()
+        for name, value in model.named_parameters()
+        if value.requires_grad
+    ]
     out.mkdir(parents=True, exist_ok=True)
-    torch.save(torch.cat([delta for delta in moved.values() if delta.any()]), out / "moved.pt")
+    torch.save(torch.cat(moved), out / "moved.pt")
     norms = {"steps": len(seen), "median_grad_norm": float(np.median(seen))}
     write_json({"start": start, "end": judged(model, held_out), **norms}, out / "figures.json")
 
@@ -121,23 +129,30 @@ def main() -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--run", type=Path, required=True, help="a run that has finished refine")
     parser.add_argument("--seeds", type=int, nargs="+", default=[17, 18])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--examples", type=int, help="chains to train on, in place of the recipe's")
     parser.add_argument("--out", type=Path, default=Path("runs/sft_losses"))
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe).recipe
     scaffold = ChatScaffold(load_causal_lm(recipe.student.model)[1])
+    num_examples = arguments.examples or recipe.sft.num_examples
     rows, result = chains(arguments.run, recipe, scaffold), {}
     for seed in arguments.seeds:
-        folders = {arm: arguments.out / f"{arm}-{seed}" for arm in ARMS}
-        for arm, folder in folders.items():
-            tune(recipe, rows, arm, seed, folder)
+        train, held_out = divided(rows, num_examples, seed)
+        for arm in arguments.arms:
+            folder = arguments.out / f"{arm}-{seed}"
+            tune(recipe, train, held_out, arm, seed, folder)
             figures = read_json(folder / "figures.json")
-            figures["apart from token_mean"] = apart(folders["token_mean"], folder)
-            figures["apart from the first seed"] = apart(
-                arguments.out / f"{arm}-{arguments.seeds[0]}", folder
-            )
+            others = {
+                "apart from token_mean": arguments.out / f"token_mean-{seed}",
+                "apart from the first seed": arguments.out / f"{arm}-{arguments.seeds[0]}",
+            }
+            figures |= {name: apart(other, folder) for name, other in others.items()
+                        if (other / "moved.pt").exists()}  # fmt: skip
             result[f"{arm}, seed {seed}"] = figures
             print(arm, seed, json.dumps(figures), flush=True)
     print(json.dumps(result))
 
 
-main()
+if __name__ == "__main__":
+    main()
