@@ -110,6 +110,7 @@ class Runner:
             ResourceError: Memory or disk ran out.
             TaijiError: A stage failed; what had finished stays.
         """
+        self._directory.refuse_if_held()
         self._find_reach(until)
         stages = stages_of(self._recipe, until, self._without)
         states = dict(status(self._recipe, self._directory))

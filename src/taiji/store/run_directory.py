@@ -53,6 +53,16 @@ class RunDirectory:
                 leftover.unlink(missing_ok=True)
             yield
 
+    def refuse_if_held(self) -> None:
+        """Ask for the lock and let go: nobody should load models first to be told to wait.
+
+        Raises:
+            LockedError: Another process holds it.
+        """
+        if self.root.is_dir():
+            with locked(self.root):
+                pass
+
     def folder(self, stage: str) -> Path:
         """Where the artifact of `stage` lies once it is whole."""
         return self.root / stage
