@@ -87,7 +87,10 @@ SLOW = {
     "min p": {"min_p": 0.1},
     "repetition": {"repetition_penalty": 1.2},
     "generation arguments": {"generation_kwargs": {"min_new_tokens": 2}},
-    "static cache": {"cache_implementation": "dynamic"},
+    "dynamic cache": {"cache_implementation": "dynamic"},
+    "static cache": {"cache_implementation": "static"},
+    "no cache": {"generation_kwargs": {"use_cache": False}},
+    "beams": {"generation_kwargs": {"num_beams": 2}},
     "padded": {"pad_to_multiple_of": 8},
     "in order": {"shuffle_dataset": False},
     "two a group": {"num_generations": 2},
@@ -151,6 +154,9 @@ def train(toy_tokenizer, toy_model_folder, tmp_path):
             train_dataset=prompts or dataset(own.get("stream", False)),
             eval_dataset=dataset(False),
             processing_class=toy_tokenizer,
+            reward_processing_classes=[
+                toy_tokenizer if reward == "model" else None for reward in rewards
+            ],
             peft_config=own["lora"]() if "lora" in own else None,
         )
         trainer.remove_callback(PrinterCallback)

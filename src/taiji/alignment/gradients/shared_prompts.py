@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from transformers import GenerationConfig
 
 from taiji.language.growing_cache import growing_cache
 from taiji.language.tree import PADDING, PROMPT
@@ -144,13 +145,14 @@ def shared_prefill(model: Any) -> Iterator[None]:
 
     The prompts but their last tokens are computed for one row of each run, and the cache is then
     dealt out to the others; from there `generate` goes on as ever, in a cache that does not copy
-    itself for every token.
+    itself for every token. A generation that wants another cache, none, or beams goes its own way.
     """
     generate = model.generate
 
     def sharing(*, input_ids: torch.Tensor, attention_mask: torch.Tensor, **kwargs: Any) -> Any:
         starts = _group_starts(input_ids, attention_mask, 0)
-        if len(starts) <= len(input_ids) and input_ids.shape[1] > 1:
+        is_plain = _takes_a_cache(kwargs.get("generation_config"))
+        if is_plain and len(starts) <= len(input_ids) and input_ids.shape[1] > 1:
             kwargs["past_key_values"] = _prefill(model, input_ids, attention_mask, starts)
         return generate(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
 
@@ -159,6 +161,14 @@ def shared_prefill(model: Any) -> Iterator[None]:
         yield
     finally:
         del model.generate
+
+
+def _takes_a_cache(config: GenerationConfig | None) -> bool:
+    """Whether a generation goes on from a dynamic cache with one row for each row of its input."""
+    if config is None:
+        return True
+    several = (config.num_beams or 1) > 1 or (config.num_return_sequences or 1) > 1
+    return not several and not config.cache_implementation and config.use_cache is not False
 
 
 def _prefill(
