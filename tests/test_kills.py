@@ -137,8 +137,13 @@ def untimed(found: dict[str, str]) -> dict[str, str]:
 def stop_in(stage: str, number: int, runs: Path, pause: float) -> bool:
     """Start the command, wait for a stage to begin, signal it; whether it was still in it."""
     process = taiji(runs, wait=False)
-    work, folder = (runs / "smoke" / name for name in (f"{stage}.tmp", stage))
-    while process.poll() is None and not work.exists() and not folder.exists():
+    work, folder, lock = (runs / "smoke" / name for name in (f"{stage}.tmp", stage, ".lock"))
+
+    def is_at_work() -> bool:
+        """What a killed process left lies there before this one has loaded."""
+        return work.exists() and lock.read_text().startswith(f"process {process.pid} ")
+
+    while process.poll() is None and not folder.exists() and not is_at_work():
         time.sleep(0.02)
     time.sleep(pause)
     if folder.exists() or process.poll() is not None:

@@ -236,7 +236,7 @@ def _require_whole(folder: Path, day: date) -> None:
         raise _damaged(path, day, error) from error
 
 
-def _damaged(path: Path, day: date, error: Exception) -> DataError:
+def _damaged(path: Path, day: date, error: BaseException) -> DataError:
     return DataError(
         f"{path}: damaged Parquet ({error}): write {day} again, then every day after it"
     )
