@@ -54,7 +54,7 @@ def with_pandas(folder: Path, out: Path) -> None:
         parts = [item_text(row)]
         if not np.isnan(row["price"]):
             parts.append(price_text(row["price"], words))
-        return "; ".join([*parts, age_text((CUTOFF - row["ts"]) // pd.Timedelta("1h"), words)])
+        return "; ".join([*parts, age_text((CUTOFF - row["ts"]) // pd.Timedelta("1min"), words)])
 
     lines = newest.apply(line, axis=1)
     told_of = pd.DataFrame({"history": lines.groupby(newest["user_id"]).agg(list)})
@@ -105,17 +105,17 @@ def with_polars(folder: Path, out: Path) -> None:
         log.sort(user, "ts", "order_id", "item_id", descending=[False, True, True, True])
         .group_by(user, maintain_order=True)
         .head(SECTION.history_items)
-        .with_columns(hours=(pl.lit(CUTOFF) - pl.col("ts")).dt.total_hours())
+        .with_columns(minutes=(pl.lit(CUTOFF) - pl.col("ts")).dt.total_minutes())
         .join(said.lazy(), on="item_id", how="left", maintain_order="left")
         .collect(engine="streaming")
     )
     prices = {price: f"{price:.2f} USD" for price in newest["price"].drop_nulls().unique()}
-    ages = {hours: age_text(hours, words) for hours in newest["hours"].unique()}
+    ages = {number: age_text(number, words) for number in newest["minutes"].unique()}
     lines = newest.with_columns(
         text=pl.concat_str(
             "item",
             pl.col("price").replace_strict(prices, return_dtype=pl.String),
-            pl.col("hours").replace_strict(ages, return_dtype=pl.String),
+            pl.col("minutes").replace_strict(ages, return_dtype=pl.String),
             separator="; ",
             ignore_nulls=True,
         )

@@ -53,7 +53,7 @@ def history_line(
         parts.append(price_text(price, words))
     if kind is not None and kind != words.unsaid_kind:
         parts.append(kind_text(kind, words))
-    return SEPARATOR.join([*parts, age_text(before // timedelta(hours=1), words)])
+    return SEPARATOR.join([*parts, age_text(before // timedelta(minutes=1), words)])
 
 
 def line(item: int, days: int, price: float | None = None) -> dict[str, Any]:

@@ -200,6 +200,21 @@ def config_reference() -> None:
     typer.echo(settings_page(), nl=False)
 
 
+@config_app.command("words")
+def config_words(
+    chinese: Annotated[bool, typer.Option("--chinese", help="In Chinese, not English.")] = False,
+) -> None:
+    """Print all words that prompts say, by name: the beginning of a language of your own.
+
+    Example:  taiji config words > ko.yaml
+
+    Translate them and set data.text.language=other data.text.words=ko.yaml.
+    """
+    from taiji.screen.settings import words_file
+
+    typer.echo(words_file("zh" if chinese else "en"), nl=False)
+
+
 @show_app.command("user")
 def show_user(
     user: Annotated[str, typer.Argument(help="A user id, as in users.parquet.")],

@@ -44,6 +44,8 @@ INTERACTIONS = pa.schema(
         pa.field("kind", pa.string(), nullable=False),
         pa.field("quantity", pa.int32(), nullable=False),
         pa.field("price", pa.float64()),
+        pa.field("line", pa.int64()),  # place in its order; null if nobody knows
+        pa.field("note", pa.string()),  # what else a history line tells, such as "rated 4"
     ]
 )
 
@@ -76,6 +78,7 @@ PURCHASE = pa.struct(
         pa.field("kind", pa.string(), nullable=False),
         pa.field("quantity", pa.int32(), nullable=False),
         pa.field("price", pa.float64()),
+        pa.field("note", pa.string()),
     ]
 )
 

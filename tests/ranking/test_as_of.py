@@ -118,6 +118,33 @@ def test_sequences_hold_the_latest_items_before_the_moment_newest_first():
     assert asof.last_items(["u000", "u001"], [moment, moment], 2) == [["i30", "i20"], ["i51"]]
 
 
+def test_what_was_merely_seen_or_disliked_makes_no_sequence_and_no_popularity():
+    seen = [bought("u001", "i10", n) for n in (1, 2, 3)]
+    likes = [bought("u000", "i00", 2), bought("u001", "i20", 4)]
+    everything = AsOf(
+        users=market.users(3),
+        items=market.items(),
+        interactions=market.log(*likes, *seen),
+        taken=market.log(*likes),
+        calendar=CALENDAR,
+    )
+    without, asked = as_of(*likes), market.pairs(("u000", "i10", MONDAY_20))
+    assert everything.last_items(["u001"], [MONDAY_20], 5) == [["i20"]]
+    assert as_of(*likes, *seen).last_items(["u001"], [MONDAY_20], 2) == [["i10", "i10"]]
+    pairs, bare = everything.features(asked), without.features(asked)
+    for name in ("item_share_of_users", "item_share_of_users_ever", "l3_share_of_users"):
+        assert feature(pairs, name) == feature(bare, name)
+    # What users did is their history all the same.
+    own = market.pairs(("u001", "i10", MONDAY_20))
+    assert feature(everything.features(own), "user_item_lines_a_year")[0] > 0
+    assert feature(without.features(own), "user_item_lines_a_year")[0] == 0
+    users = np.array(["u001"], dtype=object)
+    assert everything.history_lengths(users, MONDAY_20).tolist() == [4]
+    assert everything.features(own).own_items(np.array([0]), 3).tolist() == [
+        [everything.item_ids.index("i20"), -1, -1]
+    ]
+
+
 def test_a_pair_has_the_same_features_alone_and_in_company(world, asof):
     together = asof.features(world.exposures.slice(100, 50))
     alone = asof.features(world.exposures.slice(120, 1))

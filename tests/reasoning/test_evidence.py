@@ -1,21 +1,22 @@
 import re
 import string
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shop import ITEMS, PROFILE, WORDS, example
+from shop import ITEMS, NOW, PROFILE, WORDS, example
 
-from taiji.data.examples.text import KINDS, kind_text
+from taiji.data.examples.text import age_text, kind_text
 from taiji.reasoning import evidence
 from taiji.reasoning.evidence import MAX_WORDS, MIN_WORDS, write_chains, write_direct
 from taiji.reasoning.facts import find_facts
 from taiji.reasoning.leakage import copied_share, find_phrase
 from taiji.reasoning.prompts import prompt_text, student_prompt
-from taiji.templates import ENGLISH
+from taiji.templates import ENGLISH, KINDS
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
-AGE = re.compile(r"\d+ (?:hour|day|week|month|year)s?")
+AGE = re.compile(r"\d+ (?:minute|hour|day|week|month|year)s?")
 
 
 def kinds(row, target):
@@ -173,6 +174,78 @@ def test_a_target_without_categories_gets_an_open_conclusion():
     (chain,) = write_chains(example((3, 2)), item, 1)
     assert "Yogurt" not in chain
     assert "None" not in chain
+
+
+TEAS = ("Green tea bags", "Oolong tea tin", "Steel kettle", "Blue mug")
+
+
+def untold(*names):
+    """Items of a log that has no categories."""
+    levels = dict.fromkeys(("category_l1", "category_l2", "category_l3"))
+    return [{"item_id": name, "title": name, "brand": None, **levels} for name in names]
+
+
+def history_of(*lines):
+    """Lines as (title, days before, price)."""
+    told = [
+        {
+            "item_id": title,
+            "ts": NOW - timedelta(days=days),
+            "price": price,
+            "text": f"{title}; {price:.2f}; {age_text(days * 24 * 60, WORDS)}",
+        }
+        for title, days, price in lines
+    ]
+    return example(profile="") | {"history": told}
+
+
+def test_without_categories_titles_are_what_is_argued_from():
+    tea, oolong, kettle, mug = TEAS
+    row = history_of((kettle, 1, 30.0), (mug, 2, 8.0), (tea, 9, 3.5), (kettle, 9, 30.0))
+    target = untold(oolong)[0]
+    facts = {fact.kind: fact for fact in find_facts(row, target)}
+    assert facts["words"].slots == {"category": "tea", "item": "Green tea bags (1 week before)"}
+    assert facts["price"].slots == {"category": "tea", "prices": "3.50"}  # no currency is known
+    assert facts["together"].slots["companion"] == kettle
+    assert facts["recency"].slots["age"] == "1 week"
+    assert "nothing" not in facts
+    chains = write_chains(row, target, 4)
+    assert "Nothing that is known settles" not in " ".join(chains)
+    assert "tea" in chains[0].split(". ")[-1]
+    for chain in chains:
+        assert "Oolong" not in chain
+        assert "tin" not in chain.split()
+
+
+def test_words_that_are_everywhere_say_nothing():
+    row = history_of(*((f"Acme {word}", n, 1.0) for n, word in enumerate(("cup", "pan", "lid"), 1)))
+    assert {fact.kind for fact in find_facts(row, untold("Acme spoon")[0])} == {"nothing", "latest"}
+
+
+def test_a_repeat_and_a_brand_lead_to_a_conclusion_without_categories():
+    row = history_of(("Blue mug", 2, 8.0))
+    (chain,) = write_chains(row, untold("Blue mug")[0], 1)
+    assert any(chain.endswith(end) for end in evidence._NAMED["repeat"])
+    lines = [(f"Acme {word}", n, 1.0) for n, word in enumerate(("cup", "pan"), 1)]
+    item = untold("Acme spoon")[0] | {"brand": "Acme"}
+    assert "Acme" in write_chains(history_of(*lines), item, 1)[0].split(". ")[-1]
+
+
+@pytest.mark.parametrize("target", range(len(ITEMS)))
+def test_where_nothing_is_bought_no_chain_speaks_of_buying(target):
+    row = example((6, 2, 2.5), (0, 9, 0.5), (5, 20), (3, 30), (0, 40), profile="")
+    chains = [*write_chains(row, ITEMS[target], 12, purchases=False)]
+    chains += write_direct(row, 12, purchases=False)
+    assert not re.search("shop|purchas|bought|buy|basket|trip", " ".join(chains), re.IGNORECASE)
+
+
+def test_a_note_is_read_as_no_category():
+    row = example((0, 3, 0.5))
+    (line,) = row["history"]
+    text = line["text"].replace("; 0.50 USD", '; "rated 4"; 0.50 USD')
+    assert text != line["text"]
+    noted = row | {"history": [line | {"text": text}]}
+    assert find_facts(noted, ITEMS[0]) == find_facts(row, ITEMS[0])
 
 
 def test_different_users_are_told_in_different_words():

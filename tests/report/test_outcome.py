@@ -44,3 +44,13 @@ def test_a_large_run_of_several_seeds_leaves_out_those_limits():
 def test_only_a_teacher_that_is_no_model_is_named(teacher):
     lines = list(not_seen({"distill": {"teacher": teacher}}, finished_run.metrics()))
     assert any("only states facts" in line for line in lines) == (teacher == "evidence")
+
+
+def test_without_categories_answers_are_told_by_their_titles():
+    metrics = finished_run.metrics()
+    for name, writer in metrics["writers"].items():
+        share = 0.25 if name == "policy" else 0.5
+        hit = {"value": share, "low": share, "high": share}
+        writer["tracks"]["any"] = {"title_hit_rate_at_100": hit, "title_hit_rate_at_50": hit}
+    said = dict(seen(finished_run.SUMMARIES, metrics))["answers"]
+    assert said.startswith("true title among the nearest 50: policy 25 %")

@@ -147,4 +147,4 @@ def test_a_user_whom_the_run_does_not_know_has_a_prompt_and_one_without_a_past_n
     histories.close()
     (example,) = told.examples.to_pylist()
     assert example["user_id"] == "stranger"
-    assert example["history"][0]["text"] == "Thing 1; Kitchen; Pots; 2.00; 1 hour before"
+    assert example["history"][0]["text"] == "Thing 1; Kitchen; Pots; 2.00; 1 minute before"

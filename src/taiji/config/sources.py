@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from taiji.config.kinds import strongest
 from taiji.config.mapping import (
     EventsTable,
     ExposuresTable,
@@ -17,7 +18,8 @@ from taiji.config.mapping import (
     ItemsTable,
     UsersTable,
 )
-from taiji.config.section import Day, Named, PathText, Section
+from taiji.config.mapping_fields import LikedField
+from taiji.config.section import Day, Named, PathText, Section, Share
 
 
 def _several(value: Any) -> Any:
@@ -37,10 +39,35 @@ class LogSource(Section):
         return {}
 
 
+Allowances = dict[
+    Annotated[str, Field(pattern=r"^(users|items|interactions|exposures|events)$")],
+    dict[Annotated[str, Field(pattern=r"^E[0-9]{3}$")], Share],
+]
+ALLOW: Any = Field(
+    default_factory=dict,
+    description="table -> code -> share of its rows that this fault may cost instead of tolerance",
+)
+
+
 class PathSource(LogSource):
     """A folder of files, as seen from where the command runs."""
 
     path: PathText = Field(description="folder of the files, as unpacked")
+    allow: Allowances = ALLOW
+
+
+def _told(levels: int, kind: str = "purchase") -> dict[str, Any]:
+    """What prompts speak of: categories so deep, interactions of this kind."""
+    return {"text": {"category_levels": levels, "unsaid_kind": kind}}
+
+
+def _kinds(table: InteractionsTable) -> Iterator[str]:
+    """The kinds that rows of a table can be."""
+    if table.liked is not None:
+        yield "like"
+    elif table.kind.constant is not None:
+        yield table.kind.constant
+    yield from (table.kind.values or {}).values()
 
 
 class TablesSource(LogSource):
@@ -54,6 +81,7 @@ class TablesSource(LogSource):
     tolerance: float = Field(
         0.01, ge=0, le=1, description="share of a table's rows that one fault may cost"
     )
+    allow: Allowances = ALLOW
     observed_until: Day | None = Field(
         None,
         strict=False,
@@ -78,9 +106,11 @@ class TablesSource(LogSource):
         return self
 
     def usual(self) -> dict[str, Any]:
-        """The clock of the log is the one that its times are written by."""
-        zone = self.interactions[0].ts.timezone
-        return {} if zone is None else {"splits": {"timezone": zone}}
+        """The clock that times are written by, the levels that are mapped, the strongest kind."""
+        zone, categories = self.interactions[0].ts.timezone, self.items.categories
+        kinds = strongest(kind for table in self.interactions for kind in _kinds(table))
+        told = _told(0 if categories is None else categories.depth, *kinds)
+        return told | ({} if zone is None else {"splits": {"timezone": zone}})
 
 
 class CompleteJourneySource(LogSource):
@@ -111,12 +141,20 @@ class MovielensSource(PathSource):
 
     kind: Literal["movielens"]
 
+    def usual(self) -> dict[str, Any]:
+        """One genre, and what was liked."""
+        return _told(1, "like")
+
 
 class AmazonSource(PathSource):
     """One category of Amazon Reviews 2023: its reviews and its meta file."""
 
     kind: Literal["amazon"]
     category: str = Field(pattern=r"^\w+$", description="as in the file names, such as All_Beauty")
+
+    def usual(self) -> dict[str, Any]:
+        """What was liked."""
+        return _told(3, "like")
 
 
 class MindSource(PathSource):
@@ -126,6 +164,10 @@ class MindSource(PathSource):
     conversion: Literal["unknown", "click"] = Field(
         "unknown", description="MIND knows no conversions; click: take the click for the goal"
     )
+
+    def usual(self) -> dict[str, Any]:
+        """Category and subcategory, and clicks."""
+        return _told(2, "click")
 
 
 class RecboleSource(PathSource):
@@ -138,6 +180,14 @@ class RecboleSource(PathSource):
     interaction: str = Field(
         "purchase", pattern=r"^[a-z][a-z_]*$", description="what a row of .inter is"
     )
+    liked: LikedField | None = Field(
+        None, description="from which `rating` of .inter on an item counts as liked; null = unused"
+    )
+
+    def usual(self) -> dict[str, Any]:
+        """Categories where they are named; what was liked, or what a row is."""
+        kind = self.interaction if self.liked is None else "like"
+        return _told(0 if self.categories is None else 3, kind)
 
 
 class PlantedSource(Section):

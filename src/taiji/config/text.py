@@ -1,11 +1,15 @@
 """How a person and their history are put into words: `data.text`."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from taiji.config.section import Section
-from taiji.templates import Language, check_template, gaps, resolve_templates
+from taiji.config.section import PathText, Section
+from taiji.config.yaml_text import parse, read_text
+from taiji.errors import ConfigError
+from taiji.templates import Language, Templates, check_template, gaps, resolve_templates
 
 
 class FieldSection(Section):
@@ -43,7 +47,12 @@ class FieldSection(Section):
 class TextSection(Section):
     """How profiles and histories are told, and what of a person may be told at all."""
 
-    language: Language = Field("en", description="of our words; data stays as it is")
+    language: Language = Field(
+        "en", description="of our words; data stays as it is; other = all words stand in `words`"
+    )
+    words: PathText | None = Field(
+        None, description="a YAML file of templates, name by name, such as a language of your own"
+    )
     currency: str | None = Field(
         None,
         pattern=r"^[A-Z]{3}$",
@@ -61,11 +70,54 @@ class TextSection(Section):
     max_title_characters: int = Field(
         200, ge=8, description="longer titles, names and values are cut between characters"
     )
-    unsaid_kind: str = Field(
-        "purchase", description="the kind of interaction that history lines take for granted"
+    sentence_case: bool = Field(
+        False, description="titles, brands and categories in capitals become `Oat milk 1 l`"
     )
+    category_levels: int = Field(
+        3,
+        ge=0,
+        le=3,
+        description="levels of categories that answers are asked for; not given: those that the "
+        "source maps",
+    )
+    unsaid_kind: str = Field(
+        "purchase",
+        pattern=r"^[a-z][a-z_]*$",
+        description="the kind of interaction that history lines take for granted and prompts speak "
+        "of; not given: the strongest of the source",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_words(cls, given: Any) -> Any:
+        """What stands in the file of words becomes templates, so that a saved recipe is whole."""
+        if not isinstance(given, Mapping) or not isinstance(path := given.get("words"), str):
+            return given
+        read = read_words(Path(path))
+        return {**given, "words": None, "templates": {**read, **(given.get("templates") or {})}}
 
     @model_validator(mode="after")
     def _templates_can_be_filled(self) -> Self:
-        resolve_templates(self.language, self.templates)
+        self.resolved()
         return self
+
+    def resolved(self) -> Templates:
+        """All words, of the language, the kind and the levels that are set."""
+        return resolve_templates(
+            self.language, self.templates, kind=self.unsaid_kind, levels=self.category_levels
+        )
+
+
+def read_words(path: Path) -> dict[str, str]:
+    """The templates of a file.
+
+    Raises:
+        ValueError: It cannot be read, or is no list of names with texts.
+    """
+    try:
+        tree = parse(read_text(path.expanduser()), str(path), round_trip=False)
+    except (ConfigError, RuntimeError) as error:
+        raise ValueError(f"words: {error}") from error
+    if not isinstance(tree, dict) or not all(isinstance(text, str) for text in tree.values()):
+        raise ValueError(f"words: {path}: expected a name and a text in quotes on each line")
+    return {str(name): str(text) for name, text in tree.items()}

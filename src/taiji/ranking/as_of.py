@@ -29,13 +29,13 @@ from taiji.ranking.columns import (
     to_microseconds,
 )
 from taiji.ranking.ledger import Ledger, State, joint_key, user_weeks
+from taiji.ranking.price_levels import log_prices, price_level
 
 TRAILING_WEEKS = 8
 
 _DAY = 86_400_000_000  # microseconds, as all times here
 _WEEK = WEEK_DAYS * _DAY
 _RECENCY_DAYS = 30.0
-_LOG_PRICE_UNIT = 1e-6  # logs of prices are summed as whole millionths
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,9 @@ class AsOf:
     Args:
         users: Columns of `schema.USERS`.
         items: Columns of `schema.ITEMS`; its row order is the catalogue order.
-        interactions: Columns of `schema.INTERACTIONS`, any order.
+        interactions: Columns of `schema.INTERACTIONS`, any order: what users did.
+        taken: Those of them that make an item popular and that sequences are made of: nothing
+            merely viewed, nothing disliked. All of them unless given.
         calendar: Of the log; popularity and prices are known by its weeks.
 
     Raises:
@@ -121,7 +123,13 @@ class AsOf:
     """
 
     def __init__(
-        self, *, users: pa.Table, items: pa.Table, interactions: pa.Table, calendar: Calendar
+        self,
+        *,
+        users: pa.Table,
+        items: pa.Table,
+        interactions: pa.Table,
+        calendar: Calendar,
+        taken: pa.Table | None = None,
     ) -> None:
         self._user_ids = users["user_id"].combine_chunks()
         self._item_ids = items["item_id"].combine_chunks()
@@ -134,7 +142,8 @@ class AsOf:
         self._user_fields = profile_columns(users["fields"])
         starts = [to_microseconds(start) for start in calendar.week_starts()]
         self._week_starts = np.array(starts, dtype=np.int64)
-        self._fold(interactions)
+        self._fold_users(interactions)
+        self._fold_items(interactions if taken is None else taken)
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -167,7 +176,10 @@ class AsOf:
     def last_items(
         self, user_ids: Sequence[str], cutoffs: Sequence[datetime], length: int
     ) -> list[list[str]]:
-        """Ids of each user's last `length` items strictly before a cut-off, newest first."""
+        """Ids of the last `length` items that each user took strictly before a cut-off.
+
+        Newest first.
+        """
         user = places(pa.chunked_array([pa.array(user_ids, pa.string())]), self._user_ids, "user")
         ts = np.array([to_microseconds(cutoff) for cutoff in cutoffs], dtype=np.int64)
         start, stop = self._span(user, ts)
@@ -177,26 +189,26 @@ class AsOf:
     def history_lengths(self, user_ids: NDArray[np.object_], moment: datetime) -> Ints:
         """How many events each user had before a moment."""
         user = places(pa.chunked_array([pa.array(user_ids)]), self._user_ids, "user")
-        start, stop = self._span(user, np.full(user.size, to_microseconds(moment)))
-        return stop - start
+        return self._of_user.before(user, np.full(user.size, to_microseconds(moment))).sums["lines"]
 
-    def _fold(self, interactions: pa.Table) -> None:
-        """Fold the events into ledgers by user, by user and item or category, and by week."""
+    def _fold_users(self, interactions: pa.Table) -> None:
+        """Fold what users did into ledgers by user, and by user and item or category."""
         item = places(interactions["item_id"], self._item_ids, "item")
         user = places(interactions["user_id"], self._user_ids, "user")
         ts = microseconds(interactions["ts"])
         l2, l3 = (self._item_fields[name].codes[item].astype(np.int64) for name in ("l2", "l3"))
-        price = np.nan_to_num(np.asarray(interactions["price"], dtype=np.float64))
-        log_price = np.log(np.where(price > 0, price, 1.0)) / _LOG_PRICE_UNIT
-        lines = {"lines": np.ones(item.size, dtype=np.int64)}
-        prices = {
-            "priced": (price > 0).astype(np.int64),
-            "log_price": np.rint(log_price).astype(np.int64),
-        }
+        lines, prices = {"lines": np.ones(item.size, dtype=np.int64)}, log_prices(interactions)
         self._of_user = Ledger(user, ts, lines | prices)
         self._of_user_item = Ledger(joint_key(user, item), ts, lines)
         self._of_user_l2 = Ledger(joint_key(user, l2), ts, lines)
         self._of_user_l3 = Ledger(joint_key(user, l3), ts, lines | prices)
+
+    def _fold_items(self, taken: pa.Table) -> None:
+        """Fold what was taken into ledgers by week, and into each user's sequence."""
+        item = places(taken["item_id"], self._item_ids, "item")
+        user = places(taken["user_id"], self._user_ids, "user")
+        ts, prices = microseconds(taken["ts"]), log_prices(taken)
+        l3 = self._item_fields["l3"].codes[item].astype(np.int64)
         week = self._weeks(ts)
         self._of_item = Ledger(item, week, prices | user_weeks(item, week, user))
         self._of_l3 = Ledger(l3, week, user_weeks(l3, week, user))
@@ -205,11 +217,12 @@ class AsOf:
         order = np.lexsort((item, ts, user))
         self._events = item[order].astype(np.int32)
         self._first_event = np.searchsorted(user[order], np.arange(len(self._user_ids) + 1))
+        self._of_taken = Ledger(user, ts, {"lines": np.ones(item.size, dtype=np.int64)})
 
     def _span(self, user: Ints, ts: Ints) -> tuple[Ints, Ints]:
         """Where the user's events before `ts` begin and end."""
         start = self._first_event[user]
-        return start, start + self._of_user.before(user, ts).sums["lines"]
+        return start, start + self._of_taken.before(user, ts).sums["lines"]
 
     def _dense(self, user: Ints, item: Ints, ts: Ints) -> NDArray[np.float32]:
         l2, l3 = (self._item_fields[name].codes[item].astype(np.int64) for name in ("l2", "l3"))
@@ -222,10 +235,10 @@ class AsOf:
         weeks = np.maximum(history_weeks, 1.0)
         recent_item, ever_item = self._shares(self._of_item, item, week)
         recent_l3, _ = self._shares(self._of_l3, l3, week)
-        price, known = _price_level(_trailing(self._of_item, item, week))
+        price, known = price_level(_trailing(self._of_item, item, week))
         to_user, to_user_l3 = (
             np.where(known & has, price - level, 0.0)
-            for level, has in (_price_level(whole.sums), _price_level(same_l3.sums))
+            for level, has in (price_level(whole.sums), price_level(same_l3.sums))
         )
         columns = [
             *(np.log1p(52 * one.sums["lines"] / weeks) for one in (same_item, same_l3, same_l2)),
@@ -273,12 +286,6 @@ def _last(events: NDArray[np.int32], start: Ints, stop: Ints, length: int) -> ND
     inside = at >= start[:, None]
     last[inside] = events[at[inside]]
     return last
-
-
-def _price_level(sums: Mapping[str, Ints]) -> tuple[Array, NDArray[np.bool_]]:
-    """Log of the geometric mean price, and whether there is any."""
-    known = sums["priced"] > 0
-    return sums["log_price"] * _LOG_PRICE_UNIT / np.maximum(sums["priced"], 1), known
 
 
 def _recency(state: State, ts: Ints) -> Array:

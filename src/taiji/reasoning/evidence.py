@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from taiji.data.item_text import item_text
-from taiji.reasoning.facts import Fact, Kind, Levels, find_facts, guesses, written_levels
+from taiji.reasoning.facts import Fact, Kind, find_facts, guesses, written_levels
+from taiji.reasoning.history_lines import Levels
 from taiji.templates import ENGLISH
 
 MIN_WORDS, MAX_WORDS = 18, 36
@@ -35,6 +36,12 @@ _SAYINGS: dict[Kind, tuple[str, ...]] = {
         "{category} is familiar ground, with {item} in the list.",
         "The basket has reached into {category} before, for {item}.",
         "In {category} there was {item}.",
+    ),
+    "words": (
+        "The list has {category} before, in {item}.",
+        "{item}: that is {category} too.",
+        "There is a taste for {category}, seen in {item}.",
+        "What comes back is {category}, as in {item}.",
     ),
     "favourite": (
         "The profile counts {category} among the favourites.",
@@ -117,6 +124,29 @@ _CONCLUSIONS: dict[int, tuple[str, ...]] = {
     ),
 }
 
+# Where the target has no category: what the strongest fact that was said leads to.
+_NAMED: dict[Kind, tuple[str, ...]] = {
+    "words": (
+        "So another item with {category} in its name is likely next.",
+        "All this leads to {category} once more.",
+        "Hence something named {category} should follow.",
+    ),
+    "repeat": (
+        "So an item that is known already is the likeliest to come next.",
+        "Hence a familiar item should follow.",
+        "I expect one of the known items next.",
+    ),
+    "brand": (
+        "So another item by {brand} is a fair guess.",
+        "Hence {brand} should come next too.",
+        "I would look among the items of {brand} next.",
+    ),
+}
+_LEADS_TO: dict[Kind, Kind] = {
+    "together": "words", "price": "words", "recency": "words",
+    "words": "words", "repeat": "repeat", "brand": "brand",
+}  # fmt: skip
+
 _CAUTION = (
     "The evidence is thin, yet it is the best guide at hand.",
     "This is a hint rather than a rule, but it fits the shopper.",
@@ -125,10 +155,27 @@ _CAUTION = (
 )
 
 
+# Our words about purchases, in words that hold for whatever was read, watched or clicked.
+_NEUTRAL = (
+    ("The shopper buys", "The user chooses"), ("this shopper buys", "this user chooses"),
+    ("shopper", "user"), ("purchase", "choice"), ("is bought", "is chosen"),
+    ("was last bought", "was last chosen"), ("shopping is done", "choices are made"),
+    ("The basket", "The history"), ("neighbouring shelf", "neighbouring part"),
+    ("Trips lead", "Visits lead"), ("trip", "visit"), ("an everyday product", "an ordinary one"),
+    ("some everyday product", "some ordinary one"), ("everyday item", "item"),
+    ("a product of", "something of"), ("one product", "one item"),
+)  # fmt: skip
+
+
+def _worded(saying: str, purchases: bool) -> str:
+    """One of our phrasings, of purchases or of whatever users do here."""
+    for old, new in () if purchases else _NEUTRAL:
+        saying = saying.replace(old, new)
+    return saying
+
+
 def write_chains(
-    example: Mapping[str, Any],
-    target: Mapping[str, Any],
-    k: int,
+    example: Mapping[str, Any], target: Mapping[str, Any], k: int, *, purchases: bool = True
 ) -> list[str]:
     """k different chains for one example, from strong evidence to weak.
 
@@ -136,6 +183,7 @@ def write_chains(
         example: A row of `schema.EXAMPLES`, its history cut to what the prompt shows.
         target: The true next item, a row of `schema.ITEMS`.
         k: Number of chains.
+        purchases: Items are bought; else they are read, watched, clicked or liked.
     """
     facts, levels = find_facts(example, target), written_levels(target)
     chains: list[str] = []
@@ -143,13 +191,13 @@ def write_chains(
         start = round(candidate * (len(facts) - 1) / max(k - 1, 1))
         salt = f"{example['example_id']}/{candidate}"
         attempt = 0
-        while (chain := _chain(facts[start:], levels, f"{salt}/{attempt}")) in chains:
+        while (chain := _chain(facts[start:], levels, f"{salt}/{attempt}", purchases)) in chains:
             attempt += 1
         chains.append(chain)
     return chains
 
 
-def write_direct(example: Mapping[str, Any], k: int) -> list[str]:
+def write_direct(example: Mapping[str, Any], k: int, *, purchases: bool = True) -> list[str]:
     """k different chains that know nothing of the target, each with an answer of its own.
 
     Each argues for an item of the history, the most frequent first, as `write_chains` argues
@@ -159,6 +207,7 @@ def write_direct(example: Mapping[str, Any], k: int) -> list[str]:
         example: A row of `schema.EXAMPLES`, its history cut to what the prompt shows. Only id,
             profile and history are looked at.
         k: Number of chains.
+        purchases: Items are bought; else they are read, watched, clicked or liked.
     """
     items = guesses(example)
     chains: list[str] = []
@@ -168,7 +217,7 @@ def write_direct(example: Mapping[str, Any], k: int) -> list[str]:
         start = min(candidate // len(items), len(facts) - 1)
         salt = f"{example['example_id']}/{candidate}"
         attempt = 0
-        while (chain := _chain(facts[start:], levels, f"{salt}/{attempt}")) in chains:
+        while (chain := _chain(facts[start:], levels, f"{salt}/{attempt}", purchases)) in chains:
             attempt += 1
         chains.append(chain)
     return [
@@ -181,32 +230,39 @@ def _answer(guess: Mapping[str, Any]) -> str:
     return item_text(guess) if guess["title"] else ""
 
 
-def _chain(facts: Sequence[Fact], levels: Levels, salt: str) -> str:
+def _chain(facts: Sequence[Fact], levels: Levels, salt: str, purchases: bool) -> str:
     """Facts in order until there are words enough, caution where there are few, a conclusion."""
     said: list[str] = []
-    support = 0
+    told: list[Fact] = []
     for number, fact in enumerate(facts):
-        saying = _pick(_SAYINGS[fact.kind], salt, fact.kind, skip=number)
+        saying = _worded(_pick(_SAYINGS[fact.kind], salt, fact.kind, skip=number), purchases)
         sentence = saying.format(**fact.slots)
-        level = max(support, fact.level)
-        if _num_words([*said, sentence, _conclusion(levels, level, salt)]) <= MAX_WORDS:
-            said, support = [*said, sentence[:1].upper() + sentence[1:]], level
-        if _num_words([*said, _conclusion(levels, support, salt)]) >= MIN_WORDS:
+        end = _conclusion(levels, [*told, fact], salt, purchases)
+        if _num_words([*said, sentence, end]) <= MAX_WORDS:
+            said, told = [*said, sentence[:1].upper() + sentence[1:]], [*told, fact]
+        if _num_words([*said, _conclusion(levels, told, salt, purchases)]) >= MIN_WORDS:
             break
-    conclusion = _conclusion(levels, support, salt)
+    conclusion = _conclusion(levels, told, salt, purchases)
     for number in range(len(_CAUTION)):
         if _num_words([*said, conclusion]) >= MIN_WORDS:
             break
-        said.append(_pick(_CAUTION, salt, "caution", skip=number))
+        said.append(_worded(_pick(_CAUTION, salt, "caution", skip=number), purchases))
     return " ".join([*said, conclusion])
 
 
-def _conclusion(levels: Levels, support: int, salt: str) -> str:
-    """A conclusion one level bolder than its support, as far as the target has levels."""
+def _conclusion(levels: Levels, told: Sequence[Fact], salt: str, purchases: bool) -> str:
+    """A conclusion one level bolder than its support, as far as the target has levels.
+
+    Without any level it names what the strongest fact is about.
+    """
     first, second, third = levels
     known = next((n for n in (3, 2, 1) if all(levels[:n])), 0)
-    level = min(support + 1, known)
-    sentence = _pick(_CONCLUSIONS[level], salt, "conclusion")
+    leading = next((fact for fact in told if fact.kind in _LEADS_TO), None)
+    if not known and leading is not None:
+        saying = _pick(_NAMED[_LEADS_TO[leading.kind]], salt, "conclusion")
+        return _worded(saying, purchases).format(**leading.slots)
+    level = min(max((fact.level for fact in told), default=0) + 1, known)
+    sentence = _worded(_pick(_CONCLUSIONS[level], salt, "conclusion"), purchases)
     return sentence.format(first=first, second=second, third=third)
 
 

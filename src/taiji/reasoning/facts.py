@@ -9,33 +9,23 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Literal
 
-from taiji.data.examples.text import KINDS
 from taiji.data.item_text import one_part
-from taiji.templates import ENGLISH
+from taiji.reasoning.history_lines import Levels, Purchase, read_line
 
 Kind = Literal[
-    "repeat", "kind", "shelf", "favourite", "together", "price", "recency", "brand",
+    "repeat", "kind", "shelf", "words", "favourite", "together", "price", "recency", "brand",
     "department", "household", "profile", "latest", "nothing",
 ]  # fmt: skip
 """What a fact says."""
 
-Levels = tuple[str | None, str | None, str | None]
-
-READ_TEMPLATES = frozenset(
-    {"price", "before", "other_kind", "direct_answer", *KINDS}
-    | {unit + s for unit in ("hour", "day", "week", "month", "year") for s in ("", "s")}
-)
-"""The templates that texts are taken apart by: they must be the English ones."""
-
-_KIND_WORDS = frozenset(getattr(ENGLISH, kind) for kind in KINDS)
-_AGE = re.compile(r"(\d+ (?:hour|day|week|month|year)s?) before")
-_PRICE = re.compile(r"\d+\.\d{2} [A-Z]{3}")
 _HOUSEHOLD = re.compile(r"\b(?:kids?|child|children|household|family|adults?)\b", re.IGNORECASE)
 _LABELLED = re.compile(r"\w+: (.+)")  # "Household: a, b, c" enumerates with commas
 _MAX_SLOT_WORDS = 16  # a longer item or clause would crowd everything else out of a chain
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_MOST_WORDS = 2  # in common that are named
+_EVIDENCE = frozenset({"repeat", "words", "together", "price", "recency", "brand"})
 
 
 @dataclass(frozen=True)
@@ -53,48 +43,33 @@ class Fact:
     slots: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Purchase:
-    """A history line taken apart; what the line does not show is None."""
-
-    title: str
-    levels: Levels
-    ts: datetime
-    age: str | None
-    price: str | None
-
-    @property
-    def mention(self) -> str:
-        """The item, with its age where the line shows one."""
-        return f"{self.title} ({self.age} before)" if self.age else self.title
-
-    def within(self, levels: Levels, depth: int) -> bool:
-        """Whether it shares the whole category path of `levels` down to `depth`."""
-        return levels[depth - 1] is not None and self.levels[:depth] == levels[:depth]
-
-
 def find_facts(example: Mapping[str, Any], target: Mapping[str, Any]) -> list[Fact]:
     """All facts about `target` in what the prompt of `example` shows, strongest first.
+
+    A target without categories is argued for by titles: what shares words with its own, what went
+    with that, what it cost, when it was last there.
 
     Args:
         example: A row of `schema.EXAMPLES`, its history cut to the lines that the prompt shows.
         target: The true next item, a row of `schema.ITEMS`.
     """
     levels, title = written_levels(target), one_part(target["title"])
-    history = [_purchase(line) for line in example["history"]]
+    history = [read_line(line) for line in example["history"]]
     history = [p for p in history if len(p.title.split()) <= _MAX_SLOT_WORDS]
     clauses = _clauses(example["profile"])
+    groups = _groups(history, title, levels)
     facts = [
         *_repeats(history, title, levels),
         *_categories(history, title, levels),
+        *_words(groups),
         *_favourites(clauses, levels),
-        *_together(history, levels),
-        *_habits(history, levels),
+        *_together(history, groups),
+        *_habits(history, groups),
         *_brand(history, title, target["brand"]),
         *_department(history, levels),
         *_profile(clauses),
     ]
-    if not any(fact.level for fact in facts):
+    if not any(fact.level or (fact.kind in _EVIDENCE and not levels[0]) for fact in facts):
         facts.insert(0, Fact("nothing", 0))
     if history:
         facts.append(Fact("latest", 0, {"item": history[0].mention}))
@@ -110,7 +85,7 @@ def guesses(example: Mapping[str, Any]) -> list[dict[str, Any]]:
     Args:
         example: A row of `schema.EXAMPLES`; its targets are not looked at.
     """
-    history = [_purchase(line) for line in example["history"]]
+    history = [read_line(line) for line in example["history"]]
     history = [p for p in history if len(p.title.split()) <= _MAX_SLOT_WORDS]
     counts = Counter(p.title for p in history)
     newest = {p.title: p for p in reversed(history)}
@@ -128,29 +103,6 @@ def written_levels(item: Mapping[str, Any]) -> Levels:
     names = (item["category_l1"], item["category_l2"], item["category_l3"])
     first, second, third = (one_part(name) if name else None for name in names)
     return first, second, third
-
-
-def _purchase(line: Mapping[str, Any]) -> Purchase:
-    """Take a history line apart: `title; L1; L2; L3; price; kind; age before`.
-
-    All but the title may be missing. A line of another kind than a purchase counts like one
-    here: it is the same interest.
-    """
-    title, *rest = line["text"].split("; ")
-    age = _AGE.fullmatch(rest[-1]) if rest else None
-    rest = rest[:-1] if age else rest
-    rest = rest[:-1] if rest and rest[-1] in _KIND_WORDS else rest
-    price = _PRICE.fullmatch(rest[-1]) if rest else None
-    rest = rest[:-1] if price else rest
-    names: list[str | None] = [*rest, None, None, None]
-    first, second, third = names[:3]
-    return Purchase(
-        title=title,
-        levels=(first, second, third),
-        ts=line["ts"],
-        age=age.group(1) if age else None,
-        price=price.group() if price else None,
-    )
 
 
 def _repeats(history: Sequence[Purchase], title: str, levels: Levels) -> Iterator[Fact]:
@@ -178,36 +130,81 @@ def _favourites(clauses: Sequence[str], levels: Levels) -> Iterator[Fact]:
         yield Fact("favourite", 2, {"category": name})
 
 
-def _together(history: Sequence[Purchase], levels: Levels) -> Iterator[Fact]:
-    """A companion of the category's last purchase that was bought again later, without it."""
-    for depth in (3, 2):
-        bought = [p for p in history if p.within(levels, depth)]
-        if not bought:
-            continue
-        last = bought[0]
-        for companion in (p for p in history if p.ts == last.ts and not p.within(levels, depth)):
+@dataclass(frozen=True)
+class _Group:
+    """Lines that are like the target: by their category, or else by words of their titles.
+
+    Attributes:
+        depth: The level of the category; 0 for words.
+        name: Of the category, or the words.
+        lines: Newest first.
+    """
+
+    depth: int
+    name: str
+    lines: Sequence[Purchase]
+
+
+def _groups(history: Sequence[Purchase], title: str, levels: Levels) -> list[_Group]:
+    """Groups of lines, the closest first; those by words only where there is no category."""
+    if levels[0]:
+        found = [(n, [p for p in history if p.within(levels, n)]) for n in (3, 2)]
+        return [_Group(n, _name(levels, n), lines) for n, lines in found if lines]
+    shared = _shared_words(history, title)
+    lines = [p for p in history if p.title != title and shared & _plain_words(p.title).keys()]
+    if not lines:
+        return []
+    written = [w for p, w in _plain_words(lines[0].title).items() if p in shared][:_MOST_WORDS]
+    return [_Group(0, " and ".join(written), lines)]
+
+
+def _shared_words(history: Sequence[Purchase], title: str) -> set[str]:
+    """Words of the target's title that other lines have, but not so many that they say nothing."""
+    own = _plain_words(title)
+    others = [_plain_words(p.title).keys() for p in history if p.title != title]
+    counts = Counter(word for words in others for word in words if word in own)
+    return {word for word, number in counts.items() if number == 1 or 2 * number <= len(others)}
+
+
+def _plain_words(title: str) -> dict[str, str]:
+    """Words of a title without regard to case -> as they are written."""
+    return {word.casefold(): word for word in _WORD.findall(title)}
+
+
+def _words(groups: Sequence[_Group]) -> Iterator[Fact]:
+    """Titles that share words with the target's."""
+    for group in groups:
+        if not group.depth:
+            yield Fact("words", 0, {"category": group.name, "item": group.lines[0].mention})
+
+
+def _together(history: Sequence[Purchase], groups: Sequence[_Group]) -> Iterator[Fact]:
+    """A companion of the group's last purchase that was bought again later, without it."""
+    for group in groups:
+        last, alike = group.lines[0], {id(line) for line in group.lines}
+        for companion in (p for p in history if p.ts == last.ts and id(p) not in alike):
             later = (p for p in history if p.title == companion.title and p.ts > last.ts)
             again = next((p for p in later if p.age and p.age != last.age), None)
             if last.age and again and again.age:
-                slots = {"category": _name(levels, depth), "age": last.age}
+                slots = {"category": group.name, "age": last.age}
                 slots |= {"companion": companion.title, "again": again.age}
-                yield Fact("together", depth, slots)
+                yield Fact("together", group.depth, slots)
                 return
 
 
-def _habits(history: Sequence[Purchase], levels: Levels) -> Iterator[Fact]:
-    """Prices paid in the target's category, and how long ago it was bought last."""
-    depth = next((n for n in (3, 2) if any(p.within(levels, n) for p in history)), 0)
-    if not depth:
+def _habits(history: Sequence[Purchase], groups: Sequence[_Group]) -> Iterator[Fact]:
+    """Prices paid in the closest group, and how long ago it was bought last."""
+    if not groups:
         return
-    bought, category = [p for p in history if p.within(levels, depth)], _name(levels, depth)
-    prices = list(dict.fromkeys(p.price for p in bought if p.price))[:2]
+    group = groups[0]
+    prices = list(dict.fromkeys(p.price for p in group.lines if p.price))[:2]
     if prices:
-        yield Fact("price", depth, {"category": category, "prices": " and ".join(prices)})
-    last, newest = bought[0], history[0]
+        slots = {"category": group.name, "prices": " and ".join(prices)}
+        yield Fact("price", group.depth, slots)
+    last, newest = group.lines[0], history[0]
     if last.age and newest.age and last.ts < newest.ts and last.age != newest.age:
-        slots = {"category": category, "age": last.age, "newest": newest.age}
-        yield Fact("recency", depth, slots)
+        slots = {"category": group.name, "age": last.age, "newest": newest.age}
+        yield Fact("recency", group.depth, slots)
 
 
 def _brand(history: Sequence[Purchase], title: str, brand: str | None) -> Iterator[Fact]:

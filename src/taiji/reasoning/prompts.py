@@ -14,7 +14,7 @@ from typing import Any
 from taiji.config import Recipe
 from taiji.errors import ConfigError
 from taiji.language.prompt import ChatScaffold, Prompt, Segment
-from taiji.templates import Templates, fill, resolve_templates
+from taiji.templates import Templates, fill
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class PromptFitter:
 def prompt_fitter(recipe: Recipe, scaffold: ChatScaffold) -> PromptFitter:
     """The fitter with a recipe's budget and words."""
     text = recipe.data.text
-    templates = resolve_templates(text.language, text.templates)
+    templates = text.resolved()
     student = recipe.student
     return PromptFitter(scaffold, student.max_prompt_tokens, templates, student.answers)
 

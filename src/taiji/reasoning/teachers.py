@@ -22,10 +22,10 @@ from taiji.language.models import load_causal_lm
 from taiji.language.prompt import THINK_OPEN, Prompt
 from taiji.language.vllm_engine import VllmGenerator
 from taiji.reasoning.evidence import write_chains, write_direct
-from taiji.reasoning.facts import READ_TEMPLATES
+from taiji.reasoning.history_lines import READ_TEMPLATES
 from taiji.reasoning.prompts import direct_prompt, rupr_prompt
 from taiji.safe_text import defang
-from taiji.templates import Templates, resolve_templates
+from taiji.templates import Templates
 
 OnProgress = Callable[[int, int], None]
 
@@ -72,9 +72,16 @@ class Teacher(Protocol):
 
 
 class EvidenceTeacher:
-    """Argues from facts in the prompt, strong evidence first. Deterministic."""
+    """Argues from facts in the prompt, strong evidence first. Deterministic.
+
+    Args:
+        purchases: Items are bought; else they are read, watched, clicked or liked.
+    """
 
     name = "evidence"
+
+    def __init__(self, *, purchases: bool = True) -> None:
+        self._purchases = purchases
 
     def write(
         self, tasks: Sequence[TeacherTask], k: int, on_progress: OnProgress | None = None
@@ -83,9 +90,9 @@ class EvidenceTeacher:
         replies: list[list[Reply]] = []
         for task in tasks:
             if task.mode == "direct":
-                chains = write_direct(task.example, k)
+                chains = write_direct(task.example, k, purchases=self._purchases)
             else:
-                chains = write_chains(task.example, task.target, k)
+                chains = write_chains(task.example, task.target, k, purchases=self._purchases)
             replies.append([Reply(chain, "ok", len(chain.split())) for chain in chains])
             if on_progress is not None:
                 on_progress(len(replies), len(tasks))
@@ -176,9 +183,9 @@ def build_teacher(
     """
     if isinstance(section, config.EvidenceTeacher):
         _require_readable(text)
-        return EvidenceTeacher()
+        return EvidenceTeacher(purchases=text.unsaid_kind == "purchase")
     sampling = Sampling(section.max_new_tokens, section.temperature, seed)
-    templates = resolve_templates(text.language, text.templates)
+    templates = text.resolved()
     return LanguageModelTeacher(build_generator(section, calls), sampling, templates)
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from taiji.config import Recipe
 from taiji.report import charts
+from taiji.report.alarms import alarms
 from taiji.report.cards import NUM_CARDS, CardTables, build_cards
 from taiji.report.cells import Table, condensed, point_text, range_text
 from taiji.report.outcome import not_seen, seen
@@ -84,6 +85,7 @@ def render_report(data: ReportData, num_cards: int = NUM_CARDS) -> str:
         tables=_tables(data),
         seen=[] if data.metrics is None else list(seen(_summaries(data), data.metrics)),
         not_seen=[] if data.metrics is None else list(not_seen(_summaries(data), data.metrics)),
+        alarms=alarms(_summaries(data), data.metrics),
         cards=_cards(data, num_cards),
         reward_names=reward_names(data.align_steps),
         top_answers=[] if data.rollouts is None else top_answers(data.rollouts, data.items),

@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from taiji.data.tables.check import Report, check
 from taiji.data.tables.reach import Contents
 from taiji.pipeline import STAGES
 from taiji.safe_text import printable
+from taiji.schema import ITEMS
+from taiji.stages.parts.legible import read_titles, unreadable_titles
+from taiji.store.files import read_parquet
 
 
 def examine_data(recipe: Recipe) -> Report:
@@ -26,7 +29,20 @@ def examine_data(recipe: Recipe) -> Report:
         scratch, tables = Path(folder) / "scratch", Path(folder) / "tables"
         tables.mkdir()
         with open_engine(recipe.engine, scratch, memory_gib=recipe.engine_memory_gib) as engine:
-            return check(engine, recipe.data, recipe.seed, tables)
+            report = check(engine, recipe.data, recipe.seed, tables)
+        return _with_titles(report, recipe, tables / "items.parquet") if report.usable else report
+
+
+def _with_titles(report: Report, recipe: Recipe, items: Path) -> Report:
+    """The report with what the recipe's models make of the titles, where that is in doubt."""
+    titles = read_parquet(items, ITEMS)["title"].to_pylist() if items.is_file() else []
+    found = read_titles(recipe, titles)
+    if found is None:
+        return report
+    told = {name: round(value, 3) for name, value in asdict(found).items()}
+    figures = {**report.figures, "titles": {n.replace("_", " "): v for n, v in told.items()}}
+    problems = (*report.problems, *unreadable_titles(recipe, found))
+    return replace(report, figures=figures, problems=problems)
 
 
 def print_report(report: Report, console: Console, *, as_json: bool) -> None:

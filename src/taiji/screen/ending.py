@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Column, Table
 
 from taiji.pipeline import STAGES, upstream
+from taiji.report.alarms import alarms
 from taiji.report.outcome import not_seen, seen
 from taiji.report.stage_words import Figures
 from taiji.safe_text import printable
@@ -84,7 +85,9 @@ def ending_panel(run: Finished) -> Panel:
     blank = ("", "")
     limits = [("", text) for text in not_seen(run.figures, run.metrics)]
     limits[0] = ("not seen", limits[0][1])
-    for label, text in (*seen(run.figures, run.metrics), blank, *limits, blank, *_rest(run)):
+    warned = [("beware", text) for text in alarms(run.figures, run.metrics)]
+    said = [*seen(run.figures, run.metrics), *warned]
+    for label, text in (*said, blank, *limits, blank, *_rest(run)):
         grid.add_row(label, escape(printable(text)))
     title = f"{escape(run.root.name)}: done in {duration(run.seconds)}"
     return Panel(grid, title=title, title_align="left")

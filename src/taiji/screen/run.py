@@ -22,6 +22,7 @@ from rich.table import Column, Table
 
 from taiji.config import Recipe
 from taiji.pipeline import Stage
+from taiji.report.alarms import stage_alarms
 from taiji.report.stage_words import stage_words
 from taiji.runner import State, find_contents, stages_of, status, unreachable
 from taiji.safe_text import printable
@@ -53,7 +54,7 @@ class RunView:
 
     def reused(self, stage: Stage, manifest: Manifest) -> None:
         """One line: nothing to do."""
-        self.did(stage.name, "reused", stage_words(stage.name, manifest.summary))
+        self._say(stage, "reused", manifest)
 
     def started(self, stage: Stage, *, resumed: bool) -> None:
         """Open the stage's bar."""
@@ -87,14 +88,20 @@ class RunView:
     def finished(self, stage: Stage, manifest: Manifest) -> None:
         """Close the bar and say what the stage did."""
         self.close()
-        words = stage_words(stage.name, manifest.summary)
-        self.did(stage.name, duration(manifest.seconds), words)
+        self._say(stage, duration(manifest.seconds), manifest)
 
     def close(self) -> None:
         """Stop the bar, also when a stage failed."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def _say(self, stage: Stage, when: str, manifest: Manifest) -> None:
+        """The line of a stage, and what it should be looked at for."""
+        self.did(stage.name, when, stage_words(stage.name, manifest.summary))
+        for text in stage_alarms(stage.name, manifest.summary):
+            line = Padding(f"[yellow]beware[/] {_plain(text)}", (0, 0, 0, 2))
+            self._console.print(line, width=min(WIDTH, self._console.width), highlight=False)
 
     def did(self, what: str, when: str, words: str) -> None:
         """The line of a stage, or of whatever else was done."""

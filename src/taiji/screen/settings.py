@@ -1,14 +1,19 @@
 """Settings as a person reads them: of one recipe on a terminal, all of them as a page."""
 
+import io
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 
 from rich.markup import escape
 from rich.table import Table
+from ruamel.yaml import YAML
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from taiji.config.loading import LoadedRecipe, leaves
 from taiji.config.reference import Block, blocks, describe
 from taiji.safe_text import printable
+from taiji.templates import Language, resolve_templates
 
 _MARKS = {"paper": "[cyan]paper[/]", "usual": "usual", "expert": "[dim]expert[/]"}
 
@@ -22,6 +27,16 @@ line, as in `taiji run recipes/demo.yaml sft.epochs=2 name=longer`.
 Levels. *paper*: the paper names it; the description has its value, where the paper gives one.
 *usual*: of use to everybody. *expert*: leave it alone unless you know why.
 """
+
+
+def words_file(language: Language) -> str:
+    """All templates of a language as YAML, to be translated into `data.text.words`."""
+    stream = io.StringIO()
+    yaml = YAML()
+    yaml.width = 10_000  # a template stays on its line
+    words = asdict(resolve_templates(language, {}))
+    yaml.dump({name: DoubleQuotedScalarString(text) for name, text in words.items()}, stream)
+    return stream.getvalue()
 
 
 def settings_table(loaded: LoadedRecipe, *, describes: bool) -> Table:

@@ -11,11 +11,13 @@ from rich.panel import Panel
 from rich.table import Table
 
 from taiji import schema
+from taiji.config import Recipe
 from taiji.config.loading import load_recipe
 from taiji.errors import DataError, MissingArtifactError, TaijiError
 from taiji.safe_text import printable
 from taiji.store.files import read_parquet
 from taiji.store.pseudonym import PREFIX, load_pseudonyms
+from taiji.templates import ENGLISH, KINDS
 
 Row = Mapping[str, Any]
 _NUM_BORROWED = 5
@@ -43,11 +45,12 @@ def print_user(user_id: str, run: Path, console: Console) -> None:
     texts = _rows(run / "infer" / "texts.parquet", schema.TEXTS, keys)
     features = _rows(run / "features" / "features.parquet", schema.USER_FEATURES, keys)
     scores = _rows(run / "score" / "scores.parquet", schema.SCORES, keys)
-    titles = _titles(run, mine, features)
+    titles, recipe = _titles(run, mine, features), _recipe(run)
     counted = {row["example_id"]: row["lines_dropped"] for row in (*texts, *scores)}
     for example, key in zip(mine, keys, strict=True):
-        fit = _fit(example, run, counted.get(key))
-        _print_example(example, titles, fit, console)
+        fit = _fit(example, run, recipe, counted.get(key))
+        done = past_of(recipe) if isinstance(recipe, Recipe) else ENGLISH.purchase
+        _print_example(example, titles, fit, done, console)
         _print_chains(_of(chains, key), console)
         _print_rollouts(_of(rollouts, key), console)
         _print_texts(_of(texts, key), console)
@@ -76,14 +79,29 @@ def _behind(name: str, user_ids: Sequence[str], run: Path) -> str:
     return next((user_id for user_id in user_ids if pseudonyms.of(user_id) == name), name)
 
 
-def _fit(example: Row, run: Path, dropped: int | None) -> str:
+def _recipe(run: Path) -> Recipe | str:
+    """The recipe of the run, read once; or why it cannot be read."""
+    try:
+        return load_recipe(run / "recipe.resolved.yaml").recipe
+    except (TaijiError, OSError, ValueError) as error:
+        return str(error).splitlines()[0]
+
+
+def past_of(recipe: Recipe) -> str:
+    """What users of a log did, such as `bought` or `listened to`: in English, as a screen is."""
+    kind = recipe.data.text.unsaid_kind
+    return str(getattr(ENGLISH, kind)) if kind in KINDS else kind.replace("_", " ")
+
+
+def _fit(example: Row, run: Path, recipe: Recipe | str, dropped: int | None) -> str:
     """How much of a history the student's prompt shows.
 
     As a stage has counted it, or by the run's recipe and tokenizer. Where those are missing it
     says that this is not known; the rest of the card needs neither.
     """
     try:
-        recipe = load_recipe(run / "recipe.resolved.yaml").recipe
+        if isinstance(recipe, str):
+            raise DataError(recipe)
         if dropped is None:
             from taiji.screen.prompt_fit import lines_dropped  # takes seconds
 
@@ -101,13 +119,15 @@ def _fit(example: Row, run: Path, dropped: int | None) -> str:
     )
 
 
-def _print_example(example: Row, titles: Mapping[str, str], fit: str, console: Console) -> None:
+def _print_example(
+    example: Row, titles: Mapping[str, str], fit: str, done: str, console: Console
+) -> None:
     lines = [example["profile"], ""]
     lines += [f"{i}. {item['text']}" for i, item in enumerate(example["history"], start=1)]
     lines += ["", fit]
     target = example["target_item_id"]
     if target is not None:
-        lines += ["", f"Really bought next: {titles.get(target, target)}"]
+        lines += ["", f"Really {done} next: {titles.get(target, target)}"]
     title = f"user {example['user_id']} · {example['split']} · before {example['cutoff']:%Y-%m-%d}"
     console.print(Panel(_plain("\n".join(lines)), title=_plain(title), title_align="left"))
 

@@ -24,7 +24,7 @@ from taiji.data.engine.duckdb_engine import DuckDbEngine
 from taiji.data.sources.known import described
 from taiji.data.tables.expressions import Columns, literal
 from taiji.data.tables.mapping import CATALOGUE, View, map_events, map_interactions
-from taiji.data.tables.opening import table_columns
+from taiji.data.tables.misfits import table_columns
 from taiji.data.tables.parquet_files import Kind
 from taiji.data.tables.rules import Mapped, judged_sql
 from taiji.data.tables.text_files import FILE, ROW

@@ -26,15 +26,18 @@ from taiji.store.files import read_parquet
 # judged over the whole log, those of events could not be.
 _LINES = """
 SELECT
-    user_id, item_id, kind, quantity, price,
+    user_id, item_id, kind, quantity, price, line, note,
     order_id AS order_key,
     min(ts) OVER (PARTITION BY user_id, order_id) AS order_ts
 FROM (
-SELECT log.user_id, item_id, ts, order_id, kind, cast(quantity as double) AS quantity, price
+SELECT log.user_id, item_id, ts, order_id, kind, cast(quantity as double) AS quantity, price,
+    line, note
 FROM run_interactions AS log
 LEFT SEMI JOIN asked ON asked.user_id = log.user_id
 UNION ALL
-SELECT user_id, item_id, ts, order_id, kind, quantity, price FROM new_interactions
+SELECT user_id, item_id, ts, order_id, kind, quantity, price,
+    cast(NULL as bigint) AS line, cast(NULL as string) AS note
+FROM new_interactions
 )
 """
 

@@ -6,17 +6,22 @@ the windows that every later stage keeps to, `contents.json` with what the log h
 write the same examples.
 """
 
+import logging
 from collections.abc import Mapping
 
 from taiji.data.engine import Engine, open_engine
 from taiji.data.examples.examples import SPLITS, draw_examples
-from taiji.data.problems import Counts
+from taiji.data.problems import Counts, UnusableError
 from taiji.data.tables.prepare import TABLES, prepare_tables
 from taiji.errors import DataError
+from taiji.schema import ITEMS
 from taiji.stages.parts.constructed import CONTENTS
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.erased import drop_erased
-from taiji.store.files import write_json
+from taiji.stages.parts.legible import read_titles, unreadable_titles
+from taiji.store.files import read_parquet, write_json
+
+logger = logging.getLogger(__name__)
 
 _STEPS = 3
 
@@ -34,6 +39,7 @@ def construct(ctx: StageContext) -> Summary:
         ctx.progress(0, _STEPS, "reading the log")
         counts, num_cut, contents = prepare_tables(engine, section, seed, ctx.out)
         drop_erased(ctx.out, ctx.out.parent.parent, ctx.recipe.report.pseudonym_key_env)
+        _require_legible(ctx)
         ctx.progress(1, _STEPS, "drawing examples")
         calendar, baskets = draw_examples(
             engine, section, seed, ctx.out / "examples.parquet", contents.target_kinds
@@ -48,6 +54,19 @@ def construct(ctx: StageContext) -> Summary:
         summary = _summary(engine, by_split, counts, sampled=contents.sampled)
     ctx.progress(_STEPS, _STEPS, "done")
     return summary | ({"names cut": num_cut} if num_cut else {})
+
+
+def _require_legible(ctx: StageContext) -> None:
+    """Refuse titles that no model of the recipe can read, before any of them has worked.
+
+    Raises:
+        UnusableError: They are all the same to the encoder.
+    """
+    titles = read_parquet(ctx.out / "items.parquet", ITEMS)["title"].to_pylist()
+    for problem in unreadable_titles(ctx.recipe, read_titles(ctx.recipe, titles)):
+        if problem.fatal:
+            raise UnusableError(problem)
+        logger.warning("%s", problem)
 
 
 def _count_splits(engine: Engine) -> dict[str, int]:

@@ -26,7 +26,7 @@ from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.shards import write_shards
 from taiji.store.files import read_parquet, write_parquet
 from taiji.store.shards import Shards
-from taiji.templates import Templates, resolve_templates
+from taiji.templates import Templates
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def _asker(recipe: Recipe, calls: Path) -> Worker[Sequence[TeacherTask], pa.Tabl
     """Whoever asks the teacher, made where the work is done."""
     section, text = recipe.distill, recipe.data.text
     teacher = build_teacher(section.teacher, text, recipe.seed, calls)
-    templates = resolve_templates(text.language, text.templates)
+    templates = text.resolved()
 
     def ask(tasks: Sequence[TeacherTask], note: Note) -> pa.Table:
         replies = teacher.write(tasks, section.candidates, note)

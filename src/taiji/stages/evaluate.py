@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
@@ -28,6 +29,7 @@ from taiji.schema import CANDIDATES, JUDGEMENTS, LISTINGS, ROLLOUTS, SCORED, TEX
 from taiji.stages.parts.asked_models import asked_models
 from taiji.stages.parts.constructed import Constructed, contexts_of
 from taiji.stages.parts.context import StageContext, Summary
+from taiji.stages.parts.legible import read_titles, unreadable_titles
 from taiji.stages.parts.preferences import ladder
 from taiji.stages.parts.title_lists import list_figures, list_judge
 from taiji.store.files import read_json, read_jsonl, read_parquet, write_json, write_parquet
@@ -78,9 +80,18 @@ def evaluate(ctx: StageContext) -> Summary:
         "suspicious": _suspicious(ctx, judgements, logs.items, list(texts)),
         **_upstream(ctx),
         "contents": logs.contents.to_json(),
+        "titles": _titles(ctx.recipe, catalogue),
     }
     write_json(metrics, ctx.out / "metrics.json")
     return _summary(metrics)
+
+
+def _titles(recipe: Recipe, catalogue: pa.Table) -> dict[str, Any] | None:
+    """How the models read the titles, and what is to be said of that; None for Latin letters."""
+    found = read_titles(recipe, catalogue["title"].to_pylist())
+    if found is None:
+        return None
+    return asdict(found) | {"problems": [str(one) for one in unreadable_titles(recipe, found)]}
 
 
 def build_judge(

@@ -309,11 +309,47 @@ def test_profile_figures_by_hand():
     ]
     (row,) = [row for row in rows_of(world(orders)) if row["split"] == "sft"]
     # Kinds: 0 x5 (i0 i3 i0 i0 i3), 1 x3, 2 x3; known brands: 5 private of 8; ten prices, of
-    # which the third is 1.00 and the eighth 2.00; orders b and c fall on a Monday at 18 h.
+    # which the third is 1.00 and the eighth 2.00. Three orders make no usual time.
     assert row["profile"] == (
         "User: age 45-54. Buys mostly kind 0, kind 1 and kind 2; usually pays 1.00 to 2.00 "
-        "USD; 62% private label; shops mostly on weekday evenings."
+        "USD; 62% private label."
     )
+
+
+@pytest.mark.parametrize(
+    ("hours", "told"),
+    [
+        ((18, 18, 18, 18), ""),  # four orders
+        ((18, 18, 18, 18, 18), "weekday evenings"),
+        ((18, 18, 18, 12, 12), "weekday evenings"),  # 3 to 2: leads by a fifth
+        ((18, 18, 18, 12, 12, 8), ""),  # 3 to 2 of six: by a sixth
+        ((18, 18, 12, 12, 8), ""),
+    ],
+)
+def test_a_usual_time_is_told_of_enough_orders_and_with_a_margin(hours, told):
+    orders = [
+        ("u0", f"o{n}", week_start(n + 1) + timedelta(hours=hour), dict.fromkeys(ITEM_IDS[:4], 1.0))
+        for n, hour in enumerate(hours)
+    ]
+    rows = rows_of(world([*orders, ("u0", "t", week_start(9), {"i0": 1.0})]))
+    (row,) = [row for row in rows if row["split"] == "sft"]
+    assert (f"shops mostly on {told}." in row["profile"]) == bool(told)
+    assert ("shops mostly" in row["profile"]) == bool(told)
+
+
+def test_lines_of_a_basket_stand_by_their_place_in_it_and_tell_their_notes():
+    made = world([*steady("u0", range(1, 8)), ("u0", "z", week_start(8), {"i1": 1.0, "i5": 1.0})])
+    rows = made.interactions.to_pylist()
+    places = {"i5": 1, "i1": 2}
+    for row in rows:
+        if row["order_id"] == "z":
+            row |= {"line": places[row["item_id"]], "note": f'rated {places[row["item_id"]]}; "x"'}
+    log = pa.Table.from_pylist(rows, INTERACTIONS)
+    orders = World(made.users, made.items, log)
+    rows = [r for r in rows_of(orders) if r["split"].startswith("rank")]
+    first, second = rows[0]["history"][:2]
+    assert (first["item_id"], second["item_id"]) == ("i1", "i5")  # the last line is the newest
+    assert "; \"rated 2, 'x'\"; 1.00 USD; " in first["text"]
 
 
 @settings(max_examples=6, deadline=None)

@@ -16,7 +16,7 @@ from taiji.config.text import TextSection
 from taiji.data.examples.render import RenderSettings, build_item_texts, render_examples
 from taiji.data.examples.text import Habits, profile_text, wording
 from taiji.data.item_text import item_text
-from taiji.data.tables.prepare import cut_names
+from taiji.data.tables.prepare import cut_names, sentence_cased
 from taiji.errors import DataError
 from taiji.schema import EXAMPLES, FIGURES, ITEMS
 
@@ -57,7 +57,7 @@ def figures(**columns):
 
 def line(item="i0", hours=24.0, price=None, kind="purchase"):
     ts = NOW - timedelta(hours=hours)
-    return {"item_id": item, "ts": ts, "kind": kind, "quantity": 1, "price": price}
+    return {"item_id": item, "ts": ts, "kind": kind, "quantity": 1, "price": price, "note": None}
 
 
 def settings_of(declared=FIELDS, **section):
@@ -250,3 +250,11 @@ def test_two_hundred_thousand_lines_take_no_ten_seconds():
     for _ in range(10):
         render_examples(batch, catalogue, words)
     assert time.process_time() - start < 5  # about half a second on the machine it was written on
+
+
+def test_names_in_capitals_are_set_in_sentence_case_and_others_stay():
+    titles = ["OAT MILK 1 L", "iPhone 15", "BMW", "Blue Mug", "牛奶", "ÄPFEL", "42"]
+    items = sentence_cased(items_table(titles))
+    said = ["Oat milk 1 l", "iPhone 15", "Bmw", "Blue Mug", "牛奶", "Äpfel", "42"]
+    assert items["title"].to_pylist() == said
+    assert items.schema == ITEMS

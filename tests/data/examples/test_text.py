@@ -43,7 +43,9 @@ def test_a_history_line_says_what_at_what_price_and_how_long_before():
 @pytest.mark.parametrize(
     ("before", "said"),
     [
-        (timedelta(seconds=1), "1 hour"),
+        (timedelta(seconds=1), "1 minute"),
+        (timedelta(minutes=59), "59 minutes"),
+        (timedelta(minutes=119), "1 hour"),
         (timedelta(hours=23, minutes=59), "23 hours"),
         (timedelta(days=1), "1 day"),
         (timedelta(days=6, hours=23), "6 days"),
@@ -65,6 +67,22 @@ def test_a_full_profile_is_compact():
         "usually pays 1.00 to 2.49 USD; 40% private label; shops mostly on weekday evenings."
     )
     assert len(text.split()) <= 60
+
+
+def test_no_category_is_named_twice():
+    """One name may stand under two parents."""
+    habits = Habits(top_categories=("Tea", "TEA", "Mugs"))
+    assert profile_text({}, habits, WORDS) == "Buys mostly tea and mugs."
+
+
+def test_readers_do_not_buy():
+    readers = words(unsaid_kind="read")
+    habits = Habits(top_categories=("News",), shopping_time="weekday evenings")
+    assert profile_text({}, habits, readers) == (
+        "Interested mostly in news; active mostly on weekday evenings."
+    )
+    assert history_line("A goal", None, timedelta(1), readers, "read") == "A goal; 1 day before"
+    assert "listened to; " in history_line("A song", None, timedelta(1), readers, "listen")
 
 
 def test_what_is_missing_is_not_mentioned():

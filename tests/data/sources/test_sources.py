@@ -119,6 +119,20 @@ def test_amazon_takes_the_item_title_not_the_headline_of_the_review(tmp_path, zi
     assert "E104 blank title: 1 of 2 rows" in said(result)
 
 
+def test_amazon_items_without_a_path_are_of_their_main_category(tmp_path):
+    """All_Beauty as published: `categories` are empty everywhere."""
+    (tmp_path / "All_Beauty.jsonl").write_text(json.dumps(REVIEW))
+    meta = META | {"categories": []}
+    (tmp_path / "meta_All_Beauty.jsonl").write_text(json.dumps(meta))
+    source = {"kind": "amazon", "path": str(tmp_path), "category": "All_Beauty"}
+    _, tables = prepared(source, tmp_path / "known")
+    assert tables["items"][0]["category_l1"] == "All Beauty"
+    del meta["main_category"]
+    (tmp_path / "meta_All_Beauty.jsonl").write_text(json.dumps(meta))
+    _, tables = prepared(source, tmp_path / "unknown")
+    assert tables["items"][0]["category_l1"] is None
+
+
 def test_amazon_says_which_files_it_looked_for(tmp_path):
     with pytest.raises(UnusableError, match=r"none of meta_Toys\.jsonl"):
         prepared({"kind": "amazon", "path": str(tmp_path), "category": "Toys"}, tmp_path / "out")

@@ -9,10 +9,30 @@ import pytest
 from data_shop import ORDERS, prepared, said, shop, write_shop
 from pydantic import ValidationError
 
-from taiji.config.mapping import CategoryField, NumberField, TextField, TimeField
+from taiji.config.mapping_fields import CategoryField, NumberField, TextField, TimeField
 from taiji.data.engine.duckdb_engine import DuckDbEngine
 from taiji.data.problems import UnusableError
 from taiji.data.tables.expressions import Columns
+
+
+def test_the_place_of_a_line_is_its_number_and_a_note_is_kept(tmp_path):
+    orders = (
+        "customer,sku,when,order,pieces,amount,no,stars\n"
+        "ann,mug,2024-01-03T10:00:00Z,o1,1,5,2,4\nann,pot,2024-01-03T10:00:00Z,o1,1,5,1,\n"
+    )
+    write_shop(tmp_path, orders=orders)
+    note = {"template": "rated {stars}"}
+    _, tables = prepared(shop(tmp_path, interactions={"note": note}), tmp_path / "rows")
+    assert [(r["line"], r["note"]) for r in tables["interactions"]] == [
+        (None, "rated 4"),
+        (None, None),
+    ]
+    source = shop(tmp_path, interactions={"line": "no"})
+    _, tables = prepared(source, tmp_path / "numbers")
+    assert [row["line"] for row in tables["interactions"]] == [2, 1]
+    write_shop(tmp_path, orders=orders.replace("o1,1,5,1,", "o1,1,5,first,"))
+    result, _ = prepared(source, tmp_path / "words")
+    assert result.counts["interactions"]["E102 line is not a number"] == 1
 
 
 def moment(*parts):
@@ -41,10 +61,10 @@ def test_a_shop_of_two_files_by_hand(tmp_path):
     }
     assert [tuple(row.values()) for row in tables["interactions"]] == [
         # 20.00 for two pieces
-        ("ann", "mug", moment(2024, 1, 3, 10), "o1", "purchase", 2, 10.0),
-        ("ann", "pot", moment(2024, 1, 3, 10), "o1", "purchase", 1, 30.0),
-        ("bob", "mug", moment(2024, 2, 4, 9, 30), "o2", "purchase", 1, 9.5),
-        ("bob", "rug", moment(2024, 2, 5, 9, 30), "o3", "purchase", 1, 80.0),
+        ("ann", "mug", moment(2024, 1, 3, 10), "o1", "purchase", 2, 10.0, None, None),
+        ("ann", "pot", moment(2024, 1, 3, 10), "o1", "purchase", 1, 30.0, None, None),
+        ("bob", "mug", moment(2024, 2, 4, 9, 30), "o2", "purchase", 1, 9.5, None, None),
+        ("bob", "rug", moment(2024, 2, 5, 9, 30), "o3", "purchase", 1, 80.0, None, None),
     ]
     assert [row["user_id"] for row in tables["users"]] == ["ann", "bob"]
     assert [row["fields"] for row in tables["users"]] == [[], []]

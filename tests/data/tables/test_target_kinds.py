@@ -27,7 +27,8 @@ LIKED = {"rating": "stars", "liked": {"rating": ">= 4"}, "kind": {"constant": "r
         (("view", "click"), ("click",)),
         (("dislike", "like"), ("like",)),
         (("dislike",), ()),
-        (("listen", "dance"), ("dance",)),
+        (("listen", "dance"), ("listen",)),
+        (("knit", "dance"), ("dance",)),
         ((), ()),
     ],
 )

@@ -128,7 +128,7 @@ def _field(
         name=name,
         kind=chosen.kind or by_name,
         group=chosen.group or _group(meaning, of_households),
-        pattern=chosen.pattern or FACTS[language].get(meaning),
+        pattern=chosen.pattern or FACTS.get(language, {}).get(meaning),
         bands=chosen.bands,
         levels=chosen.levels,
     )

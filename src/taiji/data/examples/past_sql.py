@@ -10,6 +10,9 @@ fall out too. Ties are broken by name.
 PRIVATE_LABEL = "Private label"
 NATIONAL_BRAND = "National brand"
 
+LEAST_ORDERS, MARGIN = 5, 0.2
+"""A usual time is told of so many orders or more, where it leads the next one by such a share."""
+
 # Times of day in the order of their names, so that the smallest number wins a tie.
 SHOPPING_TIMES = tuple(
     f"{day} {part}"
@@ -51,14 +54,16 @@ FROM counted
 GROUP BY place
 """
 
-# A total order: rows that agree in all of it are the same row twice.
+# A total order: rows that agree in all of it are the same row twice. Lines of a basket stand like
+# all else with the last one first, by their place in it where that is known.
 HISTORIES = """
 WITH lines AS (
     SELECT
-        asks.place AS ask, log.item_id, log.ts, log.kind, log.quantity, log.price,
+        asks.place AS ask, log.item_id, log.ts, log.kind, log.quantity, log.price, log.note,
         row_number() OVER (
             PARTITION BY asks.place
-            ORDER BY log.ts DESC, log.order_id DESC, log.item_id DESC, log.kind DESC
+            ORDER BY log.ts DESC, log.order_id DESC, coalesce(log.line, 0) DESC,
+                log.item_id DESC, log.kind DESC
         ) AS place
     FROM asks
     JOIN bounds ON bounds.place = asks.place
@@ -74,14 +79,16 @@ SELECT
             'ts', ts,
             'kind', kind,
             'quantity', quantity,
-            'price', price
+            'price', price,
+            'note', note
         ))),
         line -> named_struct(
             'item_id', line.item_id,
             'ts', line.ts,
             'kind', line.kind,
             'quantity', line.quantity,
-            'price', line.price
+            'price', line.price,
+            'note', line.note
         )
     ) AS history
 FROM lines
@@ -207,6 +214,9 @@ ranked AS (
     SELECT
         ask,
         moment,
+        num_orders,
+        sum(num_orders) OVER (PARTITION BY ask) AS all_orders,
+        lead(num_orders) OVER (PARTITION BY ask ORDER BY num_orders DESC, moment) AS next_orders,
         row_number() OVER (PARTITION BY ask ORDER BY num_orders DESC, moment) AS place
     FROM counted
 )
@@ -217,6 +227,8 @@ SELECT
     END AS shopping_time
 FROM ranked
 WHERE place = 1
+    AND all_orders >= {LEAST_ORDERS}
+    AND num_orders - coalesce(next_orders, 0) >= {MARGIN} * all_orders
 """
 
 # At most `{events_items}` newest events of each modality.

@@ -14,14 +14,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taiji.data.examples.text import Habits, Wording, age_text, kind_text, price_text, profile_text
+from taiji.data.examples.text import (
+    Habits,
+    Wording,
+    age_text,
+    kind_text,
+    note_text,
+    price_text,
+    profile_text,
+)
 from taiji.data.item_text import SEPARATOR, item_texts
 from taiji.errors import DataError
 from taiji.schema import EXAMPLES, HISTORY_ITEM
 
 logger = logging.getLogger(__name__)
 
-_HOUR = 3_600_000_000  # microseconds
+_MINUTE = 60_000_000  # microseconds
 _FIGURES = (
     "top_categories", "low_price", "high_price", "brands", "private_label_share", "shopping_time",
 )  # fmt: skip
@@ -64,7 +72,7 @@ def render_examples(
     Args:
         batch: Columns of `schema.FIGURES` in any order. Needed here: `cutoff` (timestamp in
             microseconds, UTC or plain), `fields` (map of strings), `history` (list of structs
-            with `item_id`, `ts` of the cut-off's type, `kind`, `price`, newest first),
+            with `item_id`, `ts` of the cut-off's type, `kind`, `price`, `note`, newest first),
             `events` (list of structs with `modality` and `value`, newest first),
             `history_length`, `top_categories`, `low_price`, `high_price`,
             `brands`, `private_label_share` and `shopping_time`. A null list or map counts as
@@ -151,6 +159,7 @@ def _histories(batch: pa.RecordBatch, items: ItemTexts, words: Wording) -> pa.Li
     parts = {name: pc.struct_field(lines, name) for name in lines.type.names}
     parts["text"] = pc.binary_join_element_wise(
         _items(parts["item_id"], items),
+        _notes(parts["note"], words),
         _prices(parts["price"], words),
         _kinds(parts["kind"], words),
         _ages(parts["ts"], cutoffs, words),
@@ -172,6 +181,11 @@ def _items(item_ids: pa.Array, items: ItemTexts) -> pa.Array:
             f"{lost[0].as_py()!r}: leave their interactions out"
         )
     return items.texts.take(places.take(encoded.indices))
+
+
+def _notes(notes: pa.Array, words: Wording) -> pa.Array:
+    told = pc.if_else(pc.equal(pc.utf8_trim_whitespace(notes), ""), None, notes)
+    return _spell(told, lambda note: note_text(note, words))
 
 
 def _prices(prices: pa.Array, words: Wording) -> pa.Array:
@@ -199,13 +213,11 @@ def _ages(times: pa.Array, cutoffs: pa.Array, words: Wording) -> pa.Array:
             "examples: a history holds an interaction at or after the cut-off: "
             "this would leak the target"
         )
-    num_hours = pc.divide(before, _HOUR)
-    # Beyond a day only whole days are told, so there are as few distinct values as days.
-    num_days = pc.multiply(pc.divide(num_hours, 24), 24)
-    return _spell(
-        pc.if_else(pc.less(num_hours, 24), num_hours, num_days),
-        lambda hours: age_text(hours, words),
-    )
+    told = pc.divide(before, _MINUTE)
+    # Beyond an hour only whole hours are told, beyond a day whole days: so few values are distinct.
+    for unit in (60, 24 * 60):
+        told = pc.if_else(pc.less(told, unit), told, pc.multiply(pc.divide(told, unit), unit))
+    return _spell(told, lambda minutes: age_text(minutes, words))
 
 
 def _spell(values: pa.Array, say: Callable[[Any], str]) -> pa.Array:

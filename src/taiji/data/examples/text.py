@@ -11,11 +11,12 @@ from taiji.config.text import TextSection
 from taiji.data.examples.fields import GROUPS, ProfileField, coarse, profile_fields
 from taiji.data.item_text import one_part, short_name
 from taiji.safe_text import defang
-from taiji.templates import Language, Templates, currency_name, fill, fill_money, resolve_templates
+from taiji.templates import KINDS, Language, Templates, currency_name, fill, fill_money
 
-_STEPS = ((365, "year"), (30, "month"), (7, "week"), (1, "day"))
-KINDS = frozenset(
-    {"purchase", "view", "click", "like", "save", "comment", "share", "cart", "redeem"}
+_DAY = 24 * 60  # minutes
+_STEPS = (
+    *((365 * _DAY, "year"), (30 * _DAY, "month"), (7 * _DAY, "week"), (_DAY, "day")),
+    (60, "hour"),
 )
 _MODALITIES = {
     "search": "searches",
@@ -75,7 +76,7 @@ def wording(section: TextSection, declared: Sequence[str]) -> Wording:
     """
     return Wording(
         language=section.language,
-        templates=resolve_templates(section.language, section.templates),
+        templates=section.resolved(),
         currency=currency_name(section.language, section.currency),
         fields=profile_fields(section, declared),
         max_characters=section.max_title_characters,
@@ -94,18 +95,23 @@ def kind_text(kind: str, words: Wording) -> str:
     return fill(known, kind=_value(kind.replace("_", " "), words).replace(";", ","))
 
 
-def age_text(num_hours: int, words: Wording) -> str:
+def note_text(note: str, words: Wording) -> str:
+    """Return what else is known of an interaction, such as `"rated 4"`."""
+    plain = _value(note, words).replace(";", ",").replace('"', "'")
+    return fill(words.templates.note, note=plain)
+
+
+def age_text(num_minutes: int, words: Wording) -> str:
     """Return how long before the cut-off, in the largest whole unit: `3 weeks before`.
 
     Args:
-        num_hours: Whole hours, rounded down; never told as less than one.
+        num_minutes: Whole minutes, rounded down; never told as less than one.
         words: The wording.
     """
-    num_days = num_hours // 24
-    number, unit = max(1, num_hours), "hour"
+    number, unit = max(1, num_minutes), "minute"
     for size, name in _STEPS:
-        if num_days >= size:
-            number, unit = num_days // size, name
+        if num_minutes >= size:
+            number, unit = num_minutes // size, name
             break
     template: str = getattr(words.templates, unit if number == 1 else f"{unit}s")
     return fill(words.templates.before, age=fill(template, number=str(number)))
@@ -159,6 +165,7 @@ def _habits_text(habits: Habits, words: Wording) -> str:
     if habits.top_categories:
         names = [one_part(name) for name in habits.top_categories]
         names = [name.lower() for name in names] if words.language == "en" else names
+        names = list({name.casefold(): name for name in names}.values())  # under two parents
         parts.append(fill(templates.top_categories, names=_enumerate(names, words)))
     if habits.price_band is not None:
         low, high = (f"{price:.2f}" for price in habits.price_band)

@@ -179,7 +179,9 @@ SELECT
     cast(merged.basket_id as string) AS order_id,
     'purchase' AS kind,
     cast(quantity as int) AS quantity,
-    price
+    price,
+    cast(NULL as bigint) AS line,
+    cast(NULL as string) AS note
 FROM merged
 JOIN orders
     ON orders.household_id = merged.household_id AND orders.basket_id = merged.basket_id

@@ -30,9 +30,15 @@ def described(source: Described) -> TablesSource:
     if not folder.is_dir():
         mend = "unpack the data there, or set data.source.path"
         raise UnusableError(Problem("E101", str(folder), "no such folder", mend, fatal=True))
+    if isinstance(source, TablesSource):
+        return source
+    return _described(source, folder).model_copy(update={"allow": source.allow})
+
+
+def _described(
+    source: MovielensSource | AmazonSource | MindSource | RecboleSource, folder: Path
+) -> TablesSource:
     match source:
-        case TablesSource():
-            return source
         case MovielensSource():
             return movielens.describe(folder)
         case AmazonSource():

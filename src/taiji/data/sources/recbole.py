@@ -32,6 +32,9 @@ def describe(folder: Path, source: RecboleSource) -> TablesSource:
             "kind": {"constant": source.interaction},
         },
     }
+    if source.liked is not None:
+        rated = {"rating": inter.column("rating"), "liked": source.liked.model_dump()}
+        tables["interactions"] |= rated
     if source.categories is not None:
         column = item.column(source.categories)
         path = {"column": column, "separator": item.separator_of(column)}

@@ -8,7 +8,7 @@ import codecs
 import gzip
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -70,6 +70,15 @@ class Reading:
     first_replaced: str = ""
     num_backslashes: int = 0
     some_files: dict[str, str] = field(default_factory=dict)
+
+    def copy(self) -> "Reading":
+        """The same, to be added to."""
+        return replace(
+            self,
+            num_broken=dict(self.num_broken),
+            broken=list(self.broken),
+            some_files=dict(self.some_files),
+        )
 
     def refuse(self, file: str, row: int, reason: str, text: str) -> None:
         """Count a row that does not parse."""

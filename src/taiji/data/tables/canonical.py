@@ -8,11 +8,10 @@ stream through the engine from file to file.
 import logging
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -27,15 +26,17 @@ from taiji.config.mapping import (
 from taiji.config.sources import CompleteJourneySource, TablesSource
 from taiji.data.calendar import sample_sql
 from taiji.data.engine.protocol import Engine
-from taiji.data.ids import Meeting
 from taiji.data.problems import MERGED, MOST_SAMPLES, QUARANTINE, Counts, Problem, UnusableError
 from taiji.data.sources import complete_journey
 from taiji.data.sources.known import described
 from taiji.data.tables import canonical_sql as sql
 from taiji.data.tables import mapping as m
-from taiji.data.tables.opening import Opened, column_of, open_source
+from taiji.data.tables.doubtful_ids import alike_ids, differing_titles, strangers
+from taiji.data.tables.misfits import Opened
+from taiji.data.tables.opening import open_source
 from taiji.data.tables.orders import LINES, doubtful_orders, find_orders
-from taiji.data.tables.rules import SAME_ROW, Mapped, Rule, judged_sql
+from taiji.data.tables.row_problems import row_problems
+from taiji.data.tables.rules import Mapped, judged_sql
 from taiji.data.tables.unreadable import unreadable
 from taiji.schema import EVENTS, EXPOSURES, INTERACTIONS, ITEMS, USERS
 
@@ -96,7 +97,7 @@ def prepare_all(engine: Engine, section: DataSection, seed: int, folder: Path) -
             numbers[one.name].append(one.view.number)
         rules = {}
         for one in opened:  # items come first: the others ask whether the catalogue has theirs
-            mapped = _mapped(one, _limit(source))
+            mapped = _mapped(one, source)
             rules[one.view.number] = mapped
             with unreadable("E102", one.label, "write the file anew, its text as UTF-8"):
                 engine.create(f"judged_{one.view.number}", judged_sql(mapped))
@@ -109,9 +110,11 @@ def prepare_all(engine: Engine, section: DataSection, seed: int, folder: Path) -
             counts = _counts(engine, one)
             _add(prepared.counts.setdefault(one.name, {}), counts)
             mapped = rules[one.view.number]
-            prepared.problems += _problems(one, mapped, counts, source.tolerance, refused)
+            prepared.problems += row_problems(one, mapped, counts, source, refused)
         prepared.problems += doubtful_orders(engine)
-        prepared.problems += _strangers(engine, numbers)
+        prepared.problems += strangers(engine, numbers, opened)
+        prepared.problems += alike_ids(engine, numbers)
+        prepared.problems += differing_titles(engine, numbers["items"])
         _settle(prepared, written)
         for number in range(len(opened)):
             engine.create(f"judged_{number}", "SELECT 1 AS gone")  # what was large may go
@@ -124,14 +127,15 @@ def _limit(source: TablesSource) -> datetime:
     return datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
 
 
-def _mapped(one: Opened, limit: datetime) -> Mapped:
+def _mapped(one: Opened, source: TablesSource) -> Mapped:
+    limit, shop_prices = _limit(source), source.items.price is not None
     match one.section:
         case UsersTable() as users:
             return m.map_users(users, one.view)
         case ItemsTable() as items:
             return m.map_items(items, one.view)
         case InteractionsTable() as interactions:
-            return m.map_interactions(interactions, one.view, limit)
+            return m.map_interactions(interactions, one.view, limit, shop_prices=shop_prices)
         case ExposuresTable() as exposures:
             return m.map_exposures(exposures, one.view, limit)
         case EventsTable() as events:
@@ -154,7 +158,7 @@ def _write(
         f"exposure-{seed}",
         *("user_id", "item_id", "cast(ts as string)", "placement"),
     )
-    items = f"SELECT * FROM {m.CATALOGUE} ORDER BY item_id"
+    items = f"SELECT {', '.join(ITEMS.names)} FROM {m.CATALOGUE} ORDER BY item_id"
     interactions, exposures, events = (
         sql.kept_sql(name, numbers.get(name, []))
         for name in ("interactions", "exposures", "events")
@@ -208,84 +212,6 @@ def _counts(engine: Engine, one: Opened) -> dict[str, int]:
 def _add(total: dict[str, int], counts: Mapping[str, int]) -> None:
     for reason, num_rows in counts.items():
         total[reason] = total.get(reason, 0) + num_rows
-
-
-def _problems(
-    one: Opened,
-    mapped: Mapped,
-    counts: Mapping[str, int],
-    tolerance: float,
-    refused: pa.Table,
-) -> Iterator[Problem]:
-    """What a person should know of the refused rows of one raw table."""
-    total = sum(counts.values())
-    rules = {rule.fault: rule for rule in mapped.rules}
-    samples = defaultdict(list)
-    for row in refused.to_pylist():
-        if row["number"] == one.view.number:
-            samples[row["reason"]].append(_sample(row))
-    for reason, num_rows in counts.items():
-        if not reason.startswith("E"):
-            continue
-        field, mend = _blame(reason, rules)
-        column = column_of(one.section, field)
-        where = f"{one.label}: {one.name}.{field}" + (f" (column {column})" if column else "")
-        fatal = num_rows > tolerance * total and not reason.endswith(SAME_ROW)
-        code, _, what = reason.partition(" ")
-        shown = tuple(samples[reason])
-        yield Problem(code, where, what, mend, fatal, num_rows, total, shown)
-    yield from _of_reading(one)
-
-
-def _of_reading(one: Opened) -> Iterator[Problem]:
-    """What a person should know of how text was read."""
-    if one.reading.num_replaced:
-        what = f"{one.reading.num_replaced:,} characters are no {one.section.encoding}, now U+FFFD"
-        shown = (one.reading.first_replaced,)
-        mend = "set encoding, such as latin-1 or cp1252, or correct the file"
-        yield Problem("W210", one.label, what, mend, fatal=False, samples=shown)
-    if one.reading.num_backslashes:
-        what = f"{one.reading.num_backslashes:,} quotes stand behind a backslash"
-        mend = "if backslashes take away a quote's meaning, set escape to a backslash"
-        yield Problem("W215", one.label, what, mend, fatal=False)
-    for column, file in one.reading.some_files.items():
-        what = f"no row of {file} has {column}, which other files have: it is empty there"
-        yield Problem("W216", one.label, what, "is it called otherwise?", fatal=False)
-
-
-def _blame(reason: str, rules: Mapping[str, Rule]) -> tuple[str, str]:
-    if reason in rules:
-        return rules[reason].field, rules[reason].mend
-    if reason.startswith("E105"):
-        return reason.split(" ")[2].rstrip(","), "keep one row of each"
-    return "files", "mend the row, or set separator and quote to what the file has"
-
-
-def _sample(row: dict[str, Any]) -> str:
-    """Where a refused row stood, and what stood there."""
-    place = "" if row["row"] is None else f"{row['file']} row {row['row']}"
-    if not place and row["key"] is not None:
-        place = f"key {row['key']!r}"
-    value = "" if row["value"] in (None, row["key"]) and place else repr(row["value"])[:60]
-    return " ".join(part for part in (place, value) if part)
-
-
-def _strangers(engine: Engine, numbers: Numbers) -> Iterator[Problem]:
-    """Tables that name hardly any user of the interactions: their ids are written otherwise."""
-    if not numbers.get("interactions"):
-        return
-    known = sql.users_of(numbers["interactions"])
-    for table in ("users", "exposures", "events"):
-        if not numbers.get(table):
-            continue
-        given = sql.users_of(numbers[table])
-        (row,) = engine.query(sql.MET.format(given=given, known=known)).to_pylist()
-        ask = sql.STRANGERS.format(given=given, known=known, most=MOST_SAMPLES)
-        names = tuple(engine.query(ask)["user_id"].to_pylist())
-        met = Meeting(f"users of {table}", "users of interactions", **row, strangers=names)
-        mend = "write the ids of both as one program does: 1, 1.0, 00001 and U1 are four users"
-        if problem := met.problem(f"{table}.user_id", mend):
-            yield problem
 
 
 def _settle(prepared: Prepared, written: Mapping[str, int]) -> None:

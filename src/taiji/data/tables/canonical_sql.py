@@ -12,14 +12,14 @@ _TS = "timestamp_ntz '1970-01-01 00:00:00' AS ts"
 _ONE = "cast(1 as double)"
 _NO_ROWS = {
     "interactions": f"'' AS user_id, '' AS item_id, {_TS}, '' AS order_id, '' AS kind, "
-    f"{_ONE} AS quantity, {_ONE} AS price, 0 AS source",
+    f"{_ONE} AS quantity, {_ONE} AS price, cast(1 as bigint) AS line, '' AS note, 0 AS source",
     "exposures": f"'' AS user_id, '' AS item_id, {_TS}, '' AS placement, 0 AS click, "
     "0 AS conversion",
     "events": f"'' AS user_id, {_TS}, '' AS modality, '' AS value, {_ONE} AS weight",
 }
 COLUMNS = {
-    "items": "item_id, title, category_l1, category_l2, category_l3, brand",
-    "interactions": "user_id, item_id, ts, order_id, kind, quantity, price, source",
+    "items": "item_id, title, category_l1, category_l2, category_l3, brand, shop_price",
+    "interactions": "user_id, item_id, ts, order_id, kind, quantity, price, line, note, source",
     "exposures": "user_id, item_id, ts, placement, click, conversion",
     "events": "user_id, ts, modality, value, weight",
 }
@@ -43,6 +43,8 @@ WITH merged AS (
         sum(quantity) AS quantity,
         sum(CASE WHEN price IS NOT NULL THEN quantity END) AS priced,
         max(price) AS price,
+        min(line) AS line,
+        min(note) AS note,
         cast(sum(cast(price * quantity as decimal(28, 6))) as double) AS paid
     FROM ({lines})
     GROUP BY user_id, order_key, order_ts, item_id, kind
@@ -54,7 +56,9 @@ SELECT
     order_key AS order_id,
     kind,
     cast(quantity as int) AS quantity,
-    CASE WHEN num_rows = 1 THEN price ELSE paid / nullif(priced, 0) END AS price
+    CASE WHEN num_rows = 1 THEN price ELSE paid / nullif(priced, 0) END AS price,
+    line,
+    note
 FROM merged
 ORDER BY user_id, ts, order_id, item_id, kind
 """

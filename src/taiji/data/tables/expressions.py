@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from taiji.config.mapping import CategoryField, NumberField, TextField, TimeField
+from taiji.config.mapping_fields import CategoryField, NumberField, TextField, TimeField
 from taiji.data.tables.parquet_files import Kind
 
 _SCALE = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -143,6 +143,8 @@ class Columns:
             ]
         else:
             levels = [self.word(field.column or "")]
+        if field.otherwise is not None:
+            levels[0] = f"coalesce({levels[0]}, {self.word(field.otherwise)})"
         levels = levels[: field.levels]
         return levels + ["cast(NULL as string)"] * (3 - len(levels))
 

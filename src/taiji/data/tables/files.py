@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 
 from taiji.config.mapping import RawTable
 from taiji.data.tables.blocks import Reading, refuse_packed, unusable
+from taiji.data.tables.json_lines import INNER, PART, rewrite_jsonl
 from taiji.data.tables.parquet_files import Kind, parquet_columns, rewrite_parquet
-from taiji.data.tables.text_files import FILE, ROW, Staged, rewrite_csv, rewrite_jsonl
+from taiji.data.tables.text_files import FILE, ROW, Staged, rewrite_csv
 
 _FORMATS = {
     ".parquet": "parquet",
@@ -43,6 +44,8 @@ class RawFiles:
         types: Column -> its type, as errors call it.
         names: Column -> what the Parquet calls it, where that differs.
         numbered: The files hold the columns `FILE` and `ROW`.
+        parts: What stands between the parts of an exploded column and inside one; None: what the
+            recipe says.
         reading: What did not parse.
     """
 
@@ -52,6 +55,7 @@ class RawFiles:
     types: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     numbered: bool = False
+    parts: tuple[str, str] | None = None
     reading: Reading = field(default_factory=Reading)
 
 
@@ -94,7 +98,8 @@ def open_files(
     _compare(found, wanted, reading, label, sparse=formats == ["jsonl"])
     every = sorted(set[str]().union(*found.values()))
     kinds: dict[str, Kind] = {name: "list" if name in lists else "text" for name in every}
-    return RawFiles(label, staged, kinds, names=names, numbered=True, reading=reading)
+    parts = (PART, INNER) if formats == ["jsonl"] else None
+    return RawFiles(label, staged, kinds, names=names, numbered=True, parts=parts, reading=reading)
 
 
 def find_files(folder: Path, pattern: str) -> tuple[Path, ...]:
@@ -191,7 +196,7 @@ def _open_parquet(
     types = columns.staged
     names = _names(types)
     staged = _stage(paths, work, names, types, lambda one: rewrite_parquet(reading, one, types))
-    return RawFiles(label, staged, columns.kinds, columns.types, names, True, reading)
+    return RawFiles(label, staged, columns.kinds, columns.types, names, True, reading=reading)
 
 
 def _compare(

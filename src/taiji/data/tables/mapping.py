@@ -8,17 +8,16 @@ rules by which a row is refused, in their order. `judged_sql` puts both together
 from dataclasses import dataclass
 from datetime import datetime
 
+from taiji.config.kinds import DISLIKE
 from taiji.config.mapping import (
     EventsTable,
     ExposuresTable,
     InteractionsTable,
     ItemsTable,
-    KindField,
-    NumberField,
     RawTable,
-    TextField,
     UsersTable,
 )
+from taiji.config.mapping_fields import KindField, NumberField, TextField
 from taiji.data.tables.expressions import Columns, identifier, is_one, literal
 from taiji.data.tables.rules import (
     ITEM_ID_RULES,
@@ -35,11 +34,14 @@ from taiji.data.tables.rules import (
     not_a_number,
     time_rules,
 )
-from taiji.data.tables.target_kinds import DISLIKE
 from taiji.data.tables.text_files import FILE, ROW
+from taiji.data.tables.wanted import wanted_sql
 
 CATALOGUE = "prepared_items"
-_INTERACTION = ("user_id", "item_id", "ts", "order_id", "kind", "quantity", "price")
+_INTERACTION = (
+    *("user_id", "item_id", "ts", "order_id", "kind", "quantity", "price"),
+    *("line", "note"),
+)
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,23 @@ def map_items(table: ItemsTable, view: View) -> Mapped:
         "title": view.columns.text(table.title),
         **{f"category_l{n}": level for n, level in enumerate(levels, start=1)},
         "brand": _optional(table.brand, view),
+        "shop_price": _shop_price(table, view),
         **_rounded(view, item_id=table.item_id),
     }
     rules = (*_only(table), *ITEM_ID_RULES, *ITEM_RULES)
-    return Mapped(_select(table, view, columns, "item_id"), rules, tuple(columns), ("item_id",))
+    select = _select(table, view, columns, "item_id")
+    outputs = tuple(name for name in columns if not name.endswith("_rounded"))
+    return Mapped(select, rules, outputs, ("item_id",), table.repeated, "title")
 
 
-def map_interactions(table: InteractionsTable, view: View, limit: datetime) -> Mapped:
-    """What users did; `event_id` is null where the source has none."""
+def map_interactions(
+    table: InteractionsTable, view: View, limit: datetime, *, shop_prices: bool = False
+) -> Mapped:
+    """What users did; `event_id` is null where the source has none.
+
+    Args:
+        shop_prices: The catalogue has a column `shop_price`, which stands where no price is said.
+    """
     words = view.columns
     quantity = "cast(1 as double)" if table.quantity is None else words.number(table.quantity)
     price = "cast(NULL as double)" if table.price is None else words.number(table.price)
@@ -107,6 +118,8 @@ def map_interactions(table: InteractionsTable, view: View, limit: datetime) -> M
         "kind": _liked(table, view, _kind(table.kind, view)),
         "quantity": quantity,
         "price": price,
+        "line": _line(table, view),
+        "note": _optional(table.note, view),
         "event_id": _key(table.event_id, view),
         "raw_ts": words.word(table.ts.column),
         "has_zone": words.has_zone(table.ts),
@@ -114,6 +127,7 @@ def map_interactions(table: InteractionsTable, view: View, limit: datetime) -> M
         "raw_quantity": "'1'" if table.quantity is None else _raw(table.quantity, view),
         "raw_price": raw_price,
         "raw_rating": _raw(table.rating, view),
+        "raw_line": _raw(table.line, view),
         "rating": "cast(NULL as double)" if table.rating is None else words.number(table.rating),
     }
     rules = (
@@ -126,12 +140,29 @@ def map_interactions(table: InteractionsTable, view: View, limit: datetime) -> M
         ORPHAN,
         *NUMBER_RULES,
         not_a_number("rating"),
+        *((not_a_number("line"),) if table.line is not None else ()),
     )
+    if shop_prices:
+        columns["own_price"] = columns.pop("price")
+    select = _with_items(_select(table, view, columns, "user_id"), shop_prices=shop_prices)
     if table.event_id is None:
-        return Mapped(_with_items(_select(table, view, columns, "user_id")), rules, _INTERACTION)
+        return Mapped(select, rules, _INTERACTION)
     rules = (*rules, missing("event_id"))
-    select = _with_items(_select(table, view, columns, "user_id"))
     return Mapped(select, rules, (*_INTERACTION, "event_id"), ("event_id",))
+
+
+def _shop_price(table: ItemsTable, view: View) -> str:
+    """What the shop asks; whatever is no price is none, as nothing is judged by it."""
+    if table.price is None:
+        return "cast(NULL as double)"
+    price = view.columns.number(table.price)
+    return f"CASE WHEN {price} > 0 THEN {price} END"
+
+
+def _line(table: InteractionsTable, view: View) -> str:
+    """Where a row stood in its order; its row in the file says it for no event of the service."""
+    number = "NULL" if table.line is None else view.columns.number(table.line)
+    return f"cast({number} as bigint)"
 
 
 def _liked(table: InteractionsTable, view: View, kind: str) -> str:
@@ -203,27 +234,27 @@ def map_events(table: EventsTable, view: View, limit: datetime) -> Mapped:
 def _select(table: RawTable, view: View, columns: dict[str, str], key: str) -> str:
     place = (identifier(FILE), identifier(ROW))
     file, row = place if view.numbered else ("cast(NULL as string)", "cast(NULL as bigint)")
-    wanted = [
-        f"{view.columns.word(column)} IN ({', '.join(map(literal, words))})"
-        for column, words in table.only.items()
-    ]
     everything = {
         **dict(zip(PLACE, (str(view.number), file, row, columns[key]), strict=True)),
         **columns,
-        "wanted": f"coalesce({' AND '.join(wanted) or 'true'}, false)",
+        "wanted": wanted_sql(table, view.columns),
     }
     body = ",\n    ".join(f"{sql} AS {name}" for name, sql in everything.items())
     return f"SELECT\n    {body}\nFROM {view.relation}"
 
 
-def _with_items(select: str) -> str:
-    """Say of each row whether the catalogue has its item."""
+def _with_items(select: str, *, shop_prices: bool = False) -> str:
+    """Say of each row whether the catalogue has its item; what is not said of a price, it knows."""
+    known, price = "item_id AS known_item_id", ""
+    if shop_prices:
+        known += ", shop_price"
+        price = ", CASE WHEN raw_price IS NULL THEN shop_price ELSE own_price END AS price"
     return f"""
-SELECT mapped.*, known_item_id
+SELECT mapped.*, known_item_id{price}
 FROM (
 {select}
 ) AS mapped
-LEFT JOIN (SELECT item_id AS known_item_id FROM {CATALOGUE}) AS known ON item_id = known_item_id"""
+LEFT JOIN (SELECT {known} FROM {CATALOGUE}) AS known ON item_id = known_item_id"""
 
 
 def _optional(field: TextField | None, view: View) -> str:

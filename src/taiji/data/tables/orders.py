@@ -50,7 +50,7 @@ FROM ids
 # Keys differ by construction: only made ones begin with @, and what follows tells which kind.
 LINES = """
 SELECT
-    lines.user_id, item_id, kind, quantity, price,
+    lines.user_id, item_id, kind, quantity, price, line, note,
     CASE
         WHEN lines.order_id IS NULL OR doubt IN ('word', 'days')
             THEN concat('@', cast(ts as string))

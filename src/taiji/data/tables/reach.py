@@ -129,16 +129,13 @@ def declared(section: DataSection) -> Contents:
     categories = source.items.categories
     sampled = section.sampled_negatives is not None
     known = any(table.conversion is not None for table in source.exposures)
-    levels = 0
-    if categories is not None:
-        levels = min(len(categories.columns or (1, 2, 3)), categories.levels)
     shown = int(bool(source.exposures) or sampled)
     return Contents(
         exposures=shown,
         clicks=shown,
         conversions=int(known),
         goal=section.goal or ("conversion" if known and not sampled else "click"),
-        category_levels=1 if categories is not None and categories.flags else levels,
+        category_levels=0 if categories is None else categories.depth,
         profiles=int(source.users is not None and bool(source.users.profile)),
         prices=int(any(table.price is not None for table in source.interactions)),
         sampled=sampled,

@@ -6,6 +6,7 @@ The codes are listed in `docs/data.md`. The first rule that holds names the faul
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from taiji.data.engine.keys import joined_key
 from taiji.data.tables.expressions import literal
@@ -23,6 +24,11 @@ NO_ID = (
 """Words that programs write where there is no id, in lower case."""
 
 SAME_ROW = ", same row"
+
+KEPT = " | kept: "
+"""Between what stood in a repeated row and what stands in the one that is kept."""
+BLANK_TITLE = "E104 blank title"
+FURTHER = "merged: further row of an item"
 _NAMED_ZONE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.,]+ *\\[?[A-Za-z]{2}"
 _EARLIEST = "timestamp_ntz '1990-01-01 00:00:00'"
 _MOST = 2_147_483_647
@@ -54,12 +60,16 @@ class Mapped:
     Attributes:
         outputs: The canonical columns.
         key: Those of them that no two rows may share; empty if rows have no key.
+        repeated: What becomes of rows that share it and differ: refused, or one of them stays.
+        named: The column that tells such rows apart for a person; empty for none.
     """
 
     select: str
     rules: tuple[Rule, ...]
     outputs: tuple[str, ...]
     key: tuple[str, ...] = ()
+    repeated: Literal["refuse", "first", "last", "most_frequent"] = "refuse"
+    named: str = ""
 
 
 def copies(key: Sequence[str]) -> tuple[str, str]:
@@ -91,23 +101,49 @@ FROM (
 
 
 def _without_repeats(judged: str, mapped: Mapped, columns: str) -> str:
-    """Of the good rows with one key the first stays; without row numbers, the least."""
+    """Of the good rows with one key one stays: the first, or as `mapped.repeated` says.
+
+    Where rows have no numbers, the order is that of their content.
+    """
     content = joined_key(*(f"cast({column} as string)" for column in mapped.outputs), "''")
-    same, other = copies(mapped.key)
-    key = ", ".join(mapped.key)
-    window = f"(PARTITION BY {key}, fault IS NULL ORDER BY source, file, row_no, content)"
+    key, good = ", ".join(mapped.key), "fault IS NULL"
+    named, counts, blank = mapped.named or "row_key", "", "false"
+    if mapped.repeated == "refuse":
+        same, other = copies(mapped.key)
+        repeat = f"CASE WHEN content = kept THEN {literal(same)} ELSE {literal(other)} END"
+    else:  # a line without a title is no fault where another names the item
+        repeat, blank = literal(FURTHER), f"fault = {literal(BLANK_TITLE)} AND num_good > 0"
+        counts = f""",
+        count(*) OVER (PARTITION BY {key}, {good}, {named}) AS num_alike,
+        count_if({good}) OVER (PARTITION BY {key}) AS num_good"""
+    window = f"(PARTITION BY {key}, {good} ORDER BY {_ORDERS[mapped.repeated]})"
     return f"""
 WITH judged AS ({judged}),
-described AS (SELECT *, {content} AS content FROM judged),
+described AS (SELECT *, {content} AS content{counts} FROM judged),
 ranked AS (
-    SELECT *, row_number() OVER {window} AS place, first_value(content) OVER {window} AS kept
+    SELECT *,
+        row_number() OVER {window} AS place,
+        first_value(content) OVER {window} AS kept,
+        first_value({named}) OVER {window} AS kept_name
     FROM described
 )
 SELECT {columns},
-    CASE WHEN fault IS NOT NULL OR place = 1 THEN fault
-        WHEN content = kept THEN {literal(same)} ELSE {literal(other)} END AS fault,
-    CASE WHEN fault IS NOT NULL THEN found WHEN place > 1 THEN row_key END AS found
+    CASE WHEN {blank} THEN {repeat} WHEN fault IS NOT NULL OR place = 1 THEN fault
+        ELSE {repeat} END AS fault,
+    CASE WHEN fault IS NOT NULL THEN found
+        WHEN place > 1 AND {named} <> kept_name
+            THEN substr(concat({named}, {literal(KEPT)}, kept_name), 1, {LONGEST_FOUND})
+        WHEN place > 1 THEN row_key END AS found
 FROM ranked"""
+
+
+_FIRST = "source, file, row_no, content"
+_ORDERS = {
+    "refuse": _FIRST,
+    "first": _FIRST,
+    "last": "source DESC, file DESC, row_no DESC, content DESC",
+    "most_frequent": f"num_alike DESC, {_FIRST}",
+}
 
 
 def missing(field: str, when: str = "") -> Rule:
@@ -216,7 +252,7 @@ NUMBER_RULES = (
 
 ITEM_RULES = (
     Rule(
-        "E104 blank title",
+        BLANK_TITLE,
         "title",
         "title IS NULL OR NOT title RLIKE '\\\\S'",
         "row_key",

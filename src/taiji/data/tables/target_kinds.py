@@ -5,17 +5,9 @@ badly or merely looked at is history, and never "really bought next".
 """
 
 from taiji.config import DataSection
+from taiji.config.kinds import strongest
 from taiji.data.engine.protocol import Engine
 from taiji.data.problems import Problem, UnusableError
-
-DISLIKE = "dislike"
-"""The kind of an interaction whose rating is not what `liked` asks for; never a target."""
-
-BY_STRENGTH = (
-    *("purchase", "redeem", "like", "save", "share", "cart", "rating", "review", "comment"),
-    *("click", "view"),
-)
-"""Kinds that are known, the strongest first; others stand behind them, by name."""
 
 
 def find_target_kinds(
@@ -28,20 +20,13 @@ def find_target_kinds(
     """
     counted = engine.query(f"SELECT kind, count(*) AS num FROM {table} GROUP BY kind ORDER BY kind")
     found = {row["kind"]: row["num"] for row in counted.to_pylist()}
-    chosen = section.target_kinds or strongest(tuple(found))
+    chosen = section.target_kinds or strongest(found)
     if found and not any(kind in found for kind in chosen):
         here = ", ".join(f"{kind} {num:,}" for kind, num in found.items())
         what = f"the log has no interaction of kind {', '.join(chosen) or 'that could be foreseen'}"
         mend = f"kinds here: {here}: name those that count in data.target_kinds"
         raise UnusableError(Problem("E108", "data.target_kinds", what, mend, fatal=True))
     return chosen
-
-
-def strongest(kinds: tuple[str, ...]) -> tuple[str, ...]:
-    """The one kind that says most of what a user wants; none of no kinds."""
-    wanted = sorted(set(kinds) - {DISLIKE})
-    ranked = [*(kind for kind in BY_STRENGTH if kind in wanted), *wanted]
-    return tuple(ranked[:1])
 
 
 def kinds_sql(kinds: tuple[str, ...]) -> str:

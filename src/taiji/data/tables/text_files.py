@@ -1,13 +1,12 @@
-"""CSV and JSON lines, rewritten as Parquet of strings; what does not parse is counted.
+"""CSV, rewritten as Parquet of strings; what does not parse is counted.
 
-A row is told by its file and number: in CSV the header is row 1 and blank lines do not count,
-in JSON lines every line counts. The columns of the Parquet have names of our own (`staged`): a
-file may call a column what it likes.
+A row is told by its file and number: the header is row 1 and blank lines do not count. The columns
+of the Parquet have names of our own (`staged`): a file may call a column what it likes. JSON lines
+are read by `taiji.data.tables.json_lines`.
 """
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from taiji.data.tables.blocks import BLOCK_BYTES, Reading, text_blocks, unusable
 
 FILE, ROW = "file", "row"
 
-_ROWS = 10_000
 _STAND_IN = "\x1f"  # for a separator that is not one byte
 
 
@@ -119,57 +117,6 @@ def rewrite_csv(raw: RawTable, reading: Reading, staged: Staged) -> set[str]:
     return set(names)
 
 
-def rewrite_jsonl(raw: RawTable, reading: Reading, staged: Staged) -> set[str]:
-    """Write the rows of one file; return the columns that some row has.
-
-    A column `a.b` is the value under the key `a.b`, or else under `b` in the object under `a`.
-
-    Raises:
-        UnusableError: The file is JSON, and not one object a line.
-    """
-    path, names = staged.path, list(staged.names)
-    keys = {name: name.split(".") for name in names}
-    types = {name: pa.list_(pa.string()) if staged.is_list(name) else pa.string() for name in names}
-    found: set[str] = set()
-    columns: dict[str, list[Any]] = {name: [] for name in names}
-    numbers: list[int] = []
-
-    def flush() -> None:
-        staged.write({name: pa.array(columns[name], types[name]) for name in names}, numbers)
-        for values in (*columns.values(), numbers):
-            values.clear()
-
-    for number, line in enumerate(_lines(text_blocks(path, raw.encoding, reading)), start=1):
-        if not line.strip():
-            continue
-        row = _json_object(line)
-        if row is None:
-            if not found:
-                _refuse_other_json(path, line)
-            reading.refuse(path.name, number, "E102 line is no JSON object", line)
-            continue
-        found |= row.keys()
-        values = {name: _dig(row, name, keys[name]) for name in names}
-        found |= {name for name, value in values.items() if value is not _ABSENT}
-        nested = [name for name in names if _is_nested(values[name], staged.is_list(name))]
-        if nested:
-            reason = f"E102 {', '.join(nested)} holds nested values"
-            reading.refuse(path.name, number, reason, line)
-            continue
-        for name, value in values.items():
-            text = _json_text(value, staged.is_list(name), reading, f"{path}, line {number}")
-            columns[name].append(text)
-        numbers.append(number)
-        if len(numbers) == _ROWS:
-            flush()
-    flush()
-    return found
-
-
-def _lines(blocks: Iterator[str]) -> Iterator[str]:
-    return (line for block in blocks for line in block.removesuffix("\n").split("\n"))
-
-
 def _prepared(
     blocks: Iterator[str], raw: RawTable, separator: str, reading: Reading
 ) -> Iterator[str]:
@@ -185,57 +132,6 @@ def _prepared(
                 block = block.replace(_STAND_IN, "\ufffd")
             block = block.replace(separator, _STAND_IN)
         yield block
-
-
-_ABSENT = object()
-
-
-def _json_object(line: str) -> dict[str, Any] | None:
-    """Numbers stay the text that they are in the file."""
-    try:
-        row = json.loads(line, parse_float=str, parse_int=str, parse_constant=str)
-    except (json.JSONDecodeError, RecursionError):
-        return None
-    return row if isinstance(row, dict) else None
-
-
-def _refuse_other_json(path: Path, line: str) -> None:
-    """Before any object was read: is this JSON of another shape?"""
-    start = line.strip()
-    if start.startswith("["):
-        mend = "write one object a line, as `jq -c '.[]'` does"
-        raise unusable("E102", path, "is a JSON array, not JSON lines", mend)
-    if start == "{":
-        mend = "write one object a line, as `jq -c .` does"
-        raise unusable("E102", path, "spreads an object over several lines", mend)
-
-
-def _dig(row: Any, name: str, keys: list[str]) -> Any:
-    if name in row:
-        return row[name]
-    for key in keys:
-        if not isinstance(row, dict) or key not in row:
-            return _ABSENT
-        row = row[key]
-    return row
-
-
-def _is_nested(value: Any, is_list: bool) -> bool:
-    """Whether a value is no word, and where lists are asked for, no list of words."""
-    if is_list and isinstance(value, list):
-        return any(isinstance(part, dict | list) for part in value)
-    return isinstance(value, dict | list)
-
-
-def _json_text(value: Any, is_list: bool, reading: Reading, where: str) -> Any:
-    if value is _ABSENT or value is None:
-        return None
-    if is_list:
-        parts = value if isinstance(value, list) else [value]
-        return [_json_text(part, False, reading, where) for part in parts]
-    if isinstance(value, str):
-        return reading.repaired(value, where)
-    return json.dumps(value)
 
 
 class _Blocks(io.RawIOBase):

@@ -62,6 +62,7 @@ class Constructed:
             users=self.users,
             items=self.items,
             interactions=self.interactions,
+            taken=self.taken,
             calendar=self.calendar,
         )
 

@@ -95,6 +95,7 @@ def _raw_tables(section: Section) -> Iterator[RawTable]:
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, RawTable):
                 yield one
+                yield from _raw_tables(one)  # a file that is joined to it
 
 
 def _below(folder: Path) -> Files:

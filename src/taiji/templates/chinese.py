@@ -1,0 +1,91 @@
+"""Chinese."""
+
+from taiji.templates.words import Templates
+
+CHINESE = Templates(
+    student_system="根据用户的画像和购买记录，推理出用户接下来要买的商品。",
+    student_format=(
+        "先在<think></think>内写出推理，再在<answer></answer>内写出下一件商品，"
+        "格式为：标题; 一级类目; 二级类目; 三级类目。"
+    ),
+    student_format_list=(
+        "先在<think></think>内写出推理，再在<answer></answer>内写出最可能的{count}件商品，"
+        "每行一件，最可能的在前，格式为：一级类目; 二级类目; 三级类目; 标题。"
+    ),
+    teacher_system="你用平实的语言解释用户的购物习惯。",
+    teacher_task=(
+        "请用两三句话，从用户画像和购买记录推理出这位用户接下来需要哪一类商品。"
+        "只使用列出的事实。请顺着推理，就像并不知道结果：不要引用下面的商品，"
+        "不要说你看到过它，不要写列表，也不要写任何标签。"
+    ),
+    teacher_target="推理应当指向的商品：",
+    direct_task=(
+        "请用两三句话，从用户画像和购买记录推理出这位用户接下来会买的商品。"
+        "只使用列出的事实，不要写列表，也不要写任何标签。"
+        "最后另起一行，以{answer}开头写出这件商品，格式为：标题; 一级类目; 二级类目; 三级类目。"
+    ),
+    direct_answer="答案：",
+    profile_heading="用户画像：",
+    history_heading="购买记录（由近到远）：",
+    no_history="暂无购买记录。",
+    offer="在售：{names}。",
+    person="用户",
+    household="家庭",
+    device="设备",
+    lifestyle="生活方式",
+    facts="{label}：{facts}",
+    fact_separator="，",
+    other_fact="{name}：{value}",
+    under_age="{age}以下",
+    habit_separator="；",
+    top_categories="主要购买{names}",
+    price_band="通常花费{low}到{high}{currency}",
+    brands="偏爱品牌{names}",
+    private_label="自有品牌占{share}",
+    active_hours="多在{days}{hours}活跃",
+    weekday="工作日",
+    weekend="周末",
+    mornings="上午",
+    afternoons="下午",
+    evenings="晚上",
+    nights="深夜",
+    searches="最近搜索：{names}",
+    apps="常用应用：{names}",
+    live_streams="观看直播：{names}",
+    other_events="最近{name}：{names}",
+    list_separator="、",
+    list_last="和",
+    sentence_end="。",
+    sentence_separator="",
+    note="“{note}”",
+    price="{amount}{currency}",
+    purchase="购买",
+    view="浏览",
+    click="点击",
+    like="点赞",
+    save="收藏",
+    comment="评论",
+    share="分享",
+    cart="加购",
+    redeem="核销",
+    read="阅读",
+    watch="观看",
+    listen="收听",
+    review="评价",
+    rating="打分",
+    dislike="不喜欢",
+    other_kind="{kind}",
+    before="{age}前",
+    year="{number}年",
+    years="{number}年",
+    month="{number}个月",
+    months="{number}个月",
+    week="{number}周",
+    weeks="{number}周",
+    day="{number}天",
+    days="{number}天",
+    hour="{number}小时",
+    hours="{number}小时",
+    minute="{number}分钟",
+    minutes="{number}分钟",
+)
