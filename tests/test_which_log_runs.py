@@ -41,14 +41,6 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="module")
-def student(tmp_path_factory, tiny_model, smollm2_tokenizer):
-    folder = tmp_path_factory.mktemp("student")
-    tiny_model.save_pretrained(folder)
-    smollm2_tokenizer.save_pretrained(folder)
-    return folder
-
-
 def write_recipe(path, tree, student):
     student_of = {"model": str(student), "max_prompt_tokens": 512, "max_completion_tokens": 48}
     whole = {"name": "log", "student": student_of, **SMALL, **tree}
@@ -66,12 +58,12 @@ def taiji(*words):
 
 @pytest.mark.parametrize("title", CARRIES)
 def test_a_log_goes_from_the_check_to_the_last_stage_that_it_allows(
-    tmp_path, monkeypatch, student, title
+    tmp_path, monkeypatch, tiny_student, title
 ):
     monkeypatch.chdir(tmp_path)
     write_logs(tmp_path, users=24, days=60, items=12)
     tree, known = YAML(typ="safe").load(RECIPES[title]), CARRIES[title]
-    write_recipe(tmp_path / "log.yaml", tree, student)
+    write_recipe(tmp_path / "log.yaml", tree, tiny_student)
     code, said = taiji("data", "check", "log.yaml")
     assert code == 0, said
     for stage in known.left_out:
@@ -124,13 +116,13 @@ def auc_by_hand(labels, scores):
 
 
 def test_a_mind_log_reaches_the_ranking_tables_with_clicks_as_the_goal(
-    tmp_path, monkeypatch, student
+    tmp_path, monkeypatch, tiny_student
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mind").mkdir()
     write_mind(tmp_path / "mind")
     tree = {"data": {"source": {"kind": "mind", "path": "mind"}}}
-    write_recipe(tmp_path / "log.yaml", tree, student)
+    write_recipe(tmp_path / "log.yaml", tree, tiny_student)
     code, said = taiji("data", "check", "log.yaml")
     assert code == 0, said
     code, said = taiji("run", "log.yaml")
