@@ -42,7 +42,7 @@ SMALL = {
 
 
 def write_recipe(path, tree, student):
-    student_of = {"model": str(student), "max_prompt_tokens": 512, "max_completion_tokens": 48}
+    student_of = {"model": str(student), "max_prompt_tokens": 1024, "max_completion_tokens": 48}
     whole = {"name": "log", "student": student_of, **SMALL, **tree}
     whole["data"] = tree["data"] | SIZES
     if "distill" in tree:
