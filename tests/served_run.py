@@ -17,7 +17,8 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from taiji.config import Recipe
 from taiji.language.models import SMOLLM2, resolve_model
 from taiji.pipeline import STAGES
-from taiji.runner import Runner, stage_function
+from taiji.runner import Runner
+from taiji.stage_function import stage_function
 from taiji.store.run_directory import RunDirectory
 
 HOUSEHOLDS = "household_id % 40 = 7"

@@ -20,6 +20,7 @@ COMMANDS = [
     "demo",
     "status",
     "doctor",
+    "join",
     "config show",
     "config reference",
     "show user",

@@ -25,6 +25,7 @@ from taiji.errors import (
 )
 from taiji.pipeline import STAGES, find_stage, upstream
 from taiji.runner import Runner, State, status
+from taiji.stage_function import stage_function
 from taiji.store import digests as known_digests
 from taiji.store.files import digest_file, write_json
 from taiji.store.run_directory import UNFINISHED, RunDirectory
@@ -466,7 +467,7 @@ def digests(root: Path) -> dict[str, str]:
 
 def test_every_stage_of_the_pipeline_has_its_function():
     for name in ALL:
-        assert runner.stage_function(name).__name__ == name
+        assert stage_function(name).__name__ == name
 
 
 SHOP = {

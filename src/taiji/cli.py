@@ -171,6 +171,26 @@ def status(
         raise typer.Exit(DataError.exit_code)
 
 
+@app.command()
+def join(
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The run directory, at the same place on all.")
+    ],
+    machine: Annotated[int, typer.Option(min=1, help="The number of this machine, from 1.")],
+) -> None:
+    """Lend this machine to the training stages of a run that another machine runs.
+
+    Example:  taiji join /shared/runs/paper --machine 1
+
+    Waits for `sft` and `align` to begin, starts its processes of them, and waits again.
+    """
+    from taiji.stage_process import training_of
+    from taiji.training.launcher import lend
+
+    root = _folder(run_folder, "RUN").absolute()
+    lend(root, machine, lambda words: _out.print(_plain(words)), training_of)
+
+
 @config_app.command("show")
 def config_show(
     recipe: RecipePath,

@@ -18,8 +18,10 @@ from taiji.config import Recipe
 from taiji.config.loading import dump_recipe
 from taiji.config.section import Section
 from taiji.data.tables.reach import Contents, declared
-from taiji.errors import ConfigError, DataError, MissingArtifactError
+from taiji.errors import DataError, MissingArtifactError
 from taiji.pipeline import STAGES, Stage, find_stage, reads, upstream
+from taiji.stage_function import StageFunction, stage_function
+from taiji.stage_process import TRAINED, launch
 from taiji.stages.parts.constructed import CONTENTS, read_contents
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.outside import contents
@@ -31,10 +33,6 @@ from taiji.store.run_directory import UNFINISHED, Manifest, RunDirectory
 
 logger = logging.getLogger(__name__)
 
-logger = logging.getLogger(__name__)
-
-StageFunction = Callable[[StageContext], Summary]
-
 _GONE = digest_value(None)
 _LESS = "close other programs, or take a larger machine,"
 _LESS_MEMORY = {
@@ -42,7 +40,7 @@ _LESS_MEMORY = {
     "distill": "lower distill.teacher.batch_size",
     "sft": "lower sft.batch_size, sft.trainable_layers or student.max_prompt_tokens",
     "align": "lower align.prompts_per_step, align.num_generations or align.trainable_layers",
-    "infer": "lower infer.batch_size",
+    "infer": "lower infer.engine.batch_size",
     "features": "lower encoder.batch_size",
     "rank": "lower ranker.batch_size or data.exposure_share",
     "simulate": "lower ranker.batch_size or data.exposure_share",
@@ -178,7 +176,7 @@ class Runner:
         self._listener.started(stage, resumed=(work / UNFINISHED).is_dir())
         began = time.monotonic()
         context = StageContext(self._recipe, work, inputs, self._listener.progress, key=planned.key)
-        summary = self._load(stage.name)(context)
+        summary = self._do(stage.name, context)
         ending = replace(
             planned,
             seconds=round(time.monotonic() - began, 1),
@@ -189,6 +187,12 @@ class Runner:
         whole = self._directory.commit(ending)
         self._directory.digests.save()
         self._listener.finished(stage, whole)
+
+    def _do(self, name: str, context: StageContext) -> Summary:
+        """Here, or in the processes that the recipe asks for."""
+        if name in TRAINED and self._recipe.compute.training.total > 1:
+            return launch(name, context)
+        return self._load(name)(context)
 
 
 def plan(
@@ -325,70 +329,3 @@ def _state(
     if stale & needs or plan(stage, recipe, directory, without).key != manifest.key:
         return State.STALE
     return State.CURRENT
-
-
-def stage_function(name: str) -> StageFunction:
-    """The function of a stage; imported here, because some take seconds to import."""
-    match name:
-        case "construct":
-            from taiji.stages.construct import construct
-
-            return construct
-        case "ceiling":
-            from taiji.stages.ceiling import ceiling
-
-            return ceiling
-        case "distill":
-            from taiji.stages.distill import distill
-
-            return distill
-        case "score":
-            from taiji.stages.score import score
-
-            return score
-        case "refine":
-            from taiji.stages.refine import refine
-
-            return refine
-        case "sft":
-            from taiji.stages.sft import sft
-
-            return sft
-        case "simulate":
-            from taiji.stages.simulate import simulate
-
-            return simulate
-        case "align":
-            from taiji.stages.align import align
-
-            return align
-        case "infer":
-            from taiji.stages.infer import infer
-
-            return infer
-        case "features":
-            from taiji.stages.features import features
-
-            return features
-        case "surplus":
-            from taiji.stages.surplus import surplus
-
-            return surplus
-        case "rank":
-            from taiji.stages.rank import rank
-
-            return rank
-        case "abtest":
-            from taiji.stages.abtest import abtest
-
-            return abtest
-        case "evaluate":
-            from taiji.stages.evaluate import evaluate
-
-            return evaluate
-        case "report":
-            from taiji.stages.report import report
-
-            return report
-        case _:
-            raise ConfigError(f"{name}: no such stage")

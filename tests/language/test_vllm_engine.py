@@ -5,7 +5,7 @@ import sys
 import fake_vllm
 import pytest
 
-from taiji.config import VllmTeacher
+from taiji.config import VllmEngine
 from taiji.errors import EngineError
 from taiji.language import vllm_engine
 from taiji.language.generate import Reply, Sampling
@@ -26,7 +26,7 @@ def loaded(smollm2_tokenizer):
         patch.setitem(sys.modules, "vllm", fake_vllm)
         patch.setattr(vllm_engine, "load_tokenizer", lambda name: smollm2_tokenizer)
         options = {"tensor_parallel_size": 2, "gpu_memory_share": 0.5, "max_model_tokens": 99}
-        return VllmGenerator(VllmTeacher(kind="vllm", model="org/a-model", **options))
+        return VllmGenerator(VllmEngine(kind="vllm", **options), "org/a-model")
 
 
 @pytest.fixture
@@ -40,6 +40,7 @@ def test_the_settings_reach_vllm(generator):
     assert (llm.model, llm.trust_remote_code, llm.tensor_parallel_size) == ("org/a-model", False, 2)
     assert (llm.gpu_memory_utilization, llm.max_model_len) == (0.5, 99)
     assert llm.enable_prefix_caching
+    assert llm.dtype == "auto"
 
 
 def test_prompts_go_in_as_ids_that_data_cannot_shape(generator, smollm2_tokenizer):
@@ -99,4 +100,4 @@ def test_a_prompt_beyond_the_window_is_an_engine_error(generator):
 def test_without_vllm_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(EngineError, match=r"taiji-rec\[vllm\]"):
-        VllmGenerator(VllmTeacher(kind="vllm", model="m"))
+        VllmGenerator(VllmEngine(kind="vllm"), "m")

@@ -5,10 +5,11 @@ import os
 import sys
 from pathlib import Path
 
+from accelerate import PartialState
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from taiji.config import SftSection
-from taiji.reasoning.sft import TrainingRow, train_student
+from taiji.config import SftSection, TrainingCompute
+from taiji.reasoning.sft import StudentRun, TrainingRow, train_student
 
 
 def main() -> None:
@@ -18,14 +19,14 @@ def main() -> None:
     rows = [TrainingRow([*range(5, 9 + n)], [*range(20, 30 + 2 * n)]) for n in range(16)]
     steps: list[dict[str, float]] = []
     section = SftSection.model_validate(json.loads(settings))
+    processes = int(os.environ["WORLD_SIZE"])
+    PartialState(cpu=True)
     train_student(
         model,
         tokenizer,
         rows,
-        section,
-        seed=17,
-        folder=Path(out) / "checkpoints",
-        on_step=lambda row, total: steps.append(row),
+        StudentRun(section, 17, Path(out) / "checkpoints", TrainingCompute(processes=processes)),
+        lambda row, total: steps.append(row),
     )
     if os.environ.get("RANK", "0") == "0":
         model.save_pretrained(Path(out) / "model")

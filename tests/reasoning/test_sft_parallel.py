@@ -43,7 +43,7 @@ def test_two_processes_take_the_steps_of_one(tiny_model, smollm2_tokenizer, tmp_
     tiny_model.save_pretrained(folder)
     smollm2_tokenizer.save_pretrained(folder)
     one, weights = run(folder, tmp_path / "one", 1, SECTION | {"batch_size": 4, "lora": lora})
-    two, others = run(folder, tmp_path / "two", 2, SECTION | {"batch_size": 2, "lora": lora})
+    two, others = run(folder, tmp_path / "two", 2, SECTION | {"batch_size": 4, "lora": lora})
     assert len(one) == len(two) == 8
     for left, right in zip(one, two, strict=True):
         assert right == pytest.approx(left, rel=1e-4)

@@ -15,6 +15,7 @@ from taiji.reasoning.evidence import write_chains
 from taiji.reasoning.prompts import student_prompt
 from taiji.reasoning.sft import (
     CompletionTrainer,
+    StudentRun,
     TrainingRow,
     sft_loss,
     token_mean_loss,
@@ -42,9 +43,8 @@ def section(**settings):
 
 
 def train(model, tokenizer, rows, folder: Path, *, on_step=lambda row, total: None, **settings):
-    return train_student(
-        model, tokenizer, rows, section(**settings), seed=17, folder=folder, on_step=on_step
-    )
+    run = StudentRun(section(**settings), 17, folder)
+    return train_student(model, tokenizer, rows, run, on_step)
 
 
 def logprobs_of(model, row):
@@ -89,7 +89,7 @@ def test_the_trainers_loss_is_the_one_that_is_asked_for(
         rows,
         tmp_path,
         on_step=lambda row, total: steps.append(row),
-        batch_size=len(rows) // 2,
+        batch_size=len(rows),
         loss=loss,
         trainer={"gradient_accumulation_steps": 2},
     )

@@ -5,15 +5,21 @@ from functools import cache
 
 import pyarrow as pa
 import pytest
-import torch
 from rows import KilledError, example_row
 
 from taiji import schema
-from taiji.config import DataSection, FeaturesSection, InferSection, Recipe, StudentSection
+from taiji.config import (
+    DataSection,
+    FeaturesSection,
+    InferSection,
+    Recipe,
+    StudentSection,
+    TransformersEngine,
+)
+from taiji.language import engines
 from taiji.language.generate import Reply
 from taiji.stages import infer as stage
 from taiji.stages.infer import plan_texts
-from taiji.stages.parts import asked_models
 from taiji.stages.parts.asked_models import AskedModel, text_row
 from taiji.stages.parts.context import StageContext
 from taiji.store.files import read_parquet, write_parquet
@@ -45,7 +51,7 @@ EXAMPLES = [
 @pytest.fixture
 def ctx(tmp_path, tiny_model, smollm2_tokenizer, monkeypatch):
     # loading takes seconds
-    monkeypatch.setattr(asked_models, "load_causal_lm", cache(asked_models.load_causal_lm))
+    monkeypatch.setattr(engines, "load_causal_lm", cache(engines.load_causal_lm))
     for name in ("student", "sft/model", "align/model"):
         folder = tmp_path / name
         tiny_model.save_pretrained(folder)
@@ -65,7 +71,7 @@ def ctx(tmp_path, tiny_model, smollm2_tokenizer, monkeypatch):
             name="tiny",
             student=student,
             data=DataSection(),
-            infer=InferSection(temperature=1.0, batch_size=2),
+            infer=InferSection(temperature=1.0, engine=TransformersEngine(batch_size=2)),
         ),
         out=tmp_path / "infer",
         inputs={name: tmp_path / name for name in ("construct", "sft", "align")},
@@ -136,7 +142,7 @@ def test_other_models_write_of_the_ranking_users_where_their_texts_become_featur
     recipe = ctx.recipe.model_copy(
         update={
             "features": FeaturesSection(texts=("policy", "untuned")),
-            "infer": InferSection(models=("policy",), temperature=1.0, batch_size=2),
+            "infer": InferSection(models=("policy",), temperature=1.0),
         }
     )
     stage.infer(StageContext(recipe, ctx.out, ctx.inputs, ctx.progress))
@@ -160,12 +166,6 @@ def rows_of(examples):
     return pa.Table.from_pylist(examples, schema.EXAMPLES)
 
 
-def test_the_models_write_in_the_precision_of_the_recipe(ctx):
-    recipe = ctx.recipe.model_copy(update={"infer": InferSection(dtype="bfloat16")})
-    generator, _ = asked_models.open_here("policy", str(ctx.inputs["align"] / "model"), recipe)
-    assert generator._model.dtype == torch.bfloat16
-
-
 def test_a_text_may_be_longer_than_what_was_trained_on(ctx):
     examples = rows_of(EXAMPLES[:2])
     short, longer = (
@@ -183,27 +183,13 @@ def test_a_text_does_not_depend_on_its_shard(ctx):
     assert alone.equals(asked(ctx).texts("all", tests).slice(1, 1))
 
 
-def test_another_engine_may_write(ctx):
-    class Parrot:
-        name = "parrot"
-
-        def generate(self, prompts, n, sampling, on_progress=None):
-            return [[Reply(f"<think>a</think><answer>{n} tea</answer>", "ok", 3)]] * len(prompts)
-
-    def open_parrot(name, source, recipe):
-        return Parrot(), asked_models.open_here(name, source, recipe)[1]
-
-    model = AskedModel("policy", ctx.inputs["align"] / "model", ctx, open_parrot)
-    assert model.texts("few", rows_of(EXAMPLES[:2]))["answer"].to_pylist() == ["1 tea"] * 2
-
-
 def test_killed_at_its_very_end_it_asks_no_model_again(ctx, monkeypatch):
     summary = stage.infer(ctx)
 
     def unwanted(*_):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(asked_models, "load_causal_lm", unwanted)
+    monkeypatch.setattr(engines, "load_causal_lm", unwanted)
     assert stage.infer(ctx) == summary
 
 

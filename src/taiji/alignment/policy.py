@@ -31,11 +31,12 @@ from taiji.alignment.popo.config import PopoConfig
 from taiji.alignment.popo.trainer import PopoTrainer
 from taiji.alignment.popo.weight_rule import WeightRule
 from taiji.alignment.rollouts import PolicyRewards, Rollout
-from taiji.config import AlignSection
+from taiji.config import ONE_PROCESS, AlignSection, TrainingCompute
 from taiji.errors import ConfigError, DataError
 from taiji.language.models import freeze_all_but_last
 from taiji.reasoning.prompts import PromptFitter, losses
 from taiji.training.checkpoints import KeepNewestWhole, newest_complete
+from taiji.training.processes import all_say, wants_bfloat16
 from taiji.training.trainer_arguments import check_trainer_arguments
 
 logger = logging.getLogger(__name__)
@@ -56,12 +57,14 @@ class PolicyRun:
         max_completion_tokens: Chain of thought plus answer.
         seed: Of the order of prompts and of sampling.
         folder: For checkpoints; the caller removes it when the result is safe.
+        training: How many processes there are.
     """
 
     section: AlignSection
     max_completion_tokens: int
     seed: int
     folder: Path
+    training: TrainingCompute = ONE_PROCESS
 
 
 def policy_prompts(
@@ -117,7 +120,7 @@ def train_policy(
         )
     num_trained = freeze_all_but_last(model, section.trainable_layers)
     for parameter in model.parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and parameter.dtype != torch.float32:
             parameter.data = parameter.data.float()  # bfloat16 would round small updates away
     with _known_warnings():
         trainer = PopoTrainer(
@@ -139,21 +142,23 @@ def train_policy(
 def policy_config(run: PolicyRun) -> PopoConfig:
     """TRL's configuration: ours, over which the recipe's own fields go.
 
-    A micro-batch holds the rollouts of one prompt; `align.trainer.gradient_accumulation_steps`
-    chooses another number of micro-batches.
+    A step's prompts are shared out among the processes. A micro-batch holds the rollouts of one
+    prompt; `align.trainer.gradient_accumulation_steps` chooses another number of micro-batches.
 
     Raises:
         ConfigError: A key is unknown or decided elsewhere, or a value is refused.
     """
     section = run.section
     check_trainer_arguments(PopoConfig, section.trainer, "align.trainer")
-    num_rollouts = section.prompts_per_step * section.num_generations
-    micro_batches = section.trainer.get("gradient_accumulation_steps", section.prompts_per_step)
+    prompts = run.training.share("align.prompts_per_step", section.prompts_per_step)
+    num_rollouts = prompts * section.num_generations
+    micro_batches = section.trainer.get("gradient_accumulation_steps", prompts)
     if not isinstance(micro_batches, int) or micro_batches < 1 or num_rollouts % micro_batches:
         raise ConfigError(
             f"align.trainer.gradient_accumulation_steps: {micro_batches}: must divide the "
-            f"{num_rollouts} rollouts of a step"
+            f"{num_rollouts} rollouts of a step that each of {run.training.total} processes has"
         )
+    on_gpu = torch.cuda.is_available()
     ours: dict[str, Any] = {
         "output_dir": str(run.folder),
         "seed": run.seed,
@@ -175,7 +180,9 @@ def policy_config(run: PolicyRun) -> PopoConfig:
         "logging_nan_inf_filter": False,  # it would write the last good loss instead
         "disable_tqdm": True,
         "report_to": "none",
-        "use_cpu": not torch.cuda.is_available(),
+        "use_cpu": not on_gpu,
+        "bf16": wants_bfloat16(on_gpu) and not section.trainer.get("fp16"),
+        "popo_own_draws": True,
     }
     try:
         return PopoConfig(**(ours | section.trainer))
@@ -230,7 +237,9 @@ class _StepReporter(TrainerCallback):
         """Runs after each step, and once more at the end with a summary that has no loss."""
         if logs is None or "loss" not in logs:
             return
-        rollouts = self._rewards.take()
+        rollouts = [one for own in all_say(self._rewards.take()) for one in own]
+        if not state.is_world_process_zero:
+            return
         row: dict[str, float] = {"step": state.global_step}
         for name, value in logs.items():
             if value is not None and math.isfinite(value):

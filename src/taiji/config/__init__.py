@@ -2,8 +2,17 @@
 
 from taiji.config.abtest import AbtestSection
 from taiji.config.align import AlignSection, CustomRewardSection, RewardsSection, WeightsSection
-from taiji.config.compute import Compute, LocalCompute, RayCompute
+from taiji.config.compute import ONE_PROCESS, Compute, LocalCompute, RayCompute, TrainingCompute
 from taiji.config.data import DataSection, DateWindows, ShareWindows, SplitsSection
+from taiji.config.engines import (
+    BudgetSection,
+    EndpointSection,
+    Engine,
+    OpenAIEngine,
+    RetrySection,
+    TransformersEngine,
+    VllmEngine,
+)
 from taiji.config.lift import CeilingSection, MatchSection
 from taiji.config.ranking import BoostingSection, RankerSection, RankSection, SimulateSection
 from taiji.config.reasoning import LoraSection, RefineSection, SftSection
@@ -17,17 +26,15 @@ from taiji.config.recipe import (
 )
 from taiji.config.section import POLICY, SFT, UNTUNED, ModelName
 from taiji.config.teachers import (
-    BudgetSection,
-    EndpointSection,
     EvidenceTeacher,
     OpenAITeacher,
-    RetrySection,
     Teacher,
     TransformersTeacher,
     VllmTeacher,
 )
 
 __all__ = [
+    "ONE_PROCESS",
     "POLICY",
     "SFT",
     "UNTUNED",
@@ -42,6 +49,7 @@ __all__ = [
     "DateWindows",
     "EncoderSection",
     "EndpointSection",
+    "Engine",
     "EvaluateSection",
     "EvidenceTeacher",
     "FeaturesSection",
@@ -50,6 +58,7 @@ __all__ = [
     "LoraSection",
     "MatchSection",
     "ModelName",
+    "OpenAIEngine",
     "OpenAITeacher",
     "RankSection",
     "RankerSection",
@@ -64,7 +73,10 @@ __all__ = [
     "SplitsSection",
     "StudentSection",
     "Teacher",
+    "TrainingCompute",
+    "TransformersEngine",
     "TransformersTeacher",
+    "VllmEngine",
     "VllmTeacher",
     "WeightsSection",
 ]

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from taiji.config.engines import EndpointSection
 from taiji.config.section import Count, Named, Section, Share
-from taiji.config.teachers import EndpointSection
 
 
 class ScoreSection(Section):
@@ -99,7 +99,7 @@ class SftSection(Section):
         "sequences (Eq. 2 as printed)",
     )
     learning_rate: float = Field(2e-5, gt=0, description="at its peak (paper: 1e-7)")
-    batch_size: Count = Field(8, description="examples per process and step")
+    batch_size: Count = Field(8, description="examples of a step, of all processes")
     trainable_layers: Count | None = Field(
         None, description="tune only the last n blocks; null = all weights"
     )

@@ -14,6 +14,7 @@ from taiji.config.abtest import AbtestSection
 from taiji.config.align import AlignSection
 from taiji.config.compute import Compute, LocalCompute
 from taiji.config.data import DataSection
+from taiji.config.engines import Engine, TransformersEngine
 from taiji.config.lift import CeilingSection, MatchSection
 from taiji.config.ranking import RankerSection, RankSection, SimulateSection
 from taiji.config.reasoning import RefineSection, ScoreSection, SftSection
@@ -105,18 +106,27 @@ class InferSection(Section):
         description="for the arm `match` of `rank`: how much likelier than for anybody a model "
         "finds each category on offer, behind a user's prompt and the chain it wrote",
     )
+    engine: Engine = Field(TransformersEngine(), description="how models are asked")
+    engines: dict[Name, Engine] = Field(
+        default_factory=dict,
+        description="another way to ask one of them, by its name: untuned, sft, policy, or as "
+        "evaluate.models calls it",
+    )
     temperature: float = Field(0.0, ge=0, le=2, description="0 = greedy")
-    batch_size: Count = Field(32, description="replies at a time")
     max_completion_tokens: Count | None = Field(
         None,
         description="longest text, where it may be longer than what SFT and alignment saw; else "
         "student.max_completion_tokens, which cuts off an answer that names a long title",
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto",
-        description="of the weights; auto: bfloat16 on a GPU that has it, else float32. A CPU with "
-        "AMX writes nearly twice as fast in bfloat16, others up to a hundred times slower",
-    )
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _kind_may_be_left_out(cls, value: object) -> object:
+        return {"kind": "transformers", **value} if isinstance(value, dict) else value
+
+    def engine_of(self, model: str) -> Engine:
+        """How a model is asked."""
+        return self.engines.get(model, self.engine)
 
     def named(self) -> Iterator[Named]:
         """Texts that exist already."""
@@ -278,6 +288,23 @@ class Recipe(Section):
         if self.infer.texts_from is not None and self.infer.likelihoods:
             raise ValueError(
                 "infer.likelihoods: with infer.texts_from no language model is asked: leave one out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _steps_can_be_shared(self) -> "Recipe":
+        training = self.compute.training
+        training.share("sft.batch_size", self.sft.batch_size)
+        training.share("align.prompts_per_step", self.align.prompts_per_step)
+        return self
+
+    @model_validator(mode="after")
+    def _engines_ask_somebody(self) -> "Recipe":
+        known = {*get_args(ModelName), *self.evaluate.models}
+        if strangers := sorted(set(self.infer.engines) - known):
+            raise ValueError(
+                f"infer.engines: {', '.join(strangers)}: no such model: one of "
+                f"{', '.join(sorted(known))}"
             )
         return self
 

@@ -85,7 +85,8 @@ def _fields(section: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
 
 
 def _setting(path: str, field: FieldInfo) -> Setting:
-    sections = list(_sections(field.annotation))
+    named = get_origin(field.annotation) is dict  # each under a name of the user's
+    sections = [] if named else list(_sections(field.annotation))
     tags = [tag for tag in map(_tag, sections) if tag]
     words = _bounded(_type(field.annotation), field.metadata)
     default = _default(field)

@@ -7,15 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from taiji.config.engines import TransformersEngine
 from taiji.config.section import Count, Section
 from taiji.config.teachers import OpenAITeacher
-
-
-class TransformersEngine(Section):
-    """The policy of the run, in the process of the worker."""
-
-    kind: Literal["transformers"] = "transformers"
-
 
 Engine = Annotated[
     TransformersEngine | OpenAITeacher,

@@ -7,6 +7,7 @@ there that was damaged is made again.
 
 import io
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from transformers import (  # fmt: skip
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.distributed.configuration_utils import DistributedConfig
 
 from taiji.errors import ConfigError, EngineError
 from taiji.language.model_folders import MINILM as MINILM
@@ -96,7 +98,7 @@ def check_causal_lm(name: str) -> None:
 
 
 def load_causal_lm(
-    name: str, dtype: Dtype = "auto"
+    name: str, dtype: Dtype = "auto", *, shards: int = 1
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model, in evaluation mode, and its tokenizer.
 
@@ -107,6 +109,8 @@ def load_causal_lm(
         name: Short name, folder or Hub name.
         dtype: Of the weights. `auto`: bfloat16 on a GPU that has it, otherwise float32 (on CPUs
             without AMX bfloat16 is a hundred times slower).
+        shards: Processes that each load a share of the weights, by FSDP2; all must call. They are
+            float32 then, and bfloat16 where they are computed with.
 
     Raises:
         EngineError: The model cannot be found or read; the message says what to do.
@@ -115,6 +119,11 @@ def load_causal_lm(
     device, of_weights = _hardware()
     if dtype != "auto":
         of_weights = {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+    sharded: dict[str, Any] = {}
+    if shards > 1:
+        mixed, of_weights = of_weights == torch.bfloat16, torch.float32
+        config = DistributedConfig(fsdp_size=shards, fsdp_mixed_precision=mixed)
+        sharded["distributed_config"] = config
     with _loading(name, source) as common:
         model = AutoModelForCausalLM.from_pretrained(
             str(source),
@@ -122,10 +131,24 @@ def load_causal_lm(
             attn_implementation="sdpa",
             use_safetensors=True,
             **common,
+            **sharded,
         )
+    if sharded:
+        return model, tokenizer
     logger.debug("loaded %s from %s: %s on %s", name, source, of_weights, device)
     nn.Module.to(model, device)  # in place; transformers' own wrapper hides the signature
     return model, tokenizer
+
+
+def save_whole(model: PreTrainedModel, folder: Path) -> None:
+    """Save a model in the Hugging Face layout; every process that trained it must call.
+
+    The first one writes, and gathers the shares of the others.
+    """
+    first = os.environ.get("RANK", "0") == "0"
+    if first or getattr(model, "is_distributed_loading_by_transformers", False):
+        with quiet_loading():
+            model.save_pretrained(folder, is_main_process=first)
 
 
 def freeze_all_but_last(model: PreTrainedModel, num_layers: int | None) -> int:

@@ -8,7 +8,7 @@ same hardware and version, and not where batching changes its kernels.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from taiji.config.teachers import VllmTeacher
+from taiji.config.engines import VllmEngine
 from taiji.errors import EngineError
 from taiji.language.generate import Reply, Sampling, Status, reply_seed
 from taiji.language.models import load_tokenizer, resolve_model
@@ -21,16 +21,18 @@ class VllmGenerator:
     """A model in vLLM as a `TextGenerator`.
 
     Args:
-        section: The model and how it lies on the GPUs.
+        section: How the model lies on the GPUs.
+        model: Folder or Hub name.
+        name: As tables call it; the folder's if none is given.
 
     Attributes:
-        name: The model's name in the recipe.
+        name: As tables call it.
 
     Raises:
         EngineError: vLLM is missing, or it cannot load the model.
     """
 
-    def __init__(self, section: VllmTeacher) -> None:
+    def __init__(self, section: VllmEngine, model: str, name: str | None = None) -> None:
         try:
             import vllm
         except ImportError as error:
@@ -38,9 +40,9 @@ class VllmGenerator:
                 "vllm: is not installed: pip install 'taiji-rec[vllm]', in an environment of its"
                 " own if its versions clash"
             ) from error
-        self.name = section.model
-        source = str(resolve_model(section.model))
-        self._scaffold = ChatScaffold(load_tokenizer(section.model))
+        self.name = name or model
+        source = str(resolve_model(model))
+        self._scaffold = ChatScaffold(load_tokenizer(model))
         self._params: type[Any] = vllm.SamplingParams
         try:
             self._llm: Any = vllm.LLM(
@@ -49,10 +51,11 @@ class VllmGenerator:
                 tensor_parallel_size=section.tensor_parallel_size,
                 gpu_memory_utilization=section.gpu_memory_share,
                 max_model_len=section.max_model_tokens,
+                dtype=section.dtype,
                 enable_prefix_caching=True,  # the n replies to a prompt compute it once
             )
         except (ValueError, RuntimeError, OSError) as error:
-            raise EngineError(f"vllm: {section.model}: cannot be loaded: {error}") from error
+            raise EngineError(f"vllm: {model}: cannot be loaded: {error}") from error
 
     def generate(
         self,

@@ -31,14 +31,16 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from taiji.config import LoraSection, SftSection
+from taiji.config import ONE_PROCESS, LoraSection, SftSection, TrainingCompute
 from taiji.errors import ConfigError, DivergenceError
 from taiji.language.models import freeze_all_but_last, quiet_loading
 from taiji.language.output_head import has_plain_head
+from taiji.language.sharded import ShardedCheckpoints
 from taiji.training.checkpoints import KeepNewestWhole, newest_complete
+from taiji.training.processes import wants_bfloat16
 from taiji.training.trainer_arguments import check_trainer_arguments
 
-__all__ = ["TrainingRow", "check_trainer_arguments", "sft_loss", "train_student"]
+__all__ = ["StudentRun", "TrainingRow", "check_trainer_arguments", "sft_loss", "train_student"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,30 +82,42 @@ def token_mean_loss(logprobs: Sequence[NDArray[np.float64]]) -> float:
     return float(-np.concatenate(logprobs).mean())
 
 
+@dataclass(frozen=True)
+class StudentRun:
+    """How one student is trained.
+
+    Attributes:
+        section: Settings of Eq. 2.
+        seed: Of the order of examples.
+        folder: For checkpoints; the caller removes it when the result is safe.
+        training: How many processes there are, and what each of them does at a time.
+    """
+
+    section: SftSection
+    seed: int
+    folder: Path
+    training: TrainingCompute = ONE_PROCESS
+
+
 def train_student(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[TrainingRow],
-    section: SftSection,
-    *,
-    seed: int,
-    folder: Path,
+    run: StudentRun,
     on_step: OnStep,
 ) -> int:
-    """Tune `model` in place; go on from the newest whole checkpoint in `folder`.
+    """Tune `model` in place; go on from the newest whole checkpoint in `run.folder`.
 
     A run that was killed and resumed ends with the same weights as one that was not (on a
-    CPU, bit for bit). Under a launcher such as `accelerate launch` every process calls it with
-    the same arguments; `batch_size` is that of each, and the first alone reports and writes.
+    CPU, bit for bit). Under torch's launcher every process calls it with the same arguments, and
+    the first alone reports and writes.
 
     Args:
         model: The student; its weights change.
         tokenizer: Its own.
         rows: At least one example.
-        section: Settings.
-        seed: Of the order of examples.
-        folder: For checkpoints; the caller removes it when the result is safe.
-        on_step: Is told of every step of this run.
+        run: Settings.
+        on_step: Is told of every step of this call.
 
     Returns:
         The number of trained parameters.
@@ -113,26 +127,26 @@ def train_student(
             no such layers or modules to train.
         DivergenceError: The loss or the gradient is not finite.
     """
-    trained_dtype = model.dtype
+    section, trained_dtype = run.section, model.dtype
     trained: PreTrainedModel | PeftModel = model
     if section.lora is None:
         freeze_all_but_last(model, section.trainable_layers)
     else:
-        trained = _with_adapter(model, section.lora, seed)
+        trained = _with_adapter(model, section.lora, run.seed)
     for parameter in trained.parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and parameter.dtype != torch.float32:
             parameter.data = parameter.data.float()  # bfloat16 would round small updates away
     num_trained = sum(p.numel() for p in trained.parameters() if p.requires_grad)
     trainer = CompletionTrainer(
         per_sequence=section.loss == "sequence_sum",
         model=trained,
-        args=_arguments(section, seed, folder),
+        args=_arguments(run),
         train_dataset=_dataset(rows),
         processing_class=tokenizer,
         callbacks=[KeepNewestWhole(), _StepReporter(on_step)],
     )
     trainer.remove_callback(PrinterCallback)
-    checkpoint = newest_complete(folder)
+    checkpoint = newest_complete(run.folder)
     if checkpoint is not None:
         logger.info("resuming from step %d", checkpoint[1])
     with quiet_loading():
@@ -164,7 +178,7 @@ def _with_adapter(model: PreTrainedModel, section: LoraSection, seed: int) -> Pe
     return adapted
 
 
-class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
+class CompletionTrainer(ShardedCheckpoints, SFTTrainer):  # type: ignore[misc]  # TRL has no types
     """SFTTrainer that knows Eq. 2 and spares the output head the prompt's positions off the GPU.
 
     TRL's fused head skips masked positions only where Triton runs. On a CPU it multiplies
@@ -257,26 +271,35 @@ class _StepReporter(TrainerCallback):
             self._on_step(row, state.max_steps)
 
 
-def _arguments(section: SftSection, seed: int, folder: Path) -> SFTConfig:
+def _arguments(run: StudentRun) -> SFTConfig:
     """TRL's configuration: ours, over which the recipe's own fields go.
 
     Raises:
-        ConfigError: TRL does not take a field or its value.
+        ConfigError: TRL does not take a field or its value, or the batch cannot be shared out.
     """
+    section, training = run.section, run.training
     check_trainer_arguments(SFTConfig, section.trainer, "sft.trainer")
     on_gpu = torch.cuda.is_available()
+    each = training.share("sft.batch_size", section.batch_size)
+    micro_batches = section.trainer.get("gradient_accumulation_steps", training.micro_batches(each))
+    if not isinstance(micro_batches, int) or micro_batches < 1 or each % micro_batches:
+        raise ConfigError(
+            f"sft.trainer.gradient_accumulation_steps: {micro_batches}: must divide the {each} "
+            f"examples that each of {training.total} processes has of sft.batch_size"
+        )
     ours: dict[str, Any] = {
-        "output_dir": str(folder),
-        "seed": seed,
+        "output_dir": str(run.folder),
+        "seed": run.seed,
         "num_train_epochs": section.epochs,
         "learning_rate": section.learning_rate,
-        "per_device_train_batch_size": section.batch_size,
+        "per_device_train_batch_size": each // micro_batches,
+        "gradient_accumulation_steps": micro_batches,
         "save_strategy": "steps",
         "save_steps": section.checkpoint_steps,
         "lr_scheduler_type": "cosine",
         "warmup_steps": _WARM_UP_SHARE,
         # TRL turns these on everywhere; off a GPU bfloat16 is a hundred times slower
-        "bf16": on_gpu and torch.cuda.is_bf16_supported(including_emulation=False),
+        "bf16": wants_bfloat16(on_gpu),
         "activation_checkpointing": on_gpu,
         "dataloader_pin_memory": on_gpu,
         "use_cpu": not on_gpu,

@@ -17,10 +17,9 @@ from taiji.errors import ConfigError
 from taiji.language.completions import list_answer, split_chain, without_opening
 from taiji.language.endpoint.call_store import CallStore
 from taiji.language.endpoint.generator import EndpointGenerator
-from taiji.language.generate import Reply, Sampling, TextGenerator, TransformersGenerator
-from taiji.language.models import load_causal_lm
+from taiji.language.engines import open_generator
+from taiji.language.generate import Reply, Sampling, TextGenerator
 from taiji.language.prompt import THINK_OPEN, Prompt
-from taiji.language.vllm_engine import VllmGenerator
 from taiji.reasoning.evidence import write_chains, write_direct
 from taiji.reasoning.history_lines import READ_TEMPLATES
 from taiji.reasoning.prompts import direct_prompt, rupr_prompt
@@ -194,14 +193,9 @@ def build_generator(
     calls: Path | None = None,
 ) -> TextGenerator:
     """The text generator behind a teacher that is a language model."""
-    match section:
-        case config.TransformersTeacher():
-            model, tokenizer = load_causal_lm(section.model)
-            return TransformersGenerator(model, tokenizer, section.model, section.batch_size)
-        case config.VllmTeacher():
-            return VllmGenerator(section)
-        case config.OpenAITeacher():
-            return EndpointGenerator(section, CallStore(calls) if calls else None)
+    if isinstance(section, config.OpenAITeacher):  # its tokenizer is its own business
+        return EndpointGenerator(section, CallStore(calls) if calls else None)
+    return open_generator(section, section.model, name=section.model)
 
 
 def _require_readable(text: TextSection) -> None:

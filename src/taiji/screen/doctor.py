@@ -7,9 +7,8 @@ import os
 import platform
 import shutil
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -17,6 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from taiji.config import Recipe
+from taiji.screen.finding import Finding, Verdict
+from taiji.screen.wishes import find_accelerators, hardware, servers, wishes
 
 _GIB = 1 << 30
 _LIBRARIES = ("torch", "transformers", "trl", "duckdb", "faiss-cpu", "pyarrow", "pydantic")
@@ -28,25 +29,20 @@ _PACKAGES = {
 _MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
 
 
-Verdict = Literal["ok", "warn", "fail"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the examination."""
-
-    what: str
-    verdict: Verdict
-    found: str
-
-
 def examine(recipe: Recipe | None) -> list[Finding]:
-    """Look at the machine and, if given, at what the recipe names. Opens at most one socket."""
+    """Look at the machine and, if given, at what the recipe wishes for.
+
+    Opens a socket to each server that the recipe names.
+    """
+    accelerators = find_accelerators()
     findings = [_python(), *map(_library, _LIBRARIES), _memory(), _disk(), _cores()]
+    findings += hardware(accelerators)
     findings += [_package(name, use) for name, use in _PACKAGES.items()]
-    if recipe is not None and recipe.distill.teacher.kind == "openai":
-        findings.append(_endpoint(recipe.distill.teacher.base_url))
-        findings.append(_key(recipe.distill.teacher.api_key_env))
+    if recipe is not None:
+        findings += wishes(recipe, accelerators)
+        for setting, server in servers(recipe):
+            findings.append(_endpoint(setting, server.base_url))
+            findings.append(_key(setting, server.api_key_env))
     return findings
 
 
@@ -94,17 +90,19 @@ def _package(name: str, use: str) -> Finding:
     return Finding(name, "warn", f"{use}: not installed: run `make install` in the repository")
 
 
-def _endpoint(base_url: str) -> Finding:
+def _endpoint(setting: str, base_url: str) -> Finding:
     parts = urlsplit(base_url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         with socket.create_connection((parts.hostname or "", port), timeout=5):
-            return Finding("teacher endpoint", "ok", f"{parts.hostname}:{port} answers")
+            return Finding(f"{setting}: server", "ok", f"{parts.hostname}:{port} answers")
     except OSError as error:
-        return Finding("teacher endpoint", "fail", f"{parts.hostname}:{port}: {error}")
+        return Finding(f"{setting}: server", "fail", f"{parts.hostname}:{port}: {error}")
 
 
-def _key(variable: str) -> Finding:
+def _key(setting: str, variable: str) -> Finding:
     if os.environ.get(variable):
-        return Finding("teacher key", "ok", f"{variable} is set")
-    return Finding("teacher key", "warn", f"{variable} is not set; local servers often need none")
+        return Finding(f"{setting}: key", "ok", f"{variable} is set")
+    return Finding(
+        f"{setting}: key", "warn", f"{variable} is not set; local servers often need none"
+    )

@@ -48,11 +48,11 @@ def stage_size(name: str, recipe: Recipe) -> str:
         "construct": f"{data.num_sft + data.num_rl + data.num_test} targets",
         "distill": f"{data.num_sft} x {recipe.distill.candidates} chains",
         "score": f"{data.num_sft * recipe.distill.candidates} chains",
-        "sft": f"{_sft_examples(recipe)} examples",
+        "sft": f"{sft_examples(recipe)} examples",
         "simulate": f"{100 * data.exposure_share:.0f} % of exposures",
         "align": f"{align.steps} steps of {align.prompts_per_step} x {align.num_generations}",
-        "infer": f"{_num_texts(recipe)} texts",
-        "features": f"{_num_rank_texts(recipe)} texts",
+        "infer": f"{num_texts(recipe)} texts",
+        "features": f"{num_rank_texts(recipe)} texts",
         "abtest": f"{recipe.abtest.requests} requests x {recipe.abtest.candidates}",
         "rank": f"{_num_fits(recipe)} models",
     }
@@ -85,7 +85,7 @@ def _score(recipe: Recipe) -> float:
 def _sft(recipe: Recipe) -> float:
     tokens = _prompt_tokens(recipe) + _COT_TOKENS + _ANSWER_TOKENS
     trained = min(1.0, (recipe.sft.trainable_layers or _LAYERS) / _LAYERS)
-    return _sft_examples(recipe) * recipe.sft.epochs * tokens * _training(trained)
+    return sft_examples(recipe) * recipe.sft.epochs * tokens * _training(trained)
 
 
 def _align(recipe: Recipe) -> float:
@@ -100,7 +100,7 @@ def _align(recipe: Recipe) -> float:
 
 def _infer(recipe: Recipe) -> float:
     tokens = _prompt_tokens(recipe) + recipe.longest_text()
-    return 2 * (_BODY + _HEAD) * _num_texts(recipe) * tokens
+    return 2 * (_BODY + _HEAD) * num_texts(recipe) * tokens
 
 
 def _training(trained: float) -> float:
@@ -112,18 +112,21 @@ def _prompt_tokens(recipe: Recipe) -> int:
     return min(recipe.student.max_prompt_tokens, 120 + 38 * recipe.data.history_items)
 
 
-def _sft_examples(recipe: Recipe) -> int:
+def sft_examples(recipe: Recipe) -> int:
+    """About how many chains are learnt from in an epoch."""
     if recipe.sft.max_tokens is not None:
         return max(1, recipe.sft.max_tokens // (_COT_TOKENS + _ANSWER_TOKENS))
     kept = recipe.data.num_sft * recipe.distill.candidates * recipe.refine.quantile
     return min(recipe.sft.num_examples, max(1, round(kept)))
 
 
-def _num_texts(recipe: Recipe) -> int:
-    return recipe.data.num_test * len(recipe.infer.models) + _num_rank_texts(recipe)
+def num_texts(recipe: Recipe) -> int:
+    """What `infer` has written."""
+    return recipe.data.num_test * len(recipe.infer.models) + num_rank_texts(recipe)
 
 
-def _num_rank_texts(recipe: Recipe) -> int:
+def num_rank_texts(recipe: Recipe) -> int:
+    """Of the users of the ranking model, in both of its windows."""
     return 2 * recipe.data.num_rank_users * len(recipe.features.texts)
 
 

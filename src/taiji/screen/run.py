@@ -27,6 +27,7 @@ from taiji.report.stage_words import stage_words
 from taiji.runner import State, find_contents, stages_of, status, unreachable
 from taiji.safe_text import printable
 from taiji.screen.estimates import KNOWN_MODEL, estimate_seconds, stage_size
+from taiji.screen.needs import assumptions, needs, needs_table
 from taiji.store.run_directory import Manifest, RunDirectory
 
 WIDTH = 80  # of what a run prints: it is read in logs and on pages too
@@ -144,6 +145,9 @@ def print_plan(
     seconds = estimate_seconds(recipe)
     if whole:
         console.print(_plan_table(states, recipe, seconds))
+        if found := needs(recipe):
+            console.print(needs_table(found))
+            console.print(assumptions(), style="dim", highlight=False)
     width = min(WIDTH, console.width)
     title = f"[bold]{escape(recipe.name)}[/] in {escape(str(directory.root))}"
     if not todo:

@@ -49,10 +49,9 @@ class Writer:
             self._scaffold = ChatScaffold(load_tokenizer(policy))
             self._generator = EndpointGenerator(engine)
         else:
-            model, tokenizer = load_causal_lm(policy, recipe.infer.dtype)
+            model, tokenizer = load_causal_lm(policy, engine.dtype)
             self._scaffold = ChatScaffold(tokenizer)
-            size = recipe.infer.batch_size
-            self._generator = TransformersGenerator(model, tokenizer, "policy", size)
+            self._generator = TransformersGenerator(model, tokenizer, "policy", engine.batch_size)
         self._fitter: PromptFitter = prompt_fitter(recipe, self._scaffold)
 
     def fit(self, example: Mapping[str, Any]) -> tuple[Prompt, int]:

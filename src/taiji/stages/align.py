@@ -23,7 +23,7 @@ from taiji.data.item_text import item_texts
 from taiji.errors import ConfigError
 from taiji.language.encode import SentenceEncoder
 from taiji.language.encoder_caches import CachedEncoder, RecentTexts
-from taiji.language.models import load_causal_lm, quiet_loading
+from taiji.language.models import load_causal_lm, save_whole
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.prompts import prompt_fitter
 from taiji.schema import ROLLOUTS
@@ -33,8 +33,9 @@ from taiji.stages.parts.preferences import Preferences, ladder, load_preferences
 from taiji.store.files import append_jsonl, read_jsonl, read_parquet, replacing
 from taiji.store.shards import Shards
 from taiji.store.vouched import set_aside
-from taiji.training.checkpoints import METRICS, newest_complete, restore_metrics
+from taiji.training.checkpoints import METRICS, newest_here, restore_metrics
 from taiji.training.model_card import model_card
+from taiji.training.processes import first_says, is_first, shards
 
 
 def align(ctx: StageContext) -> Summary:
@@ -48,7 +49,9 @@ def align(ctx: StageContext) -> Summary:
     custom = import_rewards(section.rewards.custom)
     logs = Constructed(ctx.inputs["construct"])
     examples = logs.targeted_examples("rl")
-    model, tokenizer = load_causal_lm(str(ctx.inputs["sft"] / "model"))
+    training = ctx.recipe.compute.training
+    source = str(ctx.inputs["sft"] / "model")
+    model, tokenizer = load_causal_lm(source, shards=shards(training))
     scaffold = ChatScaffold(tokenizer)
     end_ids = _end_turns_with(model, tokenizer, scaffold.end_id)
     fitter = prompt_fitter(ctx.recipe, scaffold)
@@ -60,11 +63,11 @@ def align(ctx: StageContext) -> Summary:
     judge = _build_judge(ctx, logs.items, examples, catalogue, preference, end_ids)
     rewards = PolicyRewards(judge, section.rewards.names, custom)
     run = PolicyRun(
-        section, student.max_completion_tokens, ctx.recipe.seed, ctx.parts("checkpoints")
+        section, student.max_completion_tokens, ctx.recipe.seed, ctx.parts("checkpoints"), training
     )
     record = _Record(ctx, run.folder, rewards.names, _diagnosis(logs, examples, preferences))
     num_trained = train_policy(model, tokenizer, prompts, rewards, run, record.on_step)
-    summary = record.finish() | {
+    summary = first_says(record.finish) | {
         "trained_parameters": num_trained,
         "target_coverage": round(_coverage(logs.items, examples, catalogue), 4),
         **lost,
@@ -162,7 +165,7 @@ class _Record:
         self._diagnosis = diagnosis
         self._steps = ctx.recipe.align.steps
         self._shards = Shards(ctx.parts("rollouts"), ROLLOUTS)
-        self._metrics = restore_metrics(checkpoints, self._resumed(checkpoints))
+        self._metrics = restore_metrics(checkpoints, first_says(lambda: self._resumed(checkpoints)))
 
     def on_step(self, row: dict[str, float], rollouts: list[Rollout]) -> None:
         step = int(row["step"])
@@ -195,7 +198,7 @@ class _Record:
 
     def _resumed(self, checkpoints: Path) -> Path | None:
         """The checkpoint to go on from; of no use without the rollouts of all steps before it."""
-        newest = newest_complete(checkpoints)
+        newest = newest_here(checkpoints)
         if newest is None:
             return None
         path, step = newest
@@ -219,9 +222,10 @@ def _save(
 ) -> None:
     """A folder that transformers loads, with a model card."""
     folder, section = ctx.out / "model", paid_section(ctx)
-    with quiet_loading():
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    save_whole(model, folder)
+    if not is_first():
+        return
+    tokenizer.save_pretrained(folder)
     settings = {
         "rule": section.weights.rule,
         "eta, mu": f"{section.weights.eta}, {section.weights.mu}",

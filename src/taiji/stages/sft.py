@@ -9,22 +9,24 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from taiji.config import SftSection
 from taiji.errors import DataError
-from taiji.language.models import load_causal_lm, quiet_loading
+from taiji.language.models import load_causal_lm, save_whole
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.prompts import losses, prompt_fitter
-from taiji.reasoning.sft import TrainingRow, train_student
+from taiji.reasoning.sft import StudentRun, TrainingRow, train_student
 from taiji.schema import SCORED
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.store.files import append_jsonl, read_jsonl, read_parquet, replacing
 from taiji.training.checkpoints import METRICS, newest_complete, restore_metrics
 from taiji.training.model_card import model_card
+from taiji.training.processes import first_says, is_first, shards
 
 
 def sft(ctx: StageContext) -> Summary:
     """Write `model/` and `metrics.jsonl`, one row for each optimisation step."""
     section, student = ctx.recipe.sft, ctx.recipe.student
-    model, tokenizer = load_causal_lm(student.model)
+    training = ctx.recipe.compute.training
+    model, tokenizer = load_causal_lm(student.model, shards=shards(training))
     kept, left_out = _kept_rows(ctx, ChatScaffold(tokenizer))
     checkpoints = ctx.parts("checkpoints")
     resumed = newest_complete(checkpoints)
@@ -38,12 +40,10 @@ def sft(ctx: StageContext) -> Summary:
         model,
         tokenizer,
         [chain.row for chain in kept],
-        section,
-        seed=ctx.recipe.seed,
-        folder=checkpoints,
-        on_step=on_step,
+        StudentRun(section, ctx.recipe.seed, checkpoints, training),
+        on_step,
     )
-    steps = read_jsonl(metrics)
+    steps = first_says(lambda: read_jsonl(metrics))
     summary: Summary = {
         "examples": len(kept),
         "users": len({chain.user_id for chain in kept}),
@@ -56,8 +56,9 @@ def sft(ctx: StageContext) -> Summary:
     }
     teachers = ", ".join(sorted({chain.teacher for chain in kept}))
     _save(ctx, model, tokenizer, summary | {"teacher": teachers})
-    with replacing(ctx.out / METRICS) as temporary:
-        temporary.write_bytes(metrics.read_bytes())
+    if is_first():
+        with replacing(ctx.out / METRICS) as temporary:
+            temporary.write_bytes(metrics.read_bytes())
     return summary
 
 
@@ -125,8 +126,9 @@ def _save(
 ) -> None:
     """A folder that transformers loads, with a model card."""
     folder = ctx.out / "model"
-    with quiet_loading():
-        model.save_pretrained(folder)
+    save_whole(model, folder)
+    if not is_first():
+        return
     tokenizer.save_pretrained(folder)
     section = ctx.recipe.sft
     settings = {

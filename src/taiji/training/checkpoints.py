@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from taiji.store.files import replacing
 from taiji.store.vouched import is_whole, vouch
+from taiji.training.processes import first_says, is_first, wait_for_all
 
 METRICS = "metrics.jsonl"
 
@@ -21,7 +22,15 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def newest_complete(folder: Path) -> tuple[Path, int] | None:
-    """The newest whole checkpoint in `folder` and its step, or None; damaged ones are set aside."""
+    """The newest whole checkpoint in `folder` and its step, or None; damaged ones are set aside.
+
+    Of several processes the first one looks.
+    """
+    return first_says(lambda: newest_here(folder))
+
+
+def newest_here(folder: Path) -> tuple[Path, int] | None:
+    """The same without a word to other processes."""
     for step, path in sorted(_checkpoints(folder), reverse=True):
         if is_whole(path):
             return path, step
@@ -30,8 +39,10 @@ def newest_complete(folder: Path) -> tuple[Path, int] | None:
 
 def restore_metrics(folder: Path, checkpoint: Path | None) -> Path:
     """Bring `metrics.jsonl` back to what it was at a checkpoint, or to nothing; return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / METRICS
+    if not is_first():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
     kept = None if checkpoint is None else checkpoint / METRICS
     with replacing(path) as temporary:
         temporary.write_bytes(kept.read_bytes() if kept is not None and kept.is_file() else b"")
@@ -39,7 +50,10 @@ def restore_metrics(folder: Path, checkpoint: Path | None) -> Path:
 
 
 class KeepNewestWhole(TrainerCallback):
-    """Vouches for every checkpoint that a trainer has written, then drops all others."""
+    """Vouches for every checkpoint that a trainer has written, then drops all others.
+
+    Each process writes a part of it, so the first one waits for all.
+    """
 
     def on_save(
         self,
@@ -49,6 +63,7 @@ class KeepNewestWhole(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Runs after the last file of a checkpoint is written, and after the step's metrics."""
+        wait_for_all()
         if not state.is_world_process_zero or args.output_dir is None:
             return
         folder = Path(args.output_dir)

@@ -143,6 +143,7 @@ def test_the_trainer_knows_no_recommender():
     assert language == {
         "taiji.language.growing_cache",
         "taiji.language.output_head",
+        "taiji.language.sharded",
         "taiji.language.tree",
     }
     assert issubclass(PopoTrainer, GRPOTrainer)

@@ -58,6 +58,13 @@ class PopoConfig(GRPOConfig, _RuleFields):  # type: ignore[misc, valid-type]  # 
             "help": "Compute each prompt once for all its completions; equal up to rounding."
         },
     )
+    popo_own_draws: bool = field(
+        default=False,
+        metadata={
+            "help": "Each rollout draws from a stream of its own, so that they are the same in one "
+            "process and in many; where nothing but the temperature shapes them."
+        },
+    )
     popo_keep_micro_batches: bool = field(
         default=False,
         metadata={

@@ -13,7 +13,7 @@ Shape suffixes: K rewards, N rollouts of one generation, B rollouts on this proc
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,15 +31,17 @@ from taiji.alignment.popo import guards, state, step_log
 from taiji.alignment.popo.advantages import AdvantageRule, mixed_rewards
 from taiji.alignment.popo.batches import ROW, EpochSampler, with_whole_groups
 from taiji.alignment.popo.config import PopoConfig
+from taiji.alignment.popo.draws import draws_by_temperature_alone, own_draws
 from taiji.alignment.popo.weight_rule import WeightRule
 from taiji.alignment.popo.weights import Array, heard
 from taiji.alignment.trl_surface import Batch, Metrics
 from taiji.errors import ConfigError, DivergenceError
+from taiji.language.sharded import ShardedCheckpoints
 
 logger = logging.getLogger(__name__)
 
 
-class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
+class PopoTrainer(ShardedCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     """GRPO with reward weights that follow a rule: Eq. 5-6, Eq. 7, or one of their peers.
 
     Arguments are GRPOTrainer's. Beyond it: weights of the same step, their state in every
@@ -85,6 +87,7 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         self._rewards_NK: torch.Tensor | None = None
         self._fresh_NK: torch.Tensor | None = None
         self._trains_N: torch.Tensor | None = None
+        self._drawn_at, self._generations = -1, 0
         super().__init__(model=model, reward_funcs=reward_funcs, args=args, **kwargs)
         guards.guard_rewards(self.reward_funcs, self.reward_func_names)
         if rule is None:
@@ -120,11 +123,25 @@ class PopoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         guards.refuse_empty_prompts(tokenized[0])
         return tokenized
 
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+    def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
         model = self.accelerator.unwrap_model(self.model_wrapped)
         shared = self._scorer.shares(model) and not self.use_vllm
-        with shared_prefill(model) if shared else nullcontext():
-            return super()._generate_single_turn(*args, **kwargs)
+        with (
+            shared_prefill(model) if shared else nullcontext(),
+            self._own_draws(model, len(prompt_ids)),
+        ):
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+
+    def _own_draws(self, model: Any, num_rows: int) -> AbstractContextManager[None]:
+        """Streams that hang on the seed, the step and the place among all processes' rollouts."""
+        if not (self.args.popo_own_draws and draws_by_temperature_alone(self.args)):
+            return nullcontext()
+        step = int(self.state.global_step)
+        self._generations = self._generations + 1 if step == self._drawn_at else 0
+        self._drawn_at = step
+        first = self.accelerator.process_index * num_rows
+        now = (self.args.seed, step, self._generations, int(self.model.training))
+        return own_draws(model, [(*now, first + row) for row in range(num_rows)])
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         self._rewards_NK = super()._calculate_rewards(*args, **kwargs)

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from taiji.config.teachers import BudgetSection
+from taiji.config.engines import BudgetSection
 from taiji.errors import EngineError
 
 _MILLION = 1_000_000

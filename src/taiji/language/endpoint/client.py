@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from taiji.config.teachers import EndpointSection
+from taiji.config.engines import ServerSection
 from taiji.errors import EngineError
 from taiji.language.endpoint.patience import CircuitBreaker, Pacer, backoff_seconds
 from taiji.language.endpoint.protocol import (
@@ -91,19 +91,20 @@ class EndpointClient:
 
     Args:
         section: Where it is and how patient to be.
+        model: Which one, for what is said of it.
 
     Raises:
         ConfigError: The address cannot be used.
         EngineError: httpx is missing, or the key must not travel to this address.
     """
 
-    def __init__(self, section: EndpointSection) -> None:
+    def __init__(self, section: ServerSection, model: str) -> None:
         try:
             import httpx
         except ImportError as error:
             raise EngineError("endpoint: needs httpx: pip install 'taiji-rec[endpoint]'") from error
         self._httpx = httpx
-        self._section = section
+        self._section, self._model = section, model
         self._key = os.environ.get(section.api_key_env, "").strip()
         self._route = find_route(
             section.base_url, has_key=bool(self._key), key_env=section.api_key_env
@@ -113,7 +114,7 @@ class EndpointClient:
                 f"{section.api_key_env}: holds characters that no key has: set it again"
             )
         self._pacer = Pacer()
-        self._breaker = CircuitBreaker(section.model, section.retry.stop_after_failures)
+        self._breaker = CircuitBreaker(model, section.retry.stop_after_failures)
         self._newer_limit = False
 
     def ask(self, job: Job[T]) -> None:
@@ -250,7 +251,7 @@ class EndpointClient:
             401: f"the key was refused: set {section.api_key_env}",
             402: f"the account of the key in {section.api_key_env} wants money",
             403: f"access was refused: check the rights of the key in {section.api_key_env}",
-            404: f"check base_url, and that the server has a model {section.model!r}",
+            404: f"check base_url, and that the server has a model {self._model!r}",
         }.get(code, "redirects are not followed: put the final address into base_url")
         return f"endpoint {section.base_url}: {complaint}: {mend}"
 

@@ -1,33 +1,76 @@
-"""Text from any server that speaks the OpenAI chat protocol.
+"""Text from any server that speaks the OpenAI protocol.
 
-A call is known by its content: what was answered once, in this run or an earlier attempt of it,
-is not asked again, and equal calls of a batch are one. How a server is asked, and how long, is
-in `endpoint_client`; how its answers are read, in `chat_protocol`.
+A prompt goes out as messages, which the server tokenises, or as token ids, in which data cannot
+become structure and which are those that the model was trained on. A call is known by its
+content: what was answered once, in this run or an earlier attempt of it, is not asked again, and
+equal calls of a batch are one. How a server is asked, and how long, is in `client`; how its
+answers are read, in `protocol`.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from taiji.config.engines import OpenAIEngine
 from taiji.config.teachers import OpenAITeacher
 from taiji.language.endpoint.budget import Budget, Usage
 from taiji.language.endpoint.call_store import CallStore, call_key
 from taiji.language.endpoint.client import EndpointClient, Failure, Job
-from taiji.language.endpoint.protocol import Answer, read_answer
+from taiji.language.endpoint.protocol import Answer, read_answer, read_text
 from taiji.language.generate import Reply, Sampling
-from taiji.language.prompt import Prompt
+from taiji.language.prompt import ChatScaffold, Prompt
 
 Place = tuple[int, int]  # of a reply: prompt, index
-Messages = list[dict[str, str]]
+Asked = list[dict[str, str]] | list[int]  # messages, or token ids
+
+_PLAIN = {"top_p": 1.0, "top_k": -1, "repetition_penalty": 1.0}
+"""Sampling by temperature alone, whatever defaults the model's folder brings to the server."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Which model of a server is asked, and how.
+
+    Attributes:
+        model: The server's name of it.
+        scaffold: Makes token ids of prompts; None: prompts go out as messages.
+        weights: Which weights it has; the server may hold others under this name later.
+    """
+
+    model: str
+    scaffold: ChatScaffold | None = None
+    weights: str = ""
+
+    @property
+    def path(self) -> str:
+        """Where prompts go, below the base URL."""
+        return "completions" if self.scaffold else "chat/completions"
+
+    def asked(self, prompt: Prompt) -> Asked:
+        """The prompt as it goes out."""
+        return self.scaffold.prompt_ids(prompt) if self.scaffold else prompt.messages()
+
+    def fields(self, asked: Asked) -> dict[str, Any]:
+        """What a request says beside how to sample."""
+        if self.scaffold is None:
+            return {"model": self.model, "messages": asked}
+        ends = {"stop_token_ids": [self.scaffold.end_id]}
+        return {"model": self.model, "prompt": asked, **_PLAIN, **ends}
+
+    def read(self, raw: bytes) -> Answer:
+        """The answer in the body of a response."""
+        return read_text(raw) if self.scaffold else read_answer(raw)
 
 
 class EndpointGenerator:
-    """A chat endpoint as a `TextGenerator`.
+    """A server as a `TextGenerator`.
 
     Args:
         section: Where it is, how patient to be, what it may cost. Its `temperature` and
             `max_new_tokens` are not read here: they come with each `Sampling`.
         store: What earlier attempts have paid for. None: nothing is kept.
+        asking: Which model, and how; None: the section's, by messages.
 
     Attributes:
         name: The model's name at the endpoint.
@@ -37,10 +80,16 @@ class EndpointGenerator:
         EngineError: httpx is missing, or the key must not travel to this address.
     """
 
-    def __init__(self, section: OpenAITeacher, store: CallStore | None = None) -> None:
-        self.name = section.model
+    def __init__(
+        self,
+        section: OpenAITeacher | OpenAIEngine,
+        store: CallStore | None = None,
+        asking: Asking | None = None,
+    ) -> None:
+        self._asking = asking or Asking(section.model or "")
+        self.name = self._asking.model
         self._extra = section.extra_body
-        self._client = EndpointClient(section)
+        self._client = EndpointClient(section, self.name)
         self._store = store
         self._budget = Budget(section.budget, store.spent(self.name) if store else Usage(0, 0))
 
@@ -62,34 +111,36 @@ class EndpointGenerator:
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
         batch = _Batch(len(prompts), n, on_progress)
-        messages = [prompt.messages() for prompt in prompts]
+        asked = [self._asking.asked(prompt) for prompt in prompts]
+        opening = [prompt.prefill if self._asking.scaffold else "" for prompt in prompts]
         places: dict[str, list[Place]] = defaultdict(list)
-        for p, turns in enumerate(messages):
+        for p, content in enumerate(asked):
             for i in range(n):
-                places[self._call_key(turns, i, sampling)].append((p, i))
+                places[self._call_key(content, i, sampling)].append((p, i))
         for key in list(places):
             if self._store and (answer := self._store.get(key)):
                 batch.fill(places.pop(key), answer.reply)
-        calls = [(key, messages[p], i) for key, ((p, i), *_) in places.items()]
+        calls = [(key, asked[p], i) for key, ((p, i), *_) in places.items()]
 
         def on_outcome(number: int, outcome: Answer | Failure) -> None:
-            key, turns, _ = calls[number]
-            batch.fill(places[key], self._keep(key, turns, sampling, outcome))
+            key, content, _ = calls[number]
+            batch.fill(places[key], self._keep(key, content, sampling, outcome))
 
         if calls:
-            bodies = (self._body(turns, i, sampling) for _, turns, i in calls)
-            allowed = self._budget.check
-            job = Job("chat/completions", bodies, read_answer, on_outcome, allowed)
+            bodies = (self._body(content, i, sampling) for _, content, i in calls)
+            allowed, read = self._budget.check, self._asking.read
+            job = Job(self._asking.path, bodies, read, on_outcome, allowed)
             try:
                 self._client.ask(job)
             finally:
                 if self._store:
                     self._store.sync()
-        return batch.replies()
+        return [
+            [replace(reply, text=begun + reply.text) if reply.text else reply for reply in row]
+            for begun, row in zip(opening, batch.replies(), strict=True)
+        ]
 
-    def _keep(
-        self, key: str, messages: Messages, sampling: Sampling, outcome: Answer | Failure
-    ) -> Reply:
+    def _keep(self, key: str, asked: Asked, sampling: Sampling, outcome: Answer | Failure) -> Reply:
         """Account for an outcome, and make a reply of it."""
         if isinstance(outcome, Failure):
             answer = Answer(Reply("", outcome.status, 0), None)
@@ -97,21 +148,21 @@ class EndpointGenerator:
                 return answer.reply
         else:
             answer = outcome
-        usage = answer.usage or _most(messages, sampling)
+        usage = answer.usage or _most(asked, sampling)
         self._budget.note(usage)
         if self._store:
             self._store.put(key, self.name, answer.reply, usage)
         return answer.reply
 
-    def _call_key(self, messages: Messages, index: int, sampling: Sampling) -> str:
+    def _call_key(self, asked: Asked, index: int, sampling: Sampling) -> str:
         random = [sampling.seed, index] if sampling.temperature > 0 else []  # greedy: all the same
         how = [sampling.temperature, sampling.max_new_tokens, *random]
-        return call_key([self.name, messages, how, self._extra])
+        weights = [self._asking.weights] if self._asking.weights else []
+        return call_key([self.name, asked, how, self._extra, *weights])
 
-    def _body(self, messages: Messages, index: int, sampling: Sampling) -> dict[str, Any]:
+    def _body(self, asked: Asked, index: int, sampling: Sampling) -> dict[str, Any]:
         body: Mapping[str, Any] = {
-            "model": self.name,
-            "messages": messages,
+            **self._asking.fields(asked),
             "temperature": sampling.temperature,
             "seed": (sampling.seed + index) % 2**31,
             "max_tokens": sampling.max_new_tokens,
@@ -146,6 +197,7 @@ class _Batch:
         return [[reply for reply in row if reply is not None] for row in self._rows]
 
 
-def _most(messages: Messages, sampling: Sampling) -> Usage:
+def _most(asked: Asked, sampling: Sampling) -> Usage:
     """What a call can have cost at most where the server counts nothing: a token has a byte."""
-    return Usage(sum(len(turn["content"].encode()) for turn in messages), sampling.max_new_tokens)
+    num_tokens = sum(len(t["content"].encode()) if isinstance(t, dict) else 1 for t in asked)
+    return Usage(num_tokens, sampling.max_new_tokens)

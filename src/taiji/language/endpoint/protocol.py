@@ -7,7 +7,7 @@ whatever it holds; anything else is no answer and may be asked for again.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -53,9 +53,22 @@ def read_answer(raw: bytes) -> Answer:
     Raises:
         NotAReplyError: It is no chat completion, and nothing says that it was paid for.
     """
+    return _answer(raw, _chat_reply)
+
+
+def read_text(raw: bytes) -> Answer:
+    """Read the body of a plain completion, like `read_answer`.
+
+    Raises:
+        NotAReplyError: It is no completion, and nothing says that it was paid for.
+    """
+    return _answer(raw, _text_reply)
+
+
+def _answer(raw: bytes, read: Callable[[Any], Reply]) -> Answer:
     try:
         payload = read_json(raw)
-        reply = _reply(payload)
+        reply = read(payload)
     except NotAReplyError:
         usage = read_usage(_leniently(raw))
         if usage is None:
@@ -142,7 +155,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
-def _reply(payload: Any) -> Reply:
+def _chat_reply(payload: Any) -> Reply:
     """The one reply of a chat completion.
 
     Servers that keep a model's reasoning apart (`reasoning_content`, or `reasoning`) get it
@@ -160,12 +173,33 @@ def _reply(payload: Any) -> Reply:
         raise NotAReplyError("without a message") from error
     except ValueError as error:
         raise NotAReplyError("with no choice, or with several") from error
-    whole = str(finish).lower() in _WHOLE
+    whole = _is_whole(finish)
     if isinstance(reasoning, str) and reasoning.strip() and "</think>" not in content:
         broken_off = not whole and not content.strip()  # while it was still reasoning
         content = join_chain(reasoning.strip(), content, closed=not broken_off)
-    status: Status = "ok" if whole else "truncated"
-    if refusal or str(finish).lower() in _REFUSED:
+    return _reply(payload, content, finish, refused=bool(refusal))
+
+
+def _text_reply(payload: Any) -> Reply:
+    """The one reply of a plain completion."""
+    try:
+        (choice,) = payload["choices"]
+        content = _text(choice["text"])
+        finish = choice.get("finish_reason")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise NotAReplyError("without a text") from error
+    except ValueError as error:
+        raise NotAReplyError("with no choice, or with several") from error
+    return _reply(payload, content, finish)
+
+
+def _is_whole(finish: object) -> bool:
+    return str(finish).lower() in _WHOLE
+
+
+def _reply(payload: Any, content: str, finish: object, *, refused: bool = False) -> Reply:
+    status: Status = "ok" if _is_whole(finish) else "truncated"
+    if refused or str(finish).lower() in _REFUSED:
         status = "refused"
     elif not content.strip():
         status = "empty"

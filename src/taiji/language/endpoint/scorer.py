@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from taiji.arrays import Array
-from taiji.config.teachers import EndpointSection
+from taiji.config.engines import EndpointSection
 from taiji.errors import DivergenceError, EngineError
 from taiji.language.endpoint.budget import Budget, Usage
 from taiji.language.endpoint.client import EndpointClient, Failure, Job
@@ -41,7 +41,7 @@ class EndpointScorer:
 
     def __init__(self, section: EndpointSection) -> None:
         self._model = section.model
-        self._client = EndpointClient(section)
+        self._client = EndpointClient(section, section.model)
         self._budget = Budget(section.budget, Usage(0, 0))
 
     def score(

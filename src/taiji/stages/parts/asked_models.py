@@ -1,8 +1,9 @@
 """The language models that a run asks: what they write, and how likely they find answers.
 
-Whatever asks a tuned model asks it here. Work is cut into shards that are kept, so what was
-killed goes on; it is done where the recipe says; and a model is loaded only where there is a
-shard to do.
+Whatever asks a tuned model asks it here: in this process, in vLLM or at a server, as the recipe
+says. Work is cut into shards that are kept, and a server's replies are kept one by one, so what
+was killed goes on; it is done where the recipe says; and a model is loaded only where there is
+a shard to do. How likely answers are is asked of the weights themselves, wherever texts come from.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 
-from taiji.config import POLICY, SFT, UNTUNED, Recipe
+from taiji.config import POLICY, SFT, UNTUNED, Recipe, TransformersEngine
 from taiji.language.completions import parse_completion
-from taiji.language.generate import Reply, Sampling, TextGenerator, TransformersGenerator
-from taiji.language.models import load_causal_lm
+from taiji.language.engines import open_generator
+from taiji.language.generate import Reply, Sampling, TextGenerator
+from taiji.language.models import load_causal_lm, load_tokenizer
 from taiji.language.prompt import ChatScaffold
 from taiji.language.workers import Note, Worker
 from taiji.lists.answers import TitleLikelihoods
@@ -27,6 +28,9 @@ from taiji.reasoning.prompts import prompt_fitter
 from taiji.schema import TEXTS
 from taiji.stages.parts.context import StageContext
 from taiji.stages.parts.shards import write_shards
+from taiji.store.files import digest_value
+from taiji.store.manifest import NAME as MANIFEST
+from taiji.store.manifest import read_manifest
 from taiji.store.shards import Shards
 
 _SCORED_ROWS = 8
@@ -41,17 +45,6 @@ _LIKELIHOODS = pa.schema(
     ]
 )
 
-OpenGenerator = Callable[[str, str, Recipe], tuple[TextGenerator, PreTrainedTokenizerBase]]
-"""Called with a model's name, its folder or Hub name, and the recipe, where the work is done."""
-
-
-def open_here(
-    name: str, source: str, recipe: Recipe
-) -> tuple[TextGenerator, PreTrainedTokenizerBase]:
-    """Load the model into this process."""
-    model, tokenizer = load_causal_lm(source, recipe.infer.dtype)
-    return TransformersGenerator(model, tokenizer, name, recipe.infer.batch_size), tokenizer
-
 
 class AskedModel:
     """One model and what it has said so far.
@@ -59,22 +52,14 @@ class AskedModel:
     Args:
         name: As tables call it.
         source: Folder or Hub name of the model.
-        ctx: Its recipe says how the model is prompted, how it decodes and where that is done.
-            What was said is kept in `ctx.parts`.
-        open_generator: Makes whatever writes the model's texts.
+        ctx: Its recipe says how the model is prompted, by what and how it decodes and where that
+            is done. What was said is kept in `ctx.parts` and, of servers, in `ctx.calls`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        source: str | Path,
-        ctx: StageContext,
-        open_generator: OpenGenerator = open_here,
-    ) -> None:
+    def __init__(self, name: str, source: str | Path, ctx: StageContext) -> None:
         self.name = name
         self._source = str(source)
         self._ctx = ctx
-        self._open_generator = open_generator
 
     def texts(self, what: str, examples: pa.Table) -> pa.Table:
         """What the model writes: one row of `schema.TEXTS` for each example, in their order.
@@ -84,8 +69,9 @@ class AskedModel:
             examples: Rows of `schema.EXAMPLES`.
         """
         recipe = self._ctx.recipe
-        build = partial(_writer, self.name, self._source, recipe, self._open_generator)
-        return self._in_shards(f"{what} texts", TEXTS, examples, recipe.infer.batch_size, build)
+        size = recipe.infer.engine_of(self.name).prompts_between_commits
+        build = partial(_writer, recipe, _Opening(self.name, self._source, self._ctx))
+        return self._in_shards(f"{what} texts", TEXTS, examples, size, build)
 
     def likelihoods(
         self,
@@ -106,7 +92,7 @@ class AskedModel:
         """
         places = pa.array(candidates, pa.list_(pa.int64()))
         asked = examples.append_column("cot", texts["cot"]).append_column("places", places)
-        build = partial(_rater, self._source, self._ctx.recipe, openings)
+        build = partial(_rater, self.name, self._source, self._ctx.recipe, openings)
         told = self._in_shards(f"{what} likelihoods", _LIKELIHOODS, asked, _SCORED_ROWS, build)
         columns = (told[name] for name in ("places", "likelihood", "anybody"))
         return [
@@ -171,12 +157,49 @@ def text_row(example_id: str, model: str, reply: Reply) -> dict[str, Any]:
     }
 
 
-def _writer(
-    name: str, source: str, recipe: Recipe, open_generator: OpenGenerator
-) -> Worker[pa.Table, pa.Table]:
+class _Opening:
+    """How a model is opened where the work is done, on whatever machine."""
+
+    def __init__(self, name: str, source: str, ctx: StageContext) -> None:
+        self.name, self.source = name, source
+        self._calls = ctx.calls.absolute()
+        own = any(Path(source).is_relative_to(path.absolute()) for path in ctx.inputs.values())
+        self._weights = _artifact_state(Path(source)) if own else _folder_state(Path(source))
+
+    def open(self, recipe: Recipe) -> TextGenerator:
+        """Whatever writes the model's texts."""
+        return open_generator(
+            recipe.infer.engine_of(self.name),
+            self.source,
+            name=self.name,
+            calls=self._calls,
+            weights=self._weights,
+        )
+
+
+def _artifact_state(folder: Path) -> str:
+    """What tells weights of this run from those of another attempt at the same place.
+
+    A server holds weights under a name; what earlier ones wrote is not taken for theirs.
+    """
+    manifest = read_manifest(folder.parent / MANIFEST)
+    if manifest is None:  # a stage by itself, without a runner
+        return _folder_state(folder)
+    own = {n: o.sha256 for n, o in manifest.outputs.items() if n.startswith(f"{folder.name}/")}
+    return digest_value(own)
+
+
+def _folder_state(folder: Path) -> str:
+    """The same of weights from elsewhere; a name of the Hub tells itself."""
+    files = sorted(folder.glob("*.safetensors"))
+    states = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    return digest_value([str(folder), states])
+
+
+def _writer(recipe: Recipe, opening: _Opening) -> Worker[pa.Table, pa.Table]:
     """Whoever has the model write, made where the work is done."""
-    generator, tokenizer = open_generator(name, source, recipe)
-    fitter = prompt_fitter(recipe, ChatScaffold(tokenizer))
+    name, generator = opening.name, opening.open(recipe)
+    fitter = prompt_fitter(recipe, ChatScaffold(load_tokenizer(opening.source)))
 
     def write(examples: pa.Table, note: Note) -> pa.Table:
         fitted = [fitter.fit(example) for example in examples.to_pylist()]
@@ -191,9 +214,13 @@ def _writer(
     return write
 
 
-def _rater(source: str, recipe: Recipe, openings: Sequence[Opening]) -> Worker[pa.Table, pa.Table]:
+def _rater(
+    name: str, source: str, recipe: Recipe, openings: Sequence[Opening]
+) -> Worker[pa.Table, pa.Table]:
     """Whoever scores openings by the model, made where the work is done."""
-    model, tokenizer = load_causal_lm(source, recipe.infer.dtype)
+    engine = recipe.infer.engine_of(name)
+    dtype = engine.dtype if isinstance(engine, TransformersEngine) else "auto"
+    model, tokenizer = load_causal_lm(source, dtype)
     scorer = OpeningScorer(model, prompt_fitter(recipe, ChatScaffold(tokenizer)), openings)
 
     def rate(asked: pa.Table, note: Note) -> pa.Table:

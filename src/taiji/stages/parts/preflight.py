@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from taiji.alignment.rewards.custom import import_rewards
-from taiji.config import Recipe
+from taiji.config import Engine, Recipe
 from taiji.config.section import Named, Section
 from taiji.errors import ConfigError, DataError, EngineError
 from taiji.pipeline import Stage
@@ -46,6 +46,11 @@ def check_before_work(recipe: Recipe, stages: Sequence[Stage]) -> None:
         _check_extras(recipe, names)
     if "distill" in names:
         _check_teacher(recipe)
+    for engine in _engines(recipe, names):
+        if engine.kind == "openai":
+            from taiji.language.endpoint.client import EndpointClient
+
+            EndpointClient(engine, engine.model or "")  # its address, and where its key goes
     checked: set[tuple[str, str]] = set()
     for stage in stages:
         for path in stage.contents:
@@ -93,11 +98,19 @@ def _check_extras(recipe: Recipe, names: set[str]) -> None:
     wanted = {
         "spark": "construct" in names and recipe.engine == "spark",
         "ray": recipe.compute.kind == "ray",
-        "vllm": "distill" in names and recipe.distill.teacher.kind == "vllm",
+        "vllm": ("distill" in names and recipe.distill.teacher.kind == "vllm")
+        or any(engine.kind == "vllm" for engine in _engines(recipe, names)),
     }
     for extra, package in _EXTRAS.items():
         if wanted[extra] and find_spec(package) is None:
             raise EngineError(f"{extra}: not installed: pip install 'taiji-rec[{extra}]'")
+
+
+def _engines(recipe: Recipe, names: set[str]) -> list[Engine]:
+    """How the stages to come ask the tuned models."""
+    if not names & {"infer", "evaluate"} or recipe.infer.texts_from is not None:
+        return []
+    return [recipe.infer.engine, *recipe.infer.engines.values()]
 
 
 def _check_teacher(recipe: Recipe) -> None:

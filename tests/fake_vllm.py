@@ -27,6 +27,7 @@ class LLM:
     gpu_memory_utilization: float = 0.9
     max_model_len: int | None = None
     enable_prefix_caching: bool | None = None
+    dtype: str = "auto"
     requests: list = field(default_factory=list)
     endings: dict = field(default_factory=dict)  # finish reason and text by prompt number
 
