@@ -5,7 +5,7 @@ from taiji.config import Recipe, TrainingCompute
 
 
 def training(**settings):
-    return {"kind": "local", "training": settings}
+    return {"training": settings}
 
 
 def test_what_a_step_takes_is_shared_out_among_all_processes():

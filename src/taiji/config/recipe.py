@@ -291,6 +291,11 @@ class Recipe(Section):
             )
         return self
 
+    @field_validator("compute", mode="before")
+    @classmethod
+    def _kind_may_be_left_out(cls, value: object) -> object:
+        return {"kind": "local", **value} if isinstance(value, dict) else value
+
     @model_validator(mode="after")
     def _steps_can_be_shared(self) -> "Recipe":
         training = self.compute.training

@@ -23,7 +23,7 @@ from taiji.reasoning.teachers import TeacherTask, build_teacher
 from taiji.schema import CANDIDATES
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
-from taiji.stages.parts.shards import write_shards
+from taiji.stages.parts.shards import Pieces, write_shards
 from taiji.store.files import read_parquet, write_parquet
 from taiji.store.shards import Shards
 from taiji.templates import Templates
@@ -50,11 +50,10 @@ def distill(ctx: StageContext) -> Summary:
 def _write(ctx: StageContext, tasks: Sequence[TeacherTask]) -> pa.Table:
     """Ask the teacher for every example, by resumable shards."""
     shards = Shards(ctx.parts("chains"), CANDIDATES)
-    starts = range(0, len(tasks), _SHARD_ROWS)
-    pieces = [tasks[first : first + _SHARD_ROWS] for first in starts]
+    pieces = Pieces(len(tasks), _SHARD_ROWS, lambda start, stop: tasks[start:stop])
     build = partial(_asker, ctx.recipe, ctx.calls.absolute())
-    write_shards(ctx, shards, pieces, build, size=len, what="examples")
-    return pa.concat_tables(shards.all(len(starts)))
+    write_shards(ctx, shards, pieces, build, what="examples")
+    return pa.concat_tables(shards.all(len(pieces)))
 
 
 def _asker(recipe: Recipe, calls: Path) -> Worker[Sequence[TeacherTask], pa.Table]:

@@ -48,6 +48,8 @@ from taiji.stages.parts.language_features import features_folder
 from taiji.stages.parts.match_features import write_item_vectors, write_names
 from taiji.store.files import read_parquet, replacing, write_parquet
 
+_ROWS_AT_A_TIME = 4096
+
 Row = dict[str, Any]
 Encode = Callable[[Sequence[str]], Vectors]
 
@@ -111,9 +113,15 @@ def features(ctx: StageContext, load: Callable[[], TextEncoder] | None = None) -
 
 
 def _ranking_users(ctx: StageContext) -> tuple[pa.Table, int]:
-    """The ranking examples in a fixed order without erased users, and how many users those are."""
+    """The ranking examples in a fixed order without erased users, and how many users those are.
+
+    Of their histories only whether there is one.
+    """
     constructed = Constructed(ctx.inputs["construct"])
-    wanted = constructed.examples(*RANK_SPLITS).sort_by("example_id")
+    examples = constructed.examples(*RANK_SPLITS)
+    has_history = pc.greater(pc.list_value_length(examples["history"]), 0)
+    columns = ["example_id", "user_id", "split", "cutoff", "profile"]
+    wanted = examples.select(columns).append_column("history", has_history).sort_by("example_id")
     if ctx.recipe.features.erased_users is None:
         return wanted, 0
     path = Path(ctx.recipe.features.erased_users).expanduser()
@@ -128,24 +136,28 @@ def _written(ctx: StageContext, wanted: pa.Table, model: str) -> Written:
     """What `model` wrote of each wanted user."""
     texts = read_parquet(ctx.inputs["infer"] / "texts.parquet", TEXTS)
     texts = texts.filter(pc.equal(texts["model"], model))
-    replies = {row["example_id"]: row for row in texts.to_pylist()}
-    unwritten = [name for name in wanted["example_id"].to_pylist() if name not in replies]
-    if unwritten:
+    places = pc.index_in(wanted["example_id"], value_set=texts["example_id"])
+    if places.null_count:
+        unwritten = wanted.filter(pc.is_null(places))["example_id"]
         raise DataError(
             f"infer/texts.parquet: {model} wrote nothing for {len(unwritten)} ranking examples, "
-            f"e.g. {unwritten[0]!r}: rerun infer"
+            f"e.g. {unwritten[0].as_py()!r}: rerun infer"
         )
-    columns = ["example_id", "user_id", "split", "cutoff", "profile", "history"]
-    filled: list[Row] = []
-    defaults: list[Row] = []
-    for row in wanted.select(columns).to_pylist():
-        reply = replies[row["example_id"]]
-        text, reason = described_user(row, reply)
-        told = {"text": text, "answer": reply["answer"], "reason": reason}
-        (defaults if reason else filled).append(row | told)
+    columns = ["example_id", "user_id", "split", "cutoff"]
     told_fields = [pa.field(name, pa.string()) for name in ("text", "answer")]
-    schema = pa.schema([*(wanted.schema.field(name) for name in columns[:4]), *told_fields])
-    return Written(pa.Table.from_pylist(filled, schema), defaults)
+    schema = pa.schema([*(wanted.schema.field(name) for name in columns), *told_fields])
+    parts: list[pa.Table] = [schema.empty_table()]
+    defaults: list[Row] = []
+    for start in range(0, wanted.num_rows, _ROWS_AT_A_TIME):  # as Python a row is kilobytes
+        asked = wanted.slice(start, _ROWS_AT_A_TIME)
+        replies = texts.take(places.slice(start, _ROWS_AT_A_TIME)).to_pylist()
+        filled: list[Row] = []
+        for row, reply in zip(asked.to_pylist(), replies, strict=True):
+            text, reason = described_user(row, reply)
+            told = {"text": text, "answer": reply["answer"], "reason": reason}
+            (defaults if reason else filled).append(row | told)
+        parts.append(pa.Table.from_pylist(filled, schema))
+    return Written(pa.concat_tables(parts), defaults)
 
 
 def _write_features(

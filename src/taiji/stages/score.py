@@ -26,7 +26,7 @@ from taiji.reasoning.prompts import PromptFitter, losses, prompt_fitter
 from taiji.schema import CANDIDATES, SCORES
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
-from taiji.stages.parts.shards import write_shards
+from taiji.stages.parts.shards import Pieces, write_shards
 from taiji.store.files import read_parquet
 from taiji.store.shards import Shards
 
@@ -34,6 +34,8 @@ _SHARD_ROWS = 32
 """Prompts between two commits: about a minute of scoring on two cores."""
 
 Row = dict[str, Any]
+Told = Sequence[tuple[Row, list[Row]]]
+"""Examples, each with its chains."""
 
 
 def score(ctx: StageContext) -> Summary:
@@ -45,23 +47,34 @@ def score(ctx: StageContext) -> Summary:
 
 def _write_scores(ctx: StageContext, path: Path) -> None:
     candidates = read_parquet(ctx.inputs["distill"] / "candidates.parquet", CANDIDATES)
-    groups = [list(rows) for _, rows in groupby(candidates.to_pylist(), itemgetter("example_id"))]
     examples = Constructed(ctx.inputs["construct"]).targeted_examples("sft")
-    by_id = {example["example_id"]: example for example in examples.to_pylist()}
-    told = [(by_id[group[0]["example_id"]], group) for group in groups]
     shards = Shards(ctx.parts("scores"), SCORES)
-    starts = range(0, len(told), _SHARD_ROWS)
-    pieces = [told[first : first + _SHARD_ROWS] for first in starts]
-    write_shards(ctx, shards, pieces, partial(_rater, ctx.recipe), size=len, what="prompts")
-    shards.merge(len(starts), path)
+    pieces = _told(candidates, examples)
+    write_shards(ctx, shards, pieces, partial(_rater, ctx.recipe), what="prompts")
+    shards.merge(len(pieces), path)
 
 
-def _rater(recipe: Recipe) -> Worker[Sequence[tuple[Row, list[Row]]], pa.Table]:
+def _told(candidates: pa.Table, examples: pa.Table) -> Pieces[Told]:
+    """Each example with its chains, a few dozen at a time: as Python a history is kilobytes."""
+    runs = pc.run_end_encode(candidates["example_id"].combine_chunks())
+    ends = [0, *runs.run_ends.to_pylist()]
+    places = pc.index_in(runs.values, value_set=examples["example_id"])
+
+    def cut(start: int, stop: int) -> Told:
+        rows = candidates.slice(ends[start], ends[stop] - ends[start]).to_pylist()
+        asked = examples.take(places.slice(start, stop - start)).to_pylist()
+        groups = (list(group) for _, group in groupby(rows, itemgetter("example_id")))
+        return list(zip(asked, groups, strict=True))
+
+    return Pieces(len(places), _SHARD_ROWS, cut)
+
+
+def _rater(recipe: Recipe) -> Worker[Told, pa.Table]:
     """Whoever scores the chains of examples, made where the work is done."""
     scorer, tokenizer = _scorer(recipe)
     fitter = prompt_fitter(recipe, ChatScaffold(tokenizer))
 
-    def rate(told: Sequence[tuple[Row, list[Row]]], note: Note) -> pa.Table:
+    def rate(told: Told, note: Note) -> pa.Table:
         examples, groups = zip(*told, strict=True)
         rows = _score_groups(scorer, fitter, examples, groups, recipe.score.clip, note)
         return pa.Table.from_pylist(rows, schema=SCORES)

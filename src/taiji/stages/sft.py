@@ -1,10 +1,13 @@
 """Stage 2, ORFT: fine-tune the student on the kept chains (Eq. 2)."""
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from taiji.config import SftSection
@@ -20,6 +23,10 @@ from taiji.store.files import append_jsonl, read_jsonl, read_parquet, replacing
 from taiji.training.checkpoints import METRICS, newest_complete, restore_metrics
 from taiji.training.model_card import model_card
 from taiji.training.processes import first_says, is_first, shards
+
+_ROWS_AT_A_TIME = 256
+
+Row = dict[str, Any]
 
 
 def sft(ctx: StageContext) -> Summary:
@@ -80,21 +87,20 @@ def _kept_rows(ctx: StageContext, scaffold: ChatScaffold) -> tuple[list[_Chain],
     """
     student = ctx.recipe.student
     scored = read_parquet(ctx.inputs["refine"] / "scored.parquet", SCORED)
-    chains = scored.filter(scored["kept"]).to_pylist()
-    order = np.random.default_rng(ctx.recipe.seed).permutation(len(chains))
+    kept = scored.filter(scored["kept"])
+    chains = kept.take(np.random.default_rng(ctx.recipe.seed).permutation(kept.num_rows))
     examples = Constructed(ctx.inputs["construct"]).targeted_examples("sft")
-    by_id = {example["example_id"]: example for example in examples.to_pylist()}
     fitter = prompt_fitter(ctx.recipe, scaffold)
     rows: list[_Chain] = []
     num_too_long = 0
-    for chain in (chains[index] for index in order):
+    for chain, example in _with_examples(chains, examples):
         completion = scaffold.completion_ids(chain["cot"], chain["answer"]).ids
         if len(completion) > student.max_completion_tokens:
             num_too_long += 1
         elif len(rows) < ctx.recipe.sft.num_examples:
-            example = by_id[chain["example_id"]]
             prompt, dropped = fitter.fit(example)
-            row = TrainingRow(scaffold.prompt_ids(prompt), completion)
+            prompt_ids = scaffold.prompt_ids(prompt)
+            row = TrainingRow(array("i", prompt_ids), array("i", completion))
             rows.append(_Chain(row, chain["teacher"], example["user_id"], dropped))
     if not rows:
         raise DataError(
@@ -104,6 +110,14 @@ def _kept_rows(ctx: StageContext, scaffold: ChatScaffold) -> tuple[list[_Chain],
     if ctx.recipe.sft.max_tokens is not None:
         rows = _within_budget(rows, ctx.recipe.sft.max_tokens)
     return rows, {"too_long": num_too_long, **losses(row.lines_dropped for row in rows)}
+
+
+def _with_examples(chains: pa.Table, examples: pa.Table) -> Iterator[tuple[Row, Row]]:
+    """Each chain with its example, a few at a time: as Python a history is kilobytes."""
+    places = pc.index_in(chains["example_id"], value_set=examples["example_id"])
+    for start in range(0, len(chains), _ROWS_AT_A_TIME):
+        told = examples.take(places.slice(start, _ROWS_AT_A_TIME)).to_pylist()
+        yield from zip(chains.slice(start, _ROWS_AT_A_TIME).to_pylist(), told, strict=True)
 
 
 def _within_budget(rows: Sequence[_Chain], max_tokens: int) -> list[_Chain]:

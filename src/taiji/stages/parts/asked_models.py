@@ -27,7 +27,7 @@ from taiji.lists.likelihood import Opening, OpeningScorer
 from taiji.reasoning.prompts import prompt_fitter
 from taiji.schema import TEXTS
 from taiji.stages.parts.context import StageContext
-from taiji.stages.parts.shards import write_shards
+from taiji.stages.parts.shards import rows_of, write_shards
 from taiji.store.files import digest_value
 from taiji.store.manifest import NAME as MANIFEST
 from taiji.store.manifest import read_manifest
@@ -110,10 +110,8 @@ class AskedModel:
     ) -> pa.Table:
         folder = self._ctx.parts("asked") / f"{self.name}-{what.replace(' ', '-')}"
         shards = Shards(folder, columns)
-        starts = range(0, asked.num_rows, size)
-        pieces = [asked.take(_range(start, size, asked.num_rows)) for start in starts]
-        what = f"{what} by {self.name}"
-        write_shards(self._ctx, shards, pieces, build, size=len, what=what)
+        pieces = rows_of(asked, size)
+        write_shards(self._ctx, shards, pieces, build, what=f"{what} by {self.name}")
         return pa.concat_tables([columns.empty_table(), *shards.all(len(pieces))])
 
 
@@ -239,7 +237,3 @@ def _rater(
         return pa.Table.from_pylist(rows, _LIKELIHOODS)
 
     return rate
-
-
-def _range(start: int, size: int, stop: int) -> pa.Array:
-    return pa.array(range(start, min(start + size, stop)), pa.int64())

@@ -115,10 +115,8 @@ class Constructed:
 
         Histories are the bulk of the artifact, so they are not kept here.
         """
-        examples = self._read("examples", EXAMPLES)
-        if not splits:
-            return examples
-        return examples.filter(pc.is_in(examples["split"], value_set=pa.array(splits)))
+        path = self._folder / "examples.parquet"
+        return read_parquet(path, EXAMPLES, only=("split", splits) if splits else None)
 
     def targeted_examples(self, split: str) -> pa.Table:
         """The examples of a split that have a target: `sft`, `rl` or `test`.
