@@ -29,7 +29,10 @@ def main() -> None:
     try:
         torchrun(arguments)
     except ChildFailedError as error:
-        first, failure = error.get_first_failure()
+        # Whoever waits for a dead process fails within the same second: a signal comes first.
+        first, failure = min(
+            error.failures.items(), key=lambda one: (one[1].exitcode >= 0, one[1].timestamp)
+        )
         told = {"rank": first, "exit_code": failure.exitcode}
         (Path(folder) / FAILURE).write_text(json.dumps(told), encoding="utf-8")
         sys.exit(1)

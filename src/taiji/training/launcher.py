@@ -89,26 +89,28 @@ class Launch:
         return read_outcome(self.folder, 0)["summary"]
 
     def _failure(self, code: int) -> TaijiError:
-        """The error of whoever failed first."""
+        """The error of whoever failed first; the others fail because they lose that one."""
+        total = self.training.total
+        for rank in range(total):
+            outcome = read_outcome(self.folder, rank)
+            if "error" in outcome:
+                kind: type[TaijiError] = getattr(errors, outcome["error"])
+                who = f"process {rank} of {total}: " if rank else ""
+                return kind(who + outcome["text"])
         path = self.folder / FAILURE
         if not path.is_file():
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
             last = _last_lines(self.folder / "launcher.log") if code > 0 else ""
-            return EngineError(f"the launcher of {self.training.total} processes {how}{last}")
+            return EngineError(f"the launcher of {total} processes {how}{last}")
         failure = json.loads(path.read_text(encoding="utf-8"))
         rank, code = failure["rank"], failure["exit_code"]
-        outcome = read_outcome(self.folder, rank)
-        who = f"process {rank} of {self.training.total}"
-        if "error" in outcome:
-            kind = getattr(errors, outcome["error"])
-            told: TaijiError = kind(outcome["text"] if rank == 0 else f"{who}: {outcome['text']}")
-            return told
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         machine, local = divmod(rank, self.training.processes)
         said = sorted(self.folder.glob(f"logs-{machine}/**/{local}/stderr.log"))
         last = _last_lines(said[-1]) if said else ""
         return EngineError(
-            f"{who} {how}; the same command goes on from the newest whole checkpoint{last}"
+            f"process {rank} of {total} {how}; the same command goes on from the newest whole "
+            f"checkpoint{last}"
         )
 
 
@@ -149,7 +151,6 @@ def command(
         "master-port": port,
         "log-dir": str(folder / f"logs-{machine}"),
         "redirects": 3,
-        "shutdown-timeout": _GRACE_SECONDS - 5,
         **training.launcher,
     }
     flags = [_flag(name, value) for name, value in options.items() if value is not False]
