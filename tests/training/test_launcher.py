@@ -40,9 +40,17 @@ def pids(folder):
     return [int(path.read_text()) for path in paths]
 
 
+def runs(number):
+    """Whether a process does anything; who has ended may wait for a parent to take note."""
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def gone(*numbers, seconds=10):
     until = time.monotonic() + seconds
-    while any(psutil.pid_exists(number) for number in numbers):
+    while any(map(runs, numbers)):
         if time.monotonic() > until:
             return False
         time.sleep(0.05)
