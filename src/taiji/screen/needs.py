@@ -214,7 +214,7 @@ def needs_table(found: list[Need]) -> Table:
         table.add_row(
             need.stage, str(need.processes), _gib(need.device_bytes), made_of,
             _gib(need.disk_bytes), _count(need.tokens),
-            "" if need.hours is None else f"{need.hours:.3g}",
+            "" if need.hours is None else _hours_in_words(need.hours),
         )  # fmt: skip
     return table
 
@@ -231,6 +231,10 @@ def _gib(value: int | None) -> str:
     if value is None:
         return ""
     return f"{value / GIB:.3g}" if value else "0"
+
+
+def _hours_in_words(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _count(value: int | None) -> str:
