@@ -70,7 +70,7 @@ class ModelShape:
         """Keys and values of so many tokens."""
         return 2 * tokens * self.blocks * self.keys * bytes_each
 
-    def flops(self, tokens: int, context: int) -> float:
+    def flops(self, tokens: int, context: float) -> float:
         """Operations of a forward pass: two a weight and token, and attention to the tokens before.
 
         Args:

@@ -99,11 +99,11 @@ def _distill(recipe: Recipe, workers: int) -> Need:
     shape = model_shape(teacher.model)
     if shape is None:
         return need
-    served = isinstance(teacher, OpenAITeacher)
     tokens = prompt + teacher.max_new_tokens
+    rows = None if isinstance(teacher, OpenAITeacher) else teacher.batch_size
     return replace(
         need,
-        device_bytes=0 if served else _inference_bytes(shape, tokens, teacher.batch_size),
+        device_bytes=0 if rows is None else _inference_bytes(shape, tokens, rows),
         hours=_hours(shape.flops(read, prompt / 2), workers)
         + _writing_hours(shape, written, workers),
     )

@@ -34,7 +34,7 @@ def find_accelerators() -> Accelerators:
         return Accelerators()
     nccl = ""
     if torch.distributed.is_available() and torch.distributed.is_nccl_available():
-        nccl = ".".join(map(str, torch.cuda.nccl.version()))
+        nccl = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
     if not torch.cuda.is_available():
         return Accelerators(nccl=nccl)
     found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
