@@ -1,6 +1,7 @@
 """Checkpoints of a model that several processes hold in shares (FSDP2, sharded when it was loaded).
 
-The Trainer of transformers 5.23 would save the optimiser's shares of the first process alone.
+The Trainer of transformers 5.23 saves the optimiser's shares of the first process alone, and so
+refuses to save what could be resumed; transformers itself has what it takes.
 """
 
 import os
@@ -15,6 +16,7 @@ from transformers.distributed.checkpoint import (
     load_optimizer_distributed,
     save_optimizer_distributed,
 )
+from transformers.trainer_utils import SaveStrategy
 
 _OPTIMIZER, _SCHEDULER = "optimizer", "scheduler.pt"
 
@@ -26,6 +28,13 @@ def is_sharded(model: object) -> bool:
 
 class ShardedCheckpoints:
     """Stands before a Trainer in a class's bases, and steps in where the model is sharded."""
+
+    def __init__(self, *, model: Any, args: Any, **settings: Any) -> None:
+        strategy = args.save_strategy
+        if is_sharded(model):
+            args.save_strategy = SaveStrategy.NO  # else it would be refused; see above
+        super().__init__(model=model, args=args, **settings)  # type: ignore[call-arg]
+        args.save_strategy = strategy
 
     model: Any
     optimizer: Any
