@@ -74,6 +74,7 @@ def draws_by_temperature_alone(args: Any) -> bool:
         (args.top_p is None or args.top_p >= 1)
         and not args.top_k
         and not args.min_p
+        and not args.generation_kwargs
         and not args.use_vllm
     )
 
