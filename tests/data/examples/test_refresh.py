@@ -28,14 +28,14 @@ def shown(user, item_id, ts, click=0):
     }
 
 
-def draw(tmp_path, exposures=(), **settings):
+def draw(tmp_path, exposures=(), more_orders=(), **settings):
     weeks = CALENDAR.week_starts()
     orders = [
         (user, f"o{user}{n}", week + HOUR, {f"i{n % 8}": 1.0})
         for user in ("u1", "u2")
         for n, week in enumerate(weeks)
     ]
-    built = world(orders, items=[item(f"i{n}") for n in range(8)])
+    built = world([*orders, *more_orders], items=[item(f"i{n}") for n in range(8)])
     path = tmp_path / f"examples-{len(list(tmp_path.iterdir()))}.parquet"
     section = EVERYTHING.model_copy(update=settings)
     with open_engine("duckdb", tmp_path / "scratch") as engine:
@@ -84,6 +84,24 @@ def test_a_moment_for_each_visit_with_what_was_known_then(tmp_path):
         assert all(line["ts"] < row["cutoff"] for line in row["history"])
     first, second = sorted(rows, key=lambda row: row["cutoff"])[:2]
     assert first["history_length"] < second["history_length"]
+
+
+def test_what_happens_at_or_after_a_refresh_changes_nothing_of_it(tmp_path):
+    """An order and a view planted at the second visit, and many after it."""
+    visits = [START + 30 * HOUR, START + 300 * HOUR]
+    exposures = [shown("u1", "i1", ts) for ts in visits]
+    later = [visits[1], *(visits[1] + n * 50 * HOUR for n in (1, 2))]
+    planted = [("u1", f"late{n}", ts, {"i7": 5.0}) for n, ts in enumerate(later)]
+    more = [shown("u2", "i7", ts, click=1) for ts in later]
+    settings = {"refresh": "visit", "offer_categories": 3}
+    plain = draw(tmp_path, exposures, **settings)
+    with_future = draw(tmp_path, [*exposures, *more], planted, **settings)
+    for ts in visits:
+        (before,), (after,) = (
+            [row for row in rows if (row["user_id"], row["cutoff"]) == ("u1", ts)]
+            for rows in (plain, with_future)
+        )
+        assert before == after
 
 
 def offers(rows):
