@@ -108,7 +108,7 @@ def test_popo_in_two_processes_leaves_the_model_and_the_weights_of_one(
             learning_rate=1e-4, temperature=0.7, checkpoint_steps=2,
         )  # fmt: skip
         recipe = Recipe(
-            name="tiny", student=StudentSection(max_completion_tokens=64), align=section, **compute
+            name="tiny", student=StudentSection(max_completion_tokens=96), align=section, **compute
         )
         return StageContext(recipe, tmp_path / out, inputs, lambda *_: None)
 
