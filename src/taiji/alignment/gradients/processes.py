@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from taiji.alignment.gradients.gram import Array
@@ -27,10 +28,12 @@ def is_sharded(trainer: GrpoTrainer) -> bool:
 def reshard(trainer: GrpoTrainer) -> None:
     """Give up the full copies that FSDP2 keeps after a forward pass without a backward one.
 
-    Generation leaves the root's weights gathered; `parameters()` would then name the copies.
+    Generation leaves weights gathered, the root's and those of the last norm and the head, which
+    are gathered apart; `parameters()` would then name the copies.
     """
-    if is_sharded(trainer):
-        trainer.model.reshard()
+    for module in trainer.model.modules() if is_sharded(trainer) else ():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 @contextmanager
