@@ -1,7 +1,7 @@
 """Each log of "Which log is yours?" from `taiji data check` to the last stage that it allows.
 
-The student is a Llama of two blocks that knows nothing, the encoder is the packaged one; the rest
-is what a user runs.
+The student is a Llama of two blocks that knows nothing, the encoder is the packaged one, a teacher
+that writes Chinese is a server here; the rest is what a user runs.
 
     python -m pytest tests/test_which_log_runs.py -m slow
 """
@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+from chat_server import ChatServer, completion
+from endpoint_parts import teacher
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 from which_logs import CARRIES, RECIPES, write_logs
@@ -29,24 +31,37 @@ SIZES = {
     **{"min_history": 3, "exposure_share": 1.0, "holdout_share": 0.0},
 }
 SMALL = {
+    "distill": {"candidates": 2},
+    "refine": {"drop_leaks": False},
     "sft": {"num_examples": 4, "batch_size": 2, "trainable_layers": 1},
     "ranker": {"epochs": 1},
     "simulate": {"pool_pairs": 100, "admission": "report"},
     "align": {"steps": 1, "prompts_per_step": 1, "num_generations": 2, "trainable_layers": 1},
     "infer": {"models": ["policy"]},
-    "features": {"sub_vectors": 2, "bits": 1},
+    "features": {"sub_vectors": 2, "bits": 2},
     "rank": {"arms": ["base", "both"]},
-    "evaluate": {"bootstrap": 20},
+    "evaluate": {"bootstrap": 100},
     "abtest": {"worlds": 2},
 }
 
 
-def write_recipe(path, tree, student):
-    student_of = {"model": str(student), "max_prompt_tokens": 1024, "max_completion_tokens": 48}
+@pytest.fixture
+def chinese(monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    started = ChatServer(
+        lambda _, number: completion(f"常喝绿茶的人，多半会再来一盒，其{number}。")
+    )
+    yield teacher(started.url)
+    started.close()
+
+
+def write_recipe(path, tree, student, chinese=None):
+    student_of = {"model": str(student), "max_prompt_tokens": 1024, "max_completion_tokens": 220}
     whole = {"name": "log", "student": student_of, **SMALL, **tree}
     whole["data"] = tree["data"] | SIZES
     if "distill" in tree:
-        whole["distill"] = {"teacher": {"kind": "transformers", "model": str(student)}}
+        whole["distill"] = SMALL["distill"] | {"teacher": chinese.model_dump(mode="json")}
     with path.open("w", encoding="utf-8") as stream:
         YAML().dump(whole, stream)
 
@@ -58,12 +73,12 @@ def taiji(*words):
 
 @pytest.mark.parametrize("title", CARRIES)
 def test_a_log_goes_from_the_check_to_the_last_stage_that_it_allows(
-    tmp_path, monkeypatch, tiny_student, title
+    tmp_path, monkeypatch, tiny_student, chinese, title
 ):
     monkeypatch.chdir(tmp_path)
     write_logs(tmp_path, users=24, days=60, items=12)
     tree, known = YAML(typ="safe").load(RECIPES[title]), CARRIES[title]
-    write_recipe(tmp_path / "log.yaml", tree, tiny_student)
+    write_recipe(tmp_path / "log.yaml", tree, tiny_student, chinese)
     code, said = taiji("data", "check", "log.yaml")
     assert code == 0, said
     for stage in known.left_out:
