@@ -40,6 +40,10 @@ class RedisProcess:
                     time.sleep(0.02)
         raise TimeoutError("redis-server does not start")
 
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)

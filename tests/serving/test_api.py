@@ -275,6 +275,15 @@ def test_health_readiness_and_figures(server):
     assert USERS[0] not in text
 
 
+@pytest.mark.parametrize(("psi", "alarm"), [(0.24, 0), (0.26, 1)])
+def test_drift_beyond_the_setting_is_an_alarm(server, psi, alarm):
+    assert "codes_drift_alarm" not in server.ask("GET", "/v1/figures").json()["now"]
+    server.parts.log.gauge({"codes_psi": psi})
+    now = server.ask("GET", "/v1/figures").json()["now"]
+    assert (now["codes_psi"], now["codes_drift_alarm"]) == (psi, alarm)
+    assert f"taiji_codes_drift_alarm {alarm}.0" in server.ask("GET", "/metrics").text
+
+
 def test_the_document_says_every_refusal(server):
     document = server.ask("GET", "/openapi.json").json()
     for path, ways in document["paths"].items():

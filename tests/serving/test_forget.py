@@ -2,14 +2,21 @@
 
 import asyncio
 import json
+import random
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from rows import KilledError
+from typer.testing import CliRunner
 
+from taiji.cli import app
+from taiji.errors import ConfigError, MissingArtifactError
 from taiji.runner import State, status
 from taiji.serving.admission import Admission, Sent
 from taiji.serving.blobs import unpack_blob
@@ -17,9 +24,10 @@ from taiji.serving.forget import forget, is_genuine
 from taiji.serving.forget_run import _words_without
 from taiji.serving.parts import open_parts
 from taiji.serving.publication import publish
-from taiji.serving.run import open_run
+from taiji.serving.run import open_any_run, open_run
 from taiji.stages.construct import construct
 from taiji.stages.parts.context import StageContext
+from taiji.stages.parts.erased import FILE
 from taiji.store.run_directory import RunDirectory
 
 pytestmark = pytest.mark.service
@@ -164,6 +172,78 @@ def test_killed_at_any_point_and_repeated_it_ends_the_same(run, served, canary, 
     assert holds(run.state.parent, canary) == []
     assert content(run.root) == content(twin)
     parts.close()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_again_and_again_ends_the_same(run, served, canary):
+    twin = run.root.parent.parent / "twin" / "runs" / "tiny"
+    shutil.copytree(run.root, twin)
+    other = start(open_run(twin), served, canary)
+    forget(canary, other)
+    other.close()
+    start(run, served, canary).close()
+    words = [sys.executable, "-m", "taiji.cli", "forget", canary, "--run", str(run.root)]
+    draw, num_killed = random.Random(5), 0
+    for _ in range(20):
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not any((run.state / FILE).parent.glob(f"{FILE}-wal")):
+            time.sleep(0.005)  # until it has begun
+        try:
+            process.wait(draw.uniform(0, 1.0))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            num_killed += 1
+        if process.wait() == 0:
+            break
+    assert process.returncode == 0 or subprocess.run(words, check=False).returncode == 0
+    assert num_killed
+    assert holds(run.state.parent, canary) == []
+    assert content(run.root) == content(twin)
+
+
+def test_redis_and_the_files_of_before_hold_no_byte_of_the_user(
+    run, served, canary, redis_process, redis_server, monkeypatch
+):
+    before = start(run, served, canary)  # the service began with files
+    before.close()
+    monkeypatch.setenv("TAIJI_REDIS_URL", redis_process.url)
+    parts = start(open_run(run.root, ["serve.backend=redis"]), served, canary)
+    assert holds(redis_process.folder, canary)  # in messages; records have hashes
+    assert holds(run.state, canary) == ["log.sqlite", "queue.sqlite"]
+    receipt = forget(canary, parts)
+    assert holds(redis_process.folder, canary) == []
+    assert holds(run.state.parent, canary) == []
+    assert json.loads(receipt.read_text())["online"]["messages"] >= 2  # of both queues
+    (own,) = asyncio.run(parts.store.read([parts.names.of(canary)])).blobs
+    assert unpack_blob(own).erased
+    for version in parts.store.versions().described:
+        lenders = {unpack_blob(record.blob).lender for record in parts.store.scan(version)}
+        assert parts.names.of(canary) not in lenders
+    parts.close()
+
+
+def test_the_command_needs_a_user_alone_and_means_all_runs_of_the_folder(
+    run, served, canary, monkeypatch
+):
+    start(run, served, canary).close()
+    shutil.copytree(run.root, run.root.with_name("second"))
+    monkeypatch.chdir(run.root.parent.parent)
+    done = CliRunner().invoke(app, ["forget", canary])
+    assert done.exit_code == 0, done.output
+    assert "receipt" in done.output
+    assert holds(run.state.parent, canary) == []
+
+
+def test_runs_that_disagree_on_where_features_are_are_asked_about(run):
+    second = run.root.with_name("second")
+    shutil.copytree(run.root, second)
+    path = second / "recipe.resolved.yaml"
+    path.write_text(path.read_text().replace("backend: sqlite", "backend: redis"))
+    with pytest.raises(ConfigError, match="name with --run the one"):
+        open_any_run(run.root.parent)
+    assert open_any_run(run.root.parent, ["serve.backend=redis"]).recipe.serve.backend == "redis"
+    with pytest.raises(MissingArtifactError, match="no run here"):
+        open_any_run(run.root / "construct")
 
 
 def content(root):

@@ -131,6 +131,12 @@ def test_a_prompt_from_events_equals_the_one_from_the_log(tmp_path, seed):
     micros = expected["cutoff"].cast(pa.int64()).to_pylist()
     assert [told.event_times[user] + 1 for user in expected["user_id"].to_pylist()] == micros
 
+    # A newer run knows the events: they count once.
+    write_json(Contents(target_kinds=KINDS).to_json(), tmp_path / "whole_tables" / CONTENTS)
+    newer = Histories(tmp_path / "whole_tables", whole, tmp_path / "d", 0.5)
+    assert newer.tell(USERS, log.past(USERS)).examples.select(same).equals(expected.select(same))
+    newer.close()
+
 
 def test_a_user_whom_the_run_does_not_know_has_a_prompt_and_one_without_a_past_none(tmp_path):
     orders, searches = lines(3)

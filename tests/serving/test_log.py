@@ -92,6 +92,18 @@ def test_a_new_version_has_everybody_of_the_log_wait(log):
     assert sorted(claim(log)) == ["ann", "bob"]
 
 
+def test_events_are_seen_page_by_page_and_may_be_dropped_meanwhile(log):
+    log.append([event("ann", number) for number in range(5)])
+    seen = []
+    for page in log.pages(2):
+        seen += page.interactions["position"].to_pylist()
+        assert log.drop(seen[-1:]) == 1
+    assert seen == [1, 2, 3, 4, 5]
+    assert log.past(["ann"]).interactions["position"].to_pylist() == [1, 3]
+    log.append([event("ann", 9)])
+    assert log.past(["ann"]).positions == {"ann": 6}  # a place is never given twice
+
+
 def test_figures_are_kept_by_minute_and_added_up(log):
     log.count({"generations": 2})
     log.count({"generations": 3})

@@ -7,18 +7,18 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from parts_at_hand import USERS, shop_run
 from redis_process import RedisProcess
+from service_process import Server
 
 from taiji.serving.admission import Admission
 from taiji.serving.api.app import Service, build_app
 from taiji.serving.api.keys import FILE, KeyRing, add_key
-from taiji.serving.client import Event, ServiceClient, ServiceError
+from taiji.serving.client import Event, ServiceError
 from taiji.serving.parts import open_parts
 from taiji.serving.publication import publish
 
@@ -56,44 +56,8 @@ def test_whatever_the_document_allows_is_answered_as_it_says(document):
     assert len(seen) >= 8
 
 
-class Server:
-    """`taiji serve` in a process of its own."""
-
-    def __init__(self, run, *settings, env=None):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        words = ["serve", str(run.root), *settings, "--port", str(self.port)]
-        environment = os.environ | {"PYTHONWARNINGS": "ignore"} | (env or {})
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "taiji.cli", *words], env=environment, stderr=subprocess.PIPE
-        )
-        self.client = ServiceClient(f"http://127.0.0.1:{self.port}", timeout_seconds=30.0)
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:
-            try:
-                self.client.features(["nobody"])
-                return
-            except ServiceError:
-                assert self.process.poll() is None, self.process.stderr.read().decode()
-                time.sleep(0.1)
-        raise TimeoutError("the server does not come up")
-
-    @property
-    def resident_mib(self) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        (line,) = (line for line in status.splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
-
-    def close(self) -> bytes:
-        self.client.close()
-        self.process.terminate()
-        _, errors = self.process.communicate(timeout=60)
-        return errors
-
-
 def test_fifty_megabytes_without_a_length_are_refused_and_memory_stays_flat(tmp_path):
-    server = Server(shop_run(tmp_path))
+    server = Server(shop_run(tmp_path).root)
     try:
         before = server.resident_mib
         for _ in range(3):
@@ -122,7 +86,7 @@ def test_redis_down_means_defaults_in_time_and_recovery_within_two_seconds(tmp_p
     redis = RedisProcess(tmp_path / "redis")
     redis.start()
     run = shop_run(tmp_path)
-    server = Server(run, "serve.backend=redis", env={"TAIJI_REDIS_URL": redis.url})
+    server = Server(run.root, "serve.backend=redis", env={"TAIJI_REDIS_URL": redis.url})
     try:
         assert server.client.features([USERS[0]])[0].status == "fresh"
         redis.kill()
@@ -168,7 +132,7 @@ def test_no_secret_is_in_a_log_or_a_file(tmp_path):
 
 @pytest.mark.slow
 def test_ten_minutes_of_requests_grow_resident_memory_by_less_than_a_fifth(tmp_path):
-    server = Server(shop_run(tmp_path))
+    server = Server(shop_run(tmp_path).root)
     try:
         ends = time.monotonic() + 60
         number = ask_until(server, ends, 0)

@@ -23,6 +23,7 @@ class Refresher:
         self.log, self.asked, self.reloads = log, [], 0
         self.fail_with = None
         self.failed, self.left = [], []
+        self.drift = None
 
     def refresh(self, users, version):
         if self.fail_with:
@@ -30,14 +31,14 @@ class Refresher:
         self.asked.append(sorted(users))
         past = self.log.past(users)
         undone = {*self.failed, *self.left}
-        done = {user: past.positions[user] for user in users if user not in undone}
+        done = {user: past.positions.get(user, 0) for user in users if user not in undone}
         return Outcome(done, list(self.failed), list(self.left), {"generations": len(users)})
 
     def reload(self):
         self.reloads += 1
 
     def psi(self):
-        return None
+        return self.drift
 
 
 class Bench:
@@ -142,6 +143,24 @@ def test_lenders_are_read_again_when_somebody_was_erased(bench):
     bench.worker.take_in(0.0)
     bench.worker.refresh()
     assert bench.refresher.reloads == 1
+
+
+def test_a_user_whose_events_left_the_log_is_refreshed_once(bench):
+    bench.send("ann")
+    bench.worker.take_in(0.0)
+    bench.log.drop([1])  # a newer run knows it
+    assert bench.worker.refresh() == 1
+    assert bench.log.num_waiting() == 0
+    assert bench.worker.refresh() == 0
+
+
+def test_drift_is_told_when_there_is_something_to_tell(bench):
+    for drift in (None, 0.4):
+        bench.send("ann")
+        bench.worker.take_in(0.0)
+        bench.refresher.drift = drift
+        bench.worker.refresh()
+        assert bench.log.totals().get("codes_psi") == drift
 
 
 def test_a_worker_stops_when_it_is_told(bench):

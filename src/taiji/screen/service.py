@@ -152,7 +152,8 @@ def _add_publish(features: typer.Typer, out: Console) -> None:
             parts.close()
         told = f"{done.num_users:,} users" if done.num_users else "was in force already"
         waiting = f"; {done.num_waiting:,} wait for a refresh" if done.num_waiting else ""
-        out.print(f"version {done.version}: {told}{waiting}", highlight=False)
+        known = f"; {done.num_dropped:,} events left the log" if done.num_dropped else ""
+        out.print(f"version {done.version}: {told}{waiting}{known}", highlight=False)
 
 
 def _add_feast(features: typer.Typer, out: Console) -> None:
@@ -176,21 +177,24 @@ def _add_forget(app: typer.Typer, out: Console) -> None:
     @app.command(rich_help_panel="Near-online service")
     def forget(
         user: Annotated[str, typer.Argument(help="A user id.", show_default=False)],
-        run: OfRun,
         settings: Settings = None,
+        runs: Annotated[Path, typer.Option(help="The folder of the runs.")] = Path("runs"),
+        run: Annotated[
+            Path | None, typer.Option(help="Instead: a run; all beside it are meant too.")
+        ] = None,
     ) -> None:
-        """Erase a user from the service and from all runs beside this one (extra serve).
+        """Erase a user from the service and from all runs of a folder (extra serve).
 
-        Example:  taiji forget 900 --run runs/demo
+        Example:  taiji forget 900
 
         Killed on the way, the same command goes on. Prints where the receipt is.
         """
         _require_extra()
         from taiji.serving.forget import forget as erase
         from taiji.serving.parts import open_parts
-        from taiji.serving.run import open_run
+        from taiji.serving.run import open_any_run, open_run
 
-        parts = open_parts(open_run(run, settings))
+        parts = open_parts(open_run(run, settings) if run else open_any_run(runs, settings))
         try:
             receipt = erase(user, parts)
         finally:

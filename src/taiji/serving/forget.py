@@ -1,7 +1,8 @@
 """`taiji forget USER`: a user is erased from all that Taiji keeps, and from features of others.
 
 The tombstone comes first, so that nothing comes back while the rest is done. Then what is online:
-queue, log, store, and what the user lent to others. Then the runs beside. Each step can be killed
+queue, log, store, and what the user lent to others, in files and in Redis if the service has used
+both. Then the runs beside. Each step can be killed
 and repeated; a user who is gone already is no error. What cannot be undone, models that learnt from
 the user, is written down in the run's lineage; what others must do, in the receipt.
 """
@@ -16,11 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from taiji.serving.blobs import erased_blob
+from taiji.serving.bus.protocol import EventBus
 from taiji.serving.events import unpack_event
 from taiji.serving.forget_run import Erasure, erase_from_run
 from taiji.serving.loans import blank_loans
+from taiji.serving.opening import open_others
 from taiji.serving.parts import Parts
 from taiji.serving.publication import description, version_of
+from taiji.serving.store.protocol import OnlineStore
+from taiji.stages.parts.erased import Tombstones
 from taiji.store.files import read_json, write_json
 
 RECEIPTS = "receipts"
@@ -50,36 +55,50 @@ def forget(user_id: str, parts: Parts) -> Path:
 
     Raises:
         UnavailableError: The store or the queue does not answer; the tombstone stands.
+        ConfigError: The service has used Redis, and its address is not in the environment.
         LockedError: A run is being written to; wait and repeat.
         DataError: An artifact is damaged.
     """
     name = parts.names.of(user_id)
-    parts.tombstones.add(name, time.time())
-    done = Done(online=_erase_online(user_id, name, parts))
-    for recipe in sorted(parts.run.state.parent.glob("*/recipe.resolved.yaml")):
-        erasure = erase_from_run(recipe.parent, user_id, name.hex())
-        if erasure.anything:
-            done.runs[recipe.parent.name] = erasure
-    own = version_of(parts.run, parts.store)
-    if own is not None:
-        parts.store.describe(own, description(parts.run))
+    others = open_others(parts.run.recipe.serve, parts.run.state)  # before anything: they may fail
+    places = [(parts.store, parts.bus), *others]
+    try:
+        parts.tombstones.add(name, time.time())
+        done = Done({"events": parts.log.erase(user_id)})
+        for store, bus in places:
+            _erase_online(user_id, name, store, bus, parts.tombstones, done.online)
+        for recipe in sorted(parts.run.state.parent.glob("*/recipe.resolved.yaml")):
+            erasure = erase_from_run(recipe.parent, user_id, name.hex())
+            if erasure.anything:
+                done.runs[recipe.parent.name] = erasure
+        for store, _ in places:
+            if (own := version_of(parts.run, store)) is not None:
+                store.describe(own, description(parts.run))
+    finally:
+        for store, bus in others:
+            store.close()
+            bus.close()
     return _write_receipt(name, done, parts)
 
 
-def _erase_online(user_id: str, name: bytes, parts: Parts) -> dict[str, int]:
+def _erase_online(
+    user_id: str,
+    name: bytes,
+    store: OnlineStore,
+    bus: EventBus,
+    tombstones: Tombstones,
+    figures: dict[str, int],
+) -> None:
     def is_theirs(message: bytes) -> bool:
         return unpack_event(message).user_id == user_id
 
-    figures = {
-        "messages": parts.bus.erase(is_theirs),
-        "events": parts.log.erase(user_id),
-        "loans": sum(
-            blank_loans(parts.store, version, parts.store.scan(version), parts.tombstones)
-            for version in parts.store.versions().described
-        ),
-    }
-    parts.store.erase([name], erased_blob())
-    return figures
+    loans = sum(
+        blank_loans(store, version, store.scan(version), tombstones)
+        for version in store.versions().described
+    )
+    for what, number in (("messages", bus.erase(is_theirs)), ("loans", loans)):
+        figures[what] = figures.get(what, 0) + number
+    store.erase([name], erased_blob())
 
 
 def _write_receipt(name: bytes, done: Done, parts: Parts) -> Path:

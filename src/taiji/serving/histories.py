@@ -19,25 +19,31 @@ from taiji.data.examples.past import since_sql
 from taiji.data.tables import canonical_sql
 from taiji.schema import EXAMPLES, USERS
 from taiji.serving.log import Past
+from taiji.serving.pruning import SAME_LINE
 from taiji.stages.parts.constructed import read_contents
 from taiji.store.files import read_parquet
 
+_RUN_LINES = """
+SELECT log.user_id, item_id, ts, order_id, kind, cast(quantity as double) AS quantity, price,
+    line, note
+FROM run_interactions AS log
+LEFT SEMI JOIN asked ON asked.user_id = log.user_id
+"""
+
 # As `taiji.data.tables.orders` has it, for orders that are in no doubt: those of the run have been
-# judged over the whole log, those of events could not be.
-_LINES = """
+# judged over the whole log, those of events could not be. What a newer run knows counts once.
+_LINES = f"""
 SELECT
     user_id, item_id, kind, quantity, price, line, note,
     order_id AS order_key,
     min(ts) OVER (PARTITION BY user_id, order_id) AS order_ts
 FROM (
-SELECT log.user_id, item_id, ts, order_id, kind, cast(quantity as double) AS quantity, price,
-    line, note
-FROM run_interactions AS log
-LEFT SEMI JOIN asked ON asked.user_id = log.user_id
+SELECT user_id, item_id, ts, order_id, kind, quantity, price, line, note FROM run_lines
 UNION ALL
-SELECT user_id, item_id, ts, order_id, kind, quantity, price,
+SELECT new.user_id, new.item_id, new.ts, new.order_id, new.kind, new.quantity, new.price,
     cast(NULL as bigint) AS line, cast(NULL as string) AS note
-FROM new_interactions
+FROM new_interactions AS new
+LEFT ANTI JOIN run_lines AS log ON {SAME_LINE}
 )
 """
 
@@ -137,6 +143,7 @@ class Histories:
         ):
             self.engine.register(name, table)
         for name, sql in (
+            ("run_lines", _RUN_LINES),
             ("interactions", canonical_sql.INTERACTIONS.format(lines=_LINES)),
             ("events", _EVENTS),
             ("users", _USERS),

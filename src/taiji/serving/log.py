@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -75,12 +76,17 @@ WHERE user_id IN (
 RETURNING user_id, position, first_arrival, attempts
 """
 
+_SELECT = (
+    "SELECT table_name, position, user_id, ts, kind, subject, order_id, amount, price FROM events"
+)
+
 _COUNT = """
 INSERT INTO {table} VALUES ({marks}) ON CONFLICT DO UPDATE SET value = value + excluded.value
 """
 
 INTERACTIONS = pa.schema(
     [
+        ("position", pa.int64()),
         ("user_id", pa.string()),
         ("item_id", pa.string()),
         ("ts", TIME),
@@ -92,6 +98,7 @@ INTERACTIONS = pa.schema(
 )
 BEHAVIOUR = pa.schema(
     [
+        ("position", pa.int64()),
         ("user_id", pa.string()),
         ("ts", TIME),
         ("modality", pa.string()),
@@ -206,18 +213,22 @@ class EventLog:
     def past(self, users: Sequence[str]) -> Past:
         """All events of these users."""
         marks = ",".join("?" * len(users))
-        rows = self._connections.own.execute(
-            "SELECT table_name, position, user_id, ts, kind, subject, order_id, amount, price "
-            f"FROM events WHERE user_id IN ({marks}) ORDER BY position",
-            list(users),
-        ).fetchall()
-        bought = [row for row in rows if row[0] == "interactions"]
-        other = [row for row in rows if row[0] == "events"]
-        return Past(
-            _table(INTERACTIONS, bought, (2, 5, 3, 6, 4, 7, 8)),
-            _table(BEHAVIOUR, other, (2, 3, 4, 5, 7)),
-            {row[2]: row[1] for row in rows},
-        )
+        sql = f"{_SELECT} WHERE user_id IN ({marks}) ORDER BY position"
+        return _past(self._connections.own.execute(sql, list(users)).fetchall())
+
+    def pages(self, most: int) -> Iterator[Past]:
+        """All events, at most so many at once; those that were seen may be dropped meanwhile."""
+        last = 0
+        sql = f"{_SELECT} WHERE position > ? ORDER BY position LIMIT ?"
+        while rows := self._connections.own.execute(sql, (last, most)).fetchall():
+            yield _past(rows)
+            last = rows[-1][1]
+
+    def drop(self, positions: Sequence[int]) -> int:
+        """Let go of events; their users wait on if they wait. Return how many there were."""
+        with self._connections.transaction() as db:
+            rows = [(position,) for position in positions]
+            return db.executemany("DELETE FROM events WHERE position = ?", rows).rowcount
 
     def num_waiting(self) -> int:
         """Users who wait."""
@@ -283,6 +294,16 @@ class EventLog:
     def close(self) -> None:
         """Let go of the file."""
         self._connections.close()
+
+
+def _past(rows: Sequence[Sequence[Any]]) -> Past:
+    bought = [row for row in rows if row[0] == "interactions"]
+    other = [row for row in rows if row[0] == "events"]
+    return Past(
+        _table(INTERACTIONS, bought, (1, 2, 5, 3, 6, 4, 7, 8)),
+        _table(BEHAVIOUR, other, (1, 2, 3, 4, 5, 7)),
+        {row[2]: row[1] for row in rows},
+    )
 
 
 def _table(schema: pa.Schema, rows: Sequence[Sequence[object]], places: Sequence[int]) -> pa.Table:

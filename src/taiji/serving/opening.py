@@ -1,4 +1,4 @@
-"""Opens store and queue as a recipe says."""
+"""Opens store and queue as a recipe says, and knows where a service has kept them before."""
 
 from pathlib import Path
 
@@ -11,6 +11,11 @@ from taiji.serving.store.protocol import OnlineStore
 from taiji.serving.store.redis import RedisStore
 from taiji.serving.store.sqlite import SqliteStore
 
+IN_REDIS = "in-redis"
+"""A file that says: this service has kept features in Redis."""
+
+_SQLITE_STORE = "features.sqlite"
+
 
 def open_store(section: ServeSection, state: Path) -> OnlineStore:
     """The online store.
@@ -20,7 +25,7 @@ def open_store(section: ServeSection, state: Path) -> OnlineStore:
     """
     match section.backend:
         case "sqlite":
-            return SqliteStore(state / "features.sqlite")
+            return SqliteStore(state / _SQLITE_STORE)
         case "redis":
             return RedisStore(_server(section))
 
@@ -37,6 +42,28 @@ def open_bus(section: ServeSection, state: Path) -> EventBus:
             return SqliteBus(state / "queue.sqlite", lease)
         case "redis":
             return RedisBus(_server(section), lease)
+
+
+def note_backend(section: ServeSection, state: Path) -> None:
+    """Have `open_others` know that the service has kept data there."""
+    if section.backend == "redis":
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (state / IN_REDIS).touch(mode=0o600)
+
+
+def open_others(section: ServeSection, state: Path) -> list[tuple[OnlineStore, EventBus]]:
+    """Stores and queues that the service has used and that `section` does not name.
+
+    Raises:
+        ConfigError: It was Redis, and its address is not in the environment.
+    """
+    if section.backend == "sqlite" and (state / IN_REDIS).is_file():
+        other = section.model_copy(update={"backend": "redis"})
+    elif section.backend == "redis" and (state / _SQLITE_STORE).is_file():
+        other = section.model_copy(update={"backend": "sqlite"})
+    else:
+        return []
+    return [(open_store(other, state), open_bus(other, state))]
 
 
 def _server(section: ServeSection) -> RedisServer:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from taiji.serving.bus.protocol import EventBus
 from taiji.serving.log import EventLog
-from taiji.serving.opening import open_bus, open_store
+from taiji.serving.opening import note_backend, open_bus, open_store
 from taiji.serving.publication import State
 from taiji.serving.run import ServedRun
 from taiji.serving.store.protocol import OnlineStore
@@ -43,6 +43,7 @@ def open_parts(run: ServedRun) -> Parts:
         UnavailableError: Another process holds a file for too long.
     """
     section = run.recipe.serve
+    note_backend(section, run.state)
     return Parts(
         run,
         open_store(section, run.state),

@@ -2,7 +2,7 @@
 
 The features of the newest look at each user are taken, with what the run knew of them as their
 age. Erased users stay erased in the new version, and users of the log wait for a refresh, since the
-new version knows nothing of their events.
+new version's features know nothing of their events. Events that its run knows leave the log.
 """
 
 import json
@@ -20,6 +20,7 @@ from taiji.schema import TIME, USER_FEATURES
 from taiji.serving.blobs import UserBlob, erased_blob
 from taiji.serving.lenders import SPLIT
 from taiji.serving.log import EventLog
+from taiji.serving.pruning import prune
 from taiji.serving.run import ServedRun
 from taiji.serving.store.protocol import FOREVER, AsOf, OnlineStore, Record
 from taiji.stages.parts.erased import Tombstones, UserNames
@@ -61,11 +62,13 @@ class Publication:
         version: Now in force.
         num_users: Users that were written; 0 if the version was in force already.
         num_waiting: Users of the log who wait for a refresh.
+        num_dropped: Events that left the log, because the runs of all kept versions know them.
     """
 
     version: int
-    num_users: int
-    num_waiting: int
+    num_users: int = 0
+    num_waiting: int = 0
+    num_dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def description(run: ServedRun) -> str:
     """What a version says of itself: which run, and digests of all that its features rest on."""
     told = {
         "id": run.version_id,
-        "run": run.recipe.name,
+        "run": run.root.absolute().name,
         "encoder": run.recipe.encoder.model,
         "codebook": digest_file(run.features / "codebook.faiss"),
         "index": digest_file(run.features / "embeddings.npy"),
@@ -113,7 +116,7 @@ def publish(run: ServedRun, state: State, *, anew: bool = False) -> Publication:
     run.verified  # noqa: B018  # raises
     current = state.store.versions().current
     if not anew and current is not None and version_of(run, state.store) == current:
-        return Publication(current, 0, 0)
+        return Publication(current)
     version = state.store.add_version(description(run))
     num_users = 0
     ttl = run.recipe.serve.ttl_seconds
@@ -128,7 +131,16 @@ def publish(run: ServedRun, state: State, *, anew: bool = False) -> Publication:
         marks = [Record(name, FOREVER, erased_blob()) for name in gone[start : start + _BATCH]]
         state.store.write(version, marks, ttl)
     state.store.switch(version)
-    return Publication(version, num_users, state.log.await_everyone())
+    num_waiting = state.log.await_everyone()  # before their events leave the log
+    return Publication(version, num_users, num_waiting, _drop_known(run, state))
+
+
+def _drop_known(run: ServedRun, state: State) -> int:
+    """A run that is no longer there can serve nobody, and nothing is kept for it."""
+    described = map(json.loads, state.store.versions().described.values())
+    roots = {run.root.absolute().parent / told["run"] for told in described}
+    there = [root for root in sorted(roots) if (root / "construct" / "events.parquet").is_file()]
+    return prune(there, state.log, run.state / f".prune-{time.time_ns()}") if there else 0
 
 
 def publish_first(run: ServedRun, state: State) -> Publication | None:

@@ -7,17 +7,20 @@ of them tries again. So a server that comes back is used again within that momen
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from taiji.errors import ConfigError
+from taiji.serving.redis_pipeline import Pipeline
 from taiji.serving.unavailable import UnavailableError
 
 REST_SECONDS = 0.5
@@ -41,27 +44,48 @@ class RedisServer:
             health_check_interval=0,
             protocol=2,
         )
-        self.async_client = redis.asyncio.Redis.from_url(
+        self._connections = redis.asyncio.ConnectionPool.from_url(
             url,
-            socket_timeout=timeout_seconds,
+            socket_timeout=None,  # `ask` has its own, and drops a connection that keeps silent
             socket_connect_timeout=timeout_seconds,
+            retry=AsyncRetry(NoBackoff(), 0),
             health_check_interval=0,
             protocol=2,
         )
         self._timeout = timeout_seconds
         self._resting_until = 0.0
+        self._pipeline: Pipeline | None = None
+        self._opening = asyncio.Lock()
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[None]:
-        """Around a read of an event loop."""
+    async def ask(self, *words: bytes) -> Any:
+        """One command of an event loop, answered within the time-out.
+
+        Raises:
+            UnavailableError: It was not, or was not long ago.
+        """
         if time.monotonic() < self._resting_until:
             raise UnavailableError("Redis does not answer")
         try:
             async with asyncio.timeout(self._timeout):
-                yield
+                return await (await self._open()).ask(*words)
         except (RedisError, OSError, TimeoutError) as error:
             self._resting_until = time.monotonic() + REST_SECONDS
+            await self.leave_loop()
             raise UnavailableError(f"Redis does not answer: {error}") from error
+
+    async def _open(self) -> Pipeline:
+        async with self._opening:
+            if self._pipeline is None or not self._pipeline.is_open:
+                connection = self._connections.make_connection()
+                await connection.connect()
+                self._pipeline = Pipeline(connection)
+            return self._pipeline
+
+    async def leave_loop(self) -> None:
+        """Let go of what `ask` holds in the running event loop."""
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            await pipeline.close()
 
     def rewrite_files(self) -> None:
         """Have Redis write its files anew from what it holds now, and wait for that."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from taiji.config import Recipe
 from taiji.config.loading import load_recipe
-from taiji.errors import MissingArtifactError, RunDirectoryError
+from taiji.errors import ConfigError, MissingArtifactError, RunDirectoryError
 from taiji.stages.parts.erased import FOLDER
 from taiji.store.files import digest_value, read_json
 from taiji.store.run_directory import RunDirectory
@@ -84,3 +84,32 @@ def open_run(root: Path, overrides: list[str] | None = None) -> ServedRun:
     if root.absolute().name == FOLDER:
         raise RunDirectoryError(f"{root}: a run of this name cannot be served: choose name=...")
     return ServedRun(root, load_recipe(path, overrides or []).recipe)
+
+
+def open_any_run(runs: Path, overrides: list[str] | None = None) -> ServedRun:
+    """A run of a folder, for what concerns the service that all of them share.
+
+    Args:
+        runs: Such as `runs`.
+        overrides: Settings such as `serve.backend=redis`.
+
+    Raises:
+        MissingArtifactError: There is none.
+        ConfigError: They do not agree on where the service keeps features, or on its key.
+    """
+    roots = [path.parent for path in sorted(runs.glob("*/recipe.resolved.yaml"))]
+    if not roots:
+        raise MissingArtifactError(f"{runs}: no run here: --run names one, or --runs their folder")
+    found = [open_run(root, overrides) for root in roots]
+    for other in found[1:]:
+        if _keeps_in(other) != _keeps_in(found[0]):
+            raise ConfigError(
+                f"{roots[0]} and {other.root} differ in serve.backend, serve.redis_url_env or "
+                "report.pseudonym_key_env: name with --run the one whose service is meant"
+            )
+    return found[-1]
+
+
+def _keeps_in(run: ServedRun) -> tuple[str, str, str]:
+    serve = run.recipe.serve
+    return serve.backend, serve.redis_url_env, run.recipe.report.pseudonym_key_env

@@ -143,7 +143,10 @@ class Worker:
         return len(due)
 
     def _settle(self, due: Sequence[Waiting], outcome: Outcome) -> None:
-        self._log.done(outcome.positions)
+        # What was claimed is known too: events that a newer run knows are in the log no more.
+        claimed = {one.user_id: one.position for one in due}
+        done = {user: max(at, claimed[user]) for user, at in outcome.positions.items()}
+        self._log.done(done)
         if outcome.left:
             self._log.put_back(outcome.left, _PATIENCE_SECONDS)
         if outcome.failed:

@@ -2,13 +2,16 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+
+import orjson
 
 from taiji.errors import DataError
 from taiji.ranking.missing import MISSING_CODE
 from taiji.serving.api.metrics import Metrics
-from taiji.serving.blobs import unpack_blob
+from taiji.serving.blobs import unpack_served
 from taiji.serving.store.protocol import Found, OnlineStore
 from taiji.serving.unavailable import UnavailableError
 from taiji.stages.parts.erased import UserNames
@@ -36,11 +39,12 @@ class FeatureReader:
         stale_after: float,
     ) -> None:
         self._store, self._names, self._metrics = store, names, metrics
-        self._defaults = [MISSING_CODE] * sub_vectors
+        codes = [MISSING_CODE] * sub_vectors
+        self._defaults = {"codes": codes, "sequence": [], "age_seconds": None}
         self._stale_after = stale_after
 
     async def read(self, user_ids: Sequence[str]) -> dict[str, Any]:
-        """The answer, as `FeaturesAnswer` describes it.
+        """The answer, as `FeaturesAnswer` describes it, for orjson.
 
         A store that does not answer makes everybody missing: a ranking model works with defaults,
         and not with an error.
@@ -54,29 +58,26 @@ class FeatureReader:
             found = Found(None, [None] * len(names))
         now = time.time()
         pairs = zip(user_ids, found.blobs, strict=True)
-        return {"version": found.version, "users": [self._user(*pair, now) for pair in pairs]}
+        users = [self._user(user, packed, now) for user, packed in pairs]
+        for status, number in Counter(user["status"] for user in users).items():
+            self._metrics.served.labels(status).inc(number)
+        return {"version": found.version, "users": users}
 
     def _user(self, user_id: str, packed: bytes | None, now: float) -> dict[str, Any]:
-        status, age = "missing", None
-        codes: Sequence[int] = self._defaults
-        items: Sequence[str] = ()
+        served = None
         try:
-            blob = None if packed is None else unpack_blob(packed)
+            served = None if packed is None else unpack_served(packed)
         except DataError as error:
             logger.error("%s", error)
-            blob = None
-        if blob is not None and blob.erased:
-            status = "erased"
-        elif blob is not None:
-            age = max(0.0, now - blob.made_at)
-            status = "stale" if age > self._stale_after else "fresh"
-            codes, items = blob.codes, blob.items
-            self._metrics.ages.add(age)
-        self._metrics.served.labels(status).inc()
+        if served is None or served.erased:
+            status = "missing" if served is None else "erased"
+            return {"user_id": user_id, "status": status, **self._defaults}
+        age = max(0.0, now - served.made_at)
+        self._metrics.ages.add(age)
         return {
             "user_id": user_id,
-            "status": status,
-            "codes": codes,
-            "sequence": items,
+            "status": "stale" if age > self._stale_after else "fresh",
+            "codes": orjson.Fragment(served.codes),
+            "sequence": orjson.Fragment(served.items),
             "age_seconds": age,
         }

@@ -1,8 +1,9 @@
 """The online store in Redis, where one machine is outgrown.
 
-A read is one call of a script: it takes the pointer and all records of the version that it names,
-so no switch can fall between. A write is one call too: the script compares and sets, record by
-record. A record is 16 bytes of `AsOf` and the blob behind them.
+A read is one MGET of the pointer and all records of the version that was in force at the read
+before. Redis takes them at one moment, so a pointer that is still the same vouches for the records;
+after a switch the first read is done again. A write is one call of a script, which compares and
+sets, record by record. A record is 16 bytes of `AsOf` and the blob behind them.
 """
 
 import struct
@@ -15,14 +16,6 @@ from taiji.serving.redis_server import RedisServer, available
 from taiji.serving.store.protocol import FOREVER, AsOf, Found, Record, Versions
 
 _AS_OF = struct.Struct(">qq")
-
-_READ = """
-local version = redis.call('GET', KEYS[1])
-if not version then return {} end
-local keys = {}
-for i, name in ipairs(ARGV) do keys[i] = KEYS[2] .. version .. ':' .. name end
-return {version, redis.call('MGET', unpack(keys))}
-"""
 
 # Numbers of Lua are doubles: exact up to 2^53, which both parts of AsOf keep to.
 _WRITE = """
@@ -89,19 +82,25 @@ class RedisStore:
         self._prefix = prefix
         self._current, self._previous = f"{prefix}current", f"{prefix}previous"
         self._described, self._last = f"{prefix}versions", f"{prefix}last-version"
-        self._read = server.async_client.register_script(_READ)
+        self._pointer = self._current.encode()
+        self._in_force: bytes | None = None  # at the last read
         register = server.client.register_script
         self._write, self._amend = register(_WRITE), register(_AMEND)
         self._switch, self._rollback = register(_SWITCH), register(_ROLLBACK)
 
     async def read(self, names: Sequence[bytes]) -> Found:
         """See `OnlineStore.read`."""
-        async with self._server.reading():
-            answer = await self._read(keys=[self._current, self._prefix], args=list(names))
-        if not answer:
-            return Found(None, [None] * len(names))
-        version, values = answer
-        return Found(int(version), [None if value is None else value[16:] for value in values])
+        while True:
+            read, keys = self._in_force, [self._pointer]
+            if read is not None:
+                place = b"%s%s:" % (self._prefix.encode(), read)
+                keys += [place + name for name in names]
+            pointer, *values = await self._server.ask(b"MGET", *keys)
+            if pointer is None:
+                return Found(None, [None] * len(names))
+            if pointer == read:
+                return Found(int(pointer), [v if v is None else v[16:] for v in values])
+            self._in_force = pointer
 
     def write(self, version: int, records: Sequence[Record], ttl_seconds: int) -> list[bool]:
         """See `OnlineStore.write`."""
@@ -186,7 +185,7 @@ class RedisStore:
 
     async def leave_loop(self) -> None:
         """See `OnlineStore.leave_loop`."""
-        await self._server.async_client.connection_pool.disconnect()
+        await self._server.leave_loop()
 
     def close(self) -> None:
         """See `OnlineStore.close`."""
