@@ -11,7 +11,8 @@ serves our API (a key is shown with every request), one serves Feast. In turns, 
 
 `--feast` names the `bin` folder of an environment with `feast[redis]`; without it that part is left
 out. Ends with one line of JSON: `over_noop` and `over_feast` are ratios of requests a second with 1
-user (`..._100`: with 100 users), `store_ops_per_request` is counted by Redis.
+user (`..._100`: with 100 users), `store_ops_per_request` is counted by Redis, `bytes_per_user` is
+what a record with its key takes of Redis's memory.
 """
 
 import argparse
@@ -101,9 +102,13 @@ def fill(run):
         Record(parts.names.of(user), AsOf(1, 0), UserBlob(codes, items, 1, now).pack())
         for user, codes, items in rows
     ]
-    parts.store.write(version, records, 86_400)
+    with redis.Redis.from_url(os.environ["TAIJI_REDIS_URL"]) as client:
+        before = client.info("memory")["used_memory"]
+        parts.store.write(version, records, 86_400)
+        grown = client.info("memory")["used_memory"] - before
     parts.store.switch(version)
     parts.close()
+    return grown / USERS
 
 
 def serve(folder, port):
@@ -186,15 +191,10 @@ async def latencies(way, rate, seconds):
 
 
 def commands(client):
-    """Commands that clients sent: those that our script runs inside of Redis are not among them."""
+    """Commands that clients sent, without those that are sent once a connection."""
     stats = client.info("commandstats")
-    inside = ("cmdstat_get", "cmdstat_mget")
     once = ("cmdstat_info", "cmdstat_client", "cmdstat_script", "cmdstat_select", "cmdstat_hello")
-    return sum(
-        stat["calls"]
-        for name, stat in stats.items()
-        if name not in inside and not name.startswith(once)  # once a connection, not a request
-    )
+    return sum(stat["calls"] for name, stat in stats.items() if not name.startswith(once))
 
 
 def free_port():
@@ -272,7 +272,7 @@ async def compare(made, client, seconds, rounds):
     return rates, tails, statistics.median(operations)
 
 
-def report(rates, tails, operations, feast):
+def report(rates, tails, operations, memory, feast):
     def ratio(a, b):
         pairs = [x / y for x, y in zip(rates[a], rates[b], strict=True)]
         return statistics.median(pairs)
@@ -288,6 +288,7 @@ def report(rates, tails, operations, feast):
         "over_feast": ratio("taiji 1", "feast 1") if feast else None,
         "over_feast_100": ratio("taiji 100", "feast 100") if feast else None,
         "store_ops_per_request": operations,
+        "bytes_per_user": memory,
     }
     print(json.dumps({k: v if v is None else round(v, 3) for k, v in told.items()}))
 
@@ -311,7 +312,7 @@ def main():
     try:
         wait_for(redis_port)
         run = make_run(folder)
-        fill(run)
+        memory = fill(run)
         key = add_key(run.state / FILE, "bench", ("read",))
         server = [sys.executable, __file__, "--serve", str(folder), str(port)]
         processes.append(subprocess.Popen(server))
@@ -322,7 +323,7 @@ def main():
         made = ways(port, key, feast_port if options.feast else None)
         client = redis.Redis(port=redis_port)
         found = asyncio.run(compare(made, client, options.seconds, options.rounds))
-        report(*found, options.feast)
+        report(*found, memory, options.feast)
     finally:
         for process in processes:
             process.terminate()

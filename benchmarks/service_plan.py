@@ -2,11 +2,12 @@
 
     python benchmarks/service_plan.py [--users 400e6] [--requests 10000] [--tokens-per-second 10000]
 
-Three kinds of numbers, kept apart: *measured* ones, from `benchmarks/service.py` and from a run, for
-one core of the machine that the docs name; *assumed* ones, which nobody here can measure and which
-are printed with the result; and *simulated* ones: how many generations a visit makes under the rule
-by which events of a user are gathered, and how long a request waits at a server for others. Nothing
-is added for what was not measured: networks, a fan-out over shards, failures in the night.
+Three kinds of numbers, kept apart: *measured* ones, from `benchmarks/service.py` and from a run,
+for one core of the machine that the docs name; *assumed* ones, which nobody here can measure and
+which are printed with the result; and *simulated* ones: how many generations a visit makes under
+the rule by which events of a user are gathered, and how long a request waits at a server for
+others. Nothing is added for what was not measured: networks, a fan-out over shards, failures in the
+night.
 """
 
 import argparse
@@ -166,11 +167,11 @@ def main():
         replace(one, **{field.name: options[field.name] for field in fields(one)}) for one in known
     )
     print(measured, assumed, sep="\n")
-    made = [
-        (words, per_visit := generations_per_visit(assumed, debounce, max_delay))
-        + (plan(options["users"], options["requests"], measured, assumed, per_visit),)
-        for words, debounce, max_delay in WAYS
-    ]
+    made = []
+    for words, debounce, max_delay in WAYS:
+        per_visit = generations_per_visit(assumed, debounce, max_delay)
+        took = plan(options["users"], options["requests"], measured, assumed, per_visit)
+        made.append((words, per_visit, took))
     first = made[0][2]
     print(f"records: {first.memory_gib:,.0f} GiB in {first.shards} Redis processes")
     print(f"requests: {first.cores} cores, p99 of the wait for others {first.wait_ms:.1f} ms")

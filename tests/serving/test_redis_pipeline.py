@@ -3,10 +3,12 @@
 import asyncio
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis_process import RedisProcess
 
+from taiji.serving.bus.redis import RedisBus
 from taiji.serving.redis_server import REST_SECONDS, RedisServer
 from taiji.serving.store import AsOf, Record
 from taiji.serving.store.redis import RedisStore
@@ -74,6 +76,25 @@ def test_a_frozen_redis_costs_one_time_out_and_is_used_again_when_it_thaws(tmp_p
     finally:
         server.close()
         redis.kill()
+
+
+def test_of_threads_that_fill_a_frozen_queue_the_first_wait_and_the_others_are_refused(tmp_path):
+    redis = RedisProcess(tmp_path)
+    redis.start()
+    server = RedisServer(redis.url, write_seconds=0.5)
+    bus = RedisBus(server, lease_seconds=60)
+    bus.publish([b"before"])
+    redis.send(signal.SIGSTOP)
+    began = time.monotonic()
+    with ThreadPoolExecutor(32) as threads:
+        asked = [threads.submit(bus.publish, [b"lost"]) for _ in range(200)]
+        refused = [one.exception() for one in asked]
+    assert all(isinstance(error, UnavailableError) for error in refused)
+    assert time.monotonic() - began < 4  # and not 200 / 32 times half a second, twice
+    redis.send(signal.SIGCONT)
+    bus.publish([b"after"])
+    server.close()
+    redis.kill()
 
 
 def test_a_read_is_one_command_and_after_a_switch_two(redis_server):

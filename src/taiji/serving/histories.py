@@ -18,7 +18,7 @@ from taiji.data.examples.examples import write_prompts
 from taiji.data.examples.past import since_sql
 from taiji.data.tables import canonical_sql
 from taiji.schema import EXAMPLES, USERS
-from taiji.serving.log import Past
+from taiji.serving.past import Past
 from taiji.serving.pruning import SAME_LINE
 from taiji.stages.parts.constructed import read_contents
 from taiji.store.files import read_parquet

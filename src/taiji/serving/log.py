@@ -10,12 +10,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-
-from taiji.schema import TIME
 from taiji.serving.events import Event
+from taiji.serving.past import SELECT, Past, read_past
 from taiji.store.sqlite_files import Connections
 
 _SCHEMA = """
@@ -76,36 +73,10 @@ WHERE user_id IN (
 RETURNING user_id, position, first_arrival, attempts
 """
 
-_SELECT = (
-    "SELECT table_name, position, user_id, ts, kind, subject, order_id, amount, price FROM events"
-)
-
 _COUNT = """
 INSERT INTO {table} VALUES ({marks}) ON CONFLICT DO UPDATE SET value = value + excluded.value
 """
 
-INTERACTIONS = pa.schema(
-    [
-        ("position", pa.int64()),
-        ("user_id", pa.string()),
-        ("item_id", pa.string()),
-        ("ts", TIME),
-        ("order_id", pa.string()),
-        ("kind", pa.string()),
-        ("quantity", pa.float64()),
-        ("price", pa.float64()),
-    ]
-)
-BEHAVIOUR = pa.schema(
-    [
-        ("position", pa.int64()),
-        ("user_id", pa.string()),
-        ("ts", TIME),
-        ("modality", pa.string()),
-        ("value", pa.string()),
-        ("weight", pa.float64()),
-    ]
-)
 _KEPT_MINUTES = 24 * 60
 
 
@@ -123,21 +94,6 @@ class Waiting:
     position: int
     since: float
     attempts: int
-
-
-@dataclass(frozen=True)
-class Past:
-    """What the log holds of some users.
-
-    Attributes:
-        interactions: In the columns of `INTERACTIONS`.
-        behaviour: In the columns of `BEHAVIOUR`.
-        positions: Of the last event of each user who has any.
-    """
-
-    interactions: pa.Table
-    behaviour: pa.Table
-    positions: Mapping[str, int]
 
 
 class EventLog:
@@ -213,15 +169,15 @@ class EventLog:
     def past(self, users: Sequence[str]) -> Past:
         """All events of these users."""
         marks = ",".join("?" * len(users))
-        sql = f"{_SELECT} WHERE user_id IN ({marks}) ORDER BY position"
-        return _past(self._connections.own.execute(sql, list(users)).fetchall())
+        sql = f"{SELECT} WHERE user_id IN ({marks}) ORDER BY position"
+        return read_past(self._connections.own.execute(sql, list(users)).fetchall())
 
     def pages(self, most: int) -> Iterator[Past]:
         """All events, at most so many at once; those that were seen may be dropped meanwhile."""
         last = 0
-        sql = f"{_SELECT} WHERE position > ? ORDER BY position LIMIT ?"
+        sql = f"{SELECT} WHERE position > ? ORDER BY position LIMIT ?"
         while rows := self._connections.own.execute(sql, (last, most)).fetchall():
-            yield _past(rows)
+            yield read_past(rows)
             last = rows[-1][1]
 
     def drop(self, positions: Sequence[int]) -> int:
@@ -294,22 +250,3 @@ class EventLog:
     def close(self) -> None:
         """Let go of the file."""
         self._connections.close()
-
-
-def _past(rows: Sequence[Sequence[Any]]) -> Past:
-    bought = [row for row in rows if row[0] == "interactions"]
-    other = [row for row in rows if row[0] == "events"]
-    return Past(
-        _table(INTERACTIONS, bought, (1, 2, 5, 3, 6, 4, 7, 8)),
-        _table(BEHAVIOUR, other, (1, 2, 3, 4, 5, 7)),
-        {row[2]: row[1] for row in rows},
-    )
-
-
-def _table(schema: pa.Schema, rows: Sequence[Sequence[object]], places: Sequence[int]) -> pa.Table:
-    columns = [
-        pa.array([row[place] for row in rows], pa.int64() if field.type == TIME else field.type)
-        for field, place in zip(schema, places, strict=True)
-    ]
-    arrays = [column.cast(field.type) for column, field in zip(columns, schema, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema)

@@ -6,7 +6,7 @@ from taiji.config.serving import ServeSection
 from taiji.serving.bus.protocol import EventBus
 from taiji.serving.bus.redis import RedisBus
 from taiji.serving.bus.sqlite import SqliteBus
-from taiji.serving.redis_server import RedisServer, redis_url
+from taiji.serving.redis_server import WRITE_SECONDS, RedisServer, redis_url
 from taiji.serving.store.protocol import OnlineStore
 from taiji.serving.store.redis import RedisStore
 from taiji.serving.store.sqlite import SqliteStore
@@ -15,6 +15,7 @@ IN_REDIS = "in-redis"
 """A file that says: this service has kept features in Redis."""
 
 _SQLITE_STORE = "features.sqlite"
+_PUBLISH_SECONDS = 2.0  # a client waits for it; further ones are refused at once
 
 
 def open_store(section: ServeSection, state: Path) -> OnlineStore:
@@ -41,7 +42,7 @@ def open_bus(section: ServeSection, state: Path) -> EventBus:
         case "sqlite":
             return SqliteBus(state / "queue.sqlite", lease)
         case "redis":
-            return RedisBus(_server(section), lease)
+            return RedisBus(_server(section, _PUBLISH_SECONDS), lease)
 
 
 def note_backend(section: ServeSection, state: Path) -> None:
@@ -66,5 +67,6 @@ def open_others(section: ServeSection, state: Path) -> list[tuple[OnlineStore, E
     return [(open_store(other, state), open_bus(other, state))]
 
 
-def _server(section: ServeSection) -> RedisServer:
-    return RedisServer(redis_url(section.redis_url_env), section.limits.store_timeout_seconds)
+def _server(section: ServeSection, write_seconds: float = WRITE_SECONDS) -> RedisServer:
+    url, timeout = redis_url(section.redis_url_env), section.limits.store_timeout_seconds
+    return RedisServer(url, timeout, write_seconds)

@@ -1,9 +1,9 @@
 """Events that the runs in force know leave the log, so that it grows with the day and not for ever.
 
-An event is known by its place in the canonical tables: a line by user, order, item and kind, another
-behaviour by all its columns. It stays as long as the run of any kept version does not know it, so a
-rollback loses nothing. Who has no event left waits on: their features are made from the run's own
-tables.
+An event is known by its place in the canonical tables: a line by user, order, item and kind,
+another behaviour by all its columns. It stays as long as the run of any kept version does not know
+it, so a rollback loses nothing. Who has no event left waits on: their features are made from the
+run's own tables.
 """
 
 from collections.abc import Iterable

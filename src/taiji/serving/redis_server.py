@@ -1,11 +1,13 @@
 """A Redis server as the service talks to it: short time-outs, no pile-up while it is down.
 
 After a failed read, further ones fail at once for a moment instead of waiting in a row; then one
-of them tries again. So a server that comes back is used again within that moment.
+of them tries again. So a server that comes back is used again within that moment. Of threads, one
+at a time tries a server that did not answer the last one; the others fail at once.
 """
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +26,7 @@ from taiji.serving.redis_pipeline import Pipeline
 from taiji.serving.unavailable import UnavailableError
 
 REST_SECONDS = 0.5
-_WRITE_SECONDS = 10.0
+WRITE_SECONDS = 10.0
 
 
 class RedisServer:
@@ -32,15 +34,18 @@ class RedisServer:
 
     Args:
         url: Its address.
-        timeout_seconds: How long a read may take. Writes are given more.
+        timeout_seconds: How long a read of a loop may take.
+        write_seconds: How long a command of a thread may take.
     """
 
-    def __init__(self, url: str, timeout_seconds: float = 0.1) -> None:
+    def __init__(
+        self, url: str, timeout_seconds: float = 0.1, write_seconds: float = WRITE_SECONDS
+    ) -> None:
         self.client = redis.Redis.from_url(
             url,
-            socket_timeout=_WRITE_SECONDS,
+            socket_timeout=write_seconds,
             socket_connect_timeout=1.0,
-            retry=Retry(NoBackoff(), 1),
+            retry=Retry(NoBackoff(), 1, (RedisConnectionError,)),  # closed while it was idle
             health_check_interval=0,
             protocol=2,
         )
@@ -56,6 +61,29 @@ class RedisServer:
         self._resting_until = 0.0
         self._pipeline: Pipeline | None = None
         self._opening = asyncio.Lock()
+        self._away = False
+        self._trying = threading.RLock()
+
+    @contextmanager
+    def available(self) -> Iterator[None]:
+        """Around commands of a thread.
+
+        Raises:
+            UnavailableError: Redis does not answer, or another thread is finding out whether it
+                does again.
+        """
+        away = self._away
+        if away and not self._trying.acquire(blocking=False):
+            raise UnavailableError("Redis does not answer")
+        try:
+            yield
+            self._away = False
+        except (RedisConnectionError, redis.exceptions.TimeoutError) as error:
+            self._away = True
+            raise UnavailableError(f"Redis does not answer: {error}") from error
+        finally:
+            if away:
+                self._trying.release()
 
     async def ask(self, *words: bytes) -> Any:
         """One command of an event loop, answered within the time-out.
@@ -109,17 +137,6 @@ class RedisServer:
     def close(self) -> None:
         """Let go of the connections of threads; those of a loop end with it."""
         self.client.close()
-
-
-@contextmanager
-def available() -> Iterator[None]:
-    """Say it in our words when Redis does not answer."""
-    try:
-        yield
-    except (RedisConnectionError, redis.exceptions.TimeoutError) as error:
-        raise UnavailableError(f"Redis does not answer: {error}") from error
-    except redis.exceptions.BusyLoadingError as error:
-        raise UnavailableError("Redis is loading its data") from error
 
 
 def redis_url(variable: str) -> str:

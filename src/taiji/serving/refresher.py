@@ -22,8 +22,9 @@ from taiji.serving.drift import CodeDrift, count_codes
 from taiji.serving.histories import Histories
 from taiji.serving.lenders import Lenders, Loan
 from taiji.serving.loans import blank_loans
-from taiji.serving.log import EventLog, Past
+from taiji.serving.log import EventLog
 from taiji.serving.outcome import Outcome
+from taiji.serving.past import Past
 from taiji.serving.run import ServedRun
 from taiji.serving.store.protocol import AsOf, OnlineStore, Record
 from taiji.serving.writer import RETRIED, Writer

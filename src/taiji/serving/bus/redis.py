@@ -14,7 +14,7 @@ from typing import Any, cast
 import redis
 
 from taiji.serving.bus.protocol import Delivery
-from taiji.serving.redis_server import RedisServer, available
+from taiji.serving.redis_server import RedisServer
 
 _FIELD = b"m"
 
@@ -38,7 +38,7 @@ class RedisBus:
 
     def publish(self, messages: Sequence[bytes]) -> None:
         """See `EventBus.publish`."""
-        with available():
+        with self._server.available():
             pipe = self._server.client.pipeline(transaction=True)
             for message in messages:
                 pipe.xadd(self._stream, {_FIELD: message})
@@ -46,7 +46,7 @@ class RedisBus:
 
     def take(self, most: int, wait_seconds: float) -> list[Delivery]:
         """See `EventBus.take`."""
-        with available():
+        with self._server.available():
             try:
                 return self._take(most, wait_seconds)
             except redis.ResponseError as error:
@@ -65,7 +65,7 @@ class RedisBus:
         )
         if claimed := _deliveries(answer[1]):
             return claimed
-        block = max(1, min(int(wait_seconds * 1000), 5000))
+        block = max(1, min(int(wait_seconds * 1000), 1000))  # less than the time-out
         streams = cast(
             "Any",
             client.xreadgroup(self._group, self._me, {self._stream: ">"}, count=most, block=block),
@@ -76,7 +76,7 @@ class RedisBus:
         """See `EventBus.acknowledge`."""
         if not tokens:
             return
-        with available():
+        with self._server.available():
             pipe = self._server.client.pipeline(transaction=True)
             pipe.xack(self._stream, self._group, *tokens)
             pipe.xdel(self._stream, *tokens)
@@ -84,14 +84,14 @@ class RedisBus:
 
     def depth(self) -> int:
         """See `EventBus.depth`."""
-        with available():
+        with self._server.available():
             return int(self._server.client.xlen(self._stream))
 
     def erase(self, is_theirs: Callable[[bytes], bool]) -> int:
         """See `EventBus.erase`; the store's `erase` has Redis write its files anew."""
         theirs: list[str] = []
         last = "-"
-        with available():
+        with self._server.available():
             while page := cast(
                 "Any", self._server.client.xrange(self._stream, min=last, count=1000)
             ):

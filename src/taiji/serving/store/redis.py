@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, cast
 
 from taiji.errors import ConfigError
-from taiji.serving.redis_server import RedisServer, available
+from taiji.serving.redis_server import RedisServer
 from taiji.serving.store.protocol import FOREVER, AsOf, Found, Record, Versions
 
 _AS_OF = struct.Struct(">qq")
@@ -111,25 +111,25 @@ class RedisStore:
         for record in records:
             lasting = record.as_of >= FOREVER
             args += [_AS_OF.pack(*record.as_of) + record.blob, 0 if lasting else ttl_seconds]
-        with available():
+        with self._server.available():
             written = cast("list[int]", self._write(keys=keys, args=args))
         return [bool(flag) for flag in written]
 
     def add_version(self, description: str) -> int:
         """See `OnlineStore.add_version`."""
-        with available():
+        with self._server.available():
             version = int(self._server.client.incr(self._last))
             self._server.client.hset(self._described, str(version), description)
         return version
 
     def describe(self, version: int, description: str) -> None:
         """See `OnlineStore.describe`."""
-        with available():
+        with self._server.available():
             self._server.client.hset(self._described, str(version), description)
 
     def versions(self) -> Versions:
         """See `OnlineStore.versions`."""
-        with available():
+        with self._server.available():
             pipe = self._server.client.pipeline()
             pipe.mget(self._current, self._previous)
             pipe.hgetall(self._described)
@@ -143,14 +143,14 @@ class RedisStore:
     def switch(self, version: int) -> None:
         """See `OnlineStore.switch`."""
         keys = [self._current, self._previous, self._described]
-        with available():
+        with self._server.available():
             dropped = cast("list[bytes]", self._switch(keys=keys, args=[version]))
             for old in dropped:
                 self._drop(int(old))
 
     def rollback(self) -> int:
         """See `OnlineStore.rollback`."""
-        with available():
+        with self._server.available():
             previous = cast("Any", self._rollback(keys=[self._current, self._previous]))
         if previous is None:
             raise ConfigError("rollback: there is no version before this one")
@@ -159,7 +159,7 @@ class RedisStore:
     def erase(self, names: Sequence[bytes], blob: bytes) -> None:
         """See `OnlineStore.erase`; a file that Redis keeps is written anew without what was."""
         gone = _AS_OF.pack(*FOREVER) + blob
-        with available():
+        with self._server.available():
             pipe = self._server.client.pipeline()
             for version in self.versions().described:
                 for name in names:
@@ -171,7 +171,7 @@ class RedisStore:
         """See `OnlineStore.scan`."""
         prefix = f"{self._prefix}{version}:".encode()
         client = self._server.client
-        with available():
+        with self._server.available():
             for keys in _batches(client.scan_iter(match=prefix + b"*", count=1000)):
                 for key, value in zip(keys, cast("Any", client.mget(keys)), strict=True):
                     if value is not None:
@@ -180,7 +180,7 @@ class RedisStore:
 
     def amend(self, version: int, name: bytes, old: bytes, new: bytes) -> bool:
         """See `OnlineStore.amend`."""
-        with available():
+        with self._server.available():
             return bool(self._amend(keys=[self._key(version, name)], args=[old, new]))
 
     async def leave_loop(self) -> None:
