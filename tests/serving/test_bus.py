@@ -65,5 +65,19 @@ def test_the_messages_of_one_user_can_be_erased(open_bus):
     held = bus.take(1, 0.1)
     assert messages(held) == [b"ann 1"]
     assert bus.erase(lambda message: message.startswith(b"ann")) == 2
-    assert messages(bus.take(5, 0.1)) == [b"bob"]
+    again = bus.take(5, 0.1)
+    assert messages(again) == [b"bob"]
     assert bus.depth() == 1
+    bus.acknowledge([again[0].token])
+    assert bus.erase(lambda message: True) == 0
+    bus.publish([b"cid"])
+    assert messages(bus.take(5, 0.1)) == [b"cid"]
+
+
+def test_what_others_hold_while_somebody_is_erased_is_handed_out_again_and_can_be_done(open_bus):
+    bus = open_bus(lease_seconds=0.05)
+    bus.publish([b"ann", b"bob"])
+    ann, bob = bus.take(2, 0.1)
+    assert bus.erase(lambda message: message == b"ann") == 1
+    bus.acknowledge([ann.token, bob.token])  # by a worker that knows nothing of it
+    assert bus.depth() == 0

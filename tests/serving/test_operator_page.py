@@ -33,10 +33,11 @@ def test_an_operator_sees_curves_and_an_alarm_and_loads_nothing_from_elsewhere(b
         page = browser.new_page(http_credentials={"username": "me", "password": key})
         asked, wrong = [], []
         page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", wrong.append)
+        page.on("pageerror", lambda error: wrong.append(error))
         page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-        page.goto(f"{server.url}/operator")
-        page.locator("#state", has_text="ALARM").wait_for()
+        assert page.goto(f"{server.url}/operator").status == 200
+        page.wait_for_function("document.getElementById('state').textContent != 'loading'")
+        assert page.inner_text("#state").startswith("ALARM"), wrong
         rows = dict(row.split("\t") for row in page.locator("#now tr").all_inner_texts())
         assert rows["version"] == "1"
         assert rows["codes psi"] == "0.50"

@@ -7,6 +7,7 @@ import pytest
 from chat_server import Answer, ChatServer, completion
 
 from taiji.language.encode import SentenceEncoder
+from taiji.ranking.features import feature_text
 from taiji.ranking.quantise import load_codebook
 from taiji.serving.admission import Admission, Sent
 from taiji.serving.blobs import unpack_blob
@@ -17,7 +18,7 @@ from taiji.stages.parts.erased import Tombstones, load_names
 
 pytestmark = pytest.mark.service
 
-TEXT = "<think>They buy bread each week.</think> Bakery, Dairy"
+TEXT = "<think>They buy bread each week.</think>\n<answer>Bakery</answer>"
 
 
 class Kept:
@@ -72,7 +73,7 @@ def test_an_endpoint_writes_and_its_text_becomes_the_features(asked):
     assert f"note {user}" in prompt  # the profile that construct tells
     blob = unpack_blob(store.blobs[name])
     encoder = SentenceEncoder(run.recipe.encoder.model, run.recipe.encoder.batch_size)
-    vectors = encoder.encode(["They buy bread each week. Bakery, Dairy"])
+    vectors = encoder.encode([feature_text("They buy bread each week.", "Bakery")])
     codes = load_codebook(run.features).compute_codes(vectors)
     assert np.array_equal(blob.codes, codes[0])
     assert blob.items

@@ -86,6 +86,7 @@ def unpack_blob(packed: bytes) -> UserBlob:
 
 
 def _fields(packed: bytes) -> list[Any]:
+    fields: list[Any]
     try:
         form, *fields = msgpack.unpackb(packed)
     except (msgpack.UnpackException, ValueError, TypeError) as error:

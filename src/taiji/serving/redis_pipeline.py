@@ -6,7 +6,7 @@ are sent as they come and answered in their order, as Redis promises; each is st
 
 import asyncio
 from collections import deque
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
@@ -40,7 +40,7 @@ class Pipeline:
         answer = asyncio.get_running_loop().create_future()
         self._asked.append(answer)  # before anything is waited for: the order of questions
         try:
-            packed = hiredis.pack_command(words)
+            packed = hiredis.pack_command(cast("Any", words))  # its stub knows one word
             await self._connection.send_packed_command(packed, check_health=False)
             return await answer
         finally:

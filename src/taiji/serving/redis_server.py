@@ -104,7 +104,7 @@ class RedisServer:
     async def _open(self) -> Pipeline:
         async with self._opening:
             if self._pipeline is None or not self._pipeline.is_open:
-                connection = self._connections.make_connection()
+                connection = self._connections.make_connection()  # type: ignore[no-untyped-call]
                 await connection.connect()
                 self._pipeline = Pipeline(connection)
             return self._pipeline

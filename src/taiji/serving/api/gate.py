@@ -9,7 +9,7 @@ import asyncio
 import base64
 import binascii
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -21,7 +21,9 @@ from taiji.config.serving import LimitsSection
 from taiji.serving.api.keys import KeyRing, Scope
 
 _BODY_SECONDS = 10.0
-_CHALLENGE = {"WWW-Authenticate": 'Bearer, Basic realm="taiji"'}
+_CHALLENGE = tuple(  # a line each: Chromium reads one challenge a line
+    ("WWW-Authenticate", kind) for kind in ("Bearer", 'Basic realm="taiji"')
+)
 
 Observe = Callable[[str, int, float], None]
 """Called with path, status and seconds of every request."""
@@ -31,7 +33,7 @@ Observe = Callable[[str, int, float], None]
 class _Refusal:
     status: int
     detail: str
-    headers: Mapping[str, str]
+    headers: Sequence[tuple[str, str]] = ()
 
 
 class TokenBucket:
@@ -114,9 +116,9 @@ class Gate:
         if refusal is None:
             await self._app(connection, _replay(body, receive), send)
             return
-        answer = JSONResponse(
-            {"detail": refusal.detail}, refusal.status, headers=dict(refusal.headers)
-        )
+        answer = JSONResponse({"detail": refusal.detail}, refusal.status)
+        for name, value in refusal.headers:
+            answer.headers.append(name, value)
         await answer(connection, receive, send)
 
     def _refuse(self, path: str, headers: Headers) -> _Refusal | None:
@@ -127,18 +129,20 @@ class Gate:
                 return _Refusal(401, "an API key is needed", _CHALLENGE)
             needed = self._scopes.get(path, "read")
             if needed not in key.scopes:
-                return _Refusal(403, f"this key has not the scope {needed}", {})
+                return _Refusal(403, f"this key has not the scope {needed}")
             name = key.name
         bucket = self._buckets.setdefault(name, TokenBucket(self._limits.requests_per_second))
         if (seconds := bucket.take()) > 0:
-            return _Refusal(429, "too many requests", {"Retry-After": str(int(seconds) + 1)})
+            return _Refusal(429, "too many requests", [("Retry-After", str(int(seconds) + 1))])
         if self._under_way > self._limits.concurrent_requests:
-            return _Refusal(503, "too many requests are under way", {"Retry-After": "1"})
+            return _Refusal(503, "too many requests are under way", [("Retry-After", "1")])
         return None
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes | _Refusal:
         most = self._limits.max_body_bytes
-        too_large = _Refusal(413, f"the body is larger than {most} bytes", {"Connection": "close"})
+        too_large = _Refusal(
+            413, f"the body is larger than {most} bytes", [("Connection", "close")]
+        )
         told = headers.get("content-length", "")
         if told.isdigit() and int(told) > most:
             return too_large
@@ -150,14 +154,14 @@ class Gate:
                 while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        return _Refusal(400, "the client has gone", {"Connection": "close"})
+                        return _Refusal(400, "the client has gone", [("Connection", "close")])
                     pieces.append(message.get("body", b""))
                     size += len(pieces[-1])
                     more = message.get("more_body", False)
                     if size > most:
                         return too_large
         except TimeoutError:
-            return _Refusal(408, "the body did not come in time", {"Connection": "close"})
+            return _Refusal(408, "the body did not come in time", [("Connection", "close")])
         return b"".join(pieces)
 
 

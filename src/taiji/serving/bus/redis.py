@@ -18,6 +18,19 @@ from taiji.serving.redis_server import RedisServer
 
 _FIELD = b"m"
 
+# XDEL only marks an entry in its node: the bytes stay until all of the node are gone. So the stream
+# is written anew, with the same ids, and everything in it is handed out again.
+_REBUILD = """
+local gone = {}
+for _, id in ipairs(ARGV) do gone[id] = true end
+local entries = redis.call('XRANGE', KEYS[1], '-', '+')
+redis.call('DEL', KEYS[1])
+for _, entry in ipairs(entries) do
+    if not gone[entry[1]] then redis.call('XADD', KEYS[1], entry[1], unpack(entry[2])) end
+end
+return 0
+"""
+
 
 class RedisBus:
     """See `EventBus`.
@@ -34,6 +47,7 @@ class RedisBus:
         self._server = server
         self._lease_ms = int(lease_seconds * 1000)
         self._stream, self._group = stream, "workers"
+        self._rebuild = server.client.register_script(_REBUILD)
         self._me = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
     def publish(self, messages: Sequence[bytes]) -> None:
@@ -88,7 +102,10 @@ class RedisBus:
             return int(self._server.client.xlen(self._stream))
 
     def erase(self, is_theirs: Callable[[bytes], bool]) -> int:
-        """See `EventBus.erase`; the store's `erase` has Redis write its files anew."""
+        """See `EventBus.erase`; messages that are done leave no byte in Redis either.
+
+        What workers hold is handed out again. The store's `erase` has Redis write its files anew.
+        """
         theirs: list[str] = []
         last = "-"
         with self._server.available():
@@ -97,8 +114,8 @@ class RedisBus:
             ):
                 found = _deliveries(page)
                 theirs += [one.token for one in found if is_theirs(one.message)]
-                last = f"({found[-1].token}" if found else f"({page[-1][0].decode()}"
-        self.acknowledge(theirs)
+                last = f"({page[-1][0].decode()}"
+            self._rebuild(keys=[self._stream], args=theirs)
         return len(theirs)
 
     def close(self) -> None:
