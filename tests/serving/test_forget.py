@@ -142,7 +142,9 @@ def test_forgetting_twice_is_forgetting_once(run, served, canary):
     parts.close()
 
 
-@pytest.mark.parametrize("at", [1, 3, 6, 10, 15, 21])
+@pytest.mark.parametrize(
+    "at", [3, 15, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 6, 10, 21))]
+)
 def test_killed_at_any_point_and_repeated_it_ends_the_same(run, served, canary, at, monkeypatch):
     twin = run.root.parent.parent / "twin" / "runs" / "tiny"
     shutil.copytree(run.root, twin)
