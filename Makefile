@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench docs wheel install clean
+.PHONY: demo test check bench docs wheel release install clean
 
 demo: $(READY)  ## the four stages on real data, in minutes
 	$(BIN)/taiji demo
@@ -35,6 +35,13 @@ docs: $(READY)  ## settings.md from the fields, then the site in site/; a broken
 
 wheel:  ## a wheel in dist/ that installs alone; `taiji demo` needs no clone
 	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+# Tools in an environment of their own, so that they are not among what they list.
+TOOLS := .venv-release
+release: wheel  ## dist/: wheel, hash-locked requirements, SBOM, licences; stops where one does not fit
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet 'uv>=0.9,<1' 'cyclonedx-bom>=7,<8' 'pip-licenses>=5,<6' 'packaging>=25'
+	$(TOOLS)/bin/python release.py --tools $(TOOLS)/bin --out dist
 
 install: $(READY)
 

@@ -8,7 +8,7 @@ from rows import example_row, rollout_row, scored_row, text_row
 
 from taiji import schema
 from taiji.config import Recipe
-from taiji.report.page import ReportData
+from taiji.report.run_files import ReportData
 from taiji.schema import JUDGEMENTS, OUTSIDE
 
 NOON = datetime(2017, 12, 1, 12, tzinfo=UTC)

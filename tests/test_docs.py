@@ -150,3 +150,18 @@ def resolves(dotted: str) -> bool:
             found = getattr(found, part)
         return True
     return False
+
+
+FAULTS = re.findall(r"`([\w/]+\.py)::(test_\w+)`", TEXTS["docs/FAULTS.md"])
+
+
+def test_every_fault_has_a_row_with_its_test():
+    rows = [line for line in TEXTS["docs/FAULTS.md"].splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if not row.startswith("| fault |")]
+    assert len(rows) == len(FAULTS) > 30
+
+
+@pytest.mark.parametrize(("file", "name"), FAULTS)
+def test_every_test_that_a_fault_names_exists(file, name):
+    text = (ROOT / "tests" / file).read_text(encoding="utf-8")
+    assert re.search(rf"^def {name}\(", text, re.MULTILINE)

@@ -20,6 +20,7 @@ from taiji.errors import ConfigError, DataError, TaijiError
 from taiji.pipeline import STAGES
 from taiji.safe_text import printable
 from taiji.screen import process
+from taiji.screen.pages import add_page_commands
 from taiji.screen.service import STAGE_COMMAND, StageOrCommand, add_service_commands
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Check the data; write daily p
 app.add_typer(config_app, name="config")
 app.add_typer(show_app, name="show")
 app.add_typer(data_app, name="data")
+add_page_commands(app, _out)
 add_service_commands(app, features_app, _out)
 
 RecipePath = Annotated[

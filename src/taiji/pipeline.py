@@ -172,6 +172,7 @@ STAGES = (
             "student",
             "encoder",
             "distill",
+            "score",
             "refine",
             "sft",
             "align",
@@ -179,7 +180,9 @@ STAGES = (
             "rank",
             "evaluate",
             "report",
+            "compute",
         ),
+        may_read=("ceiling", "surplus"),
     ),
 )
 

@@ -18,7 +18,7 @@ from taiji.config import Recipe
 from taiji.config.loading import dump_recipe
 from taiji.config.section import Section
 from taiji.data.tables.reach import Contents, declared
-from taiji.errors import DataError, MissingArtifactError
+from taiji.errors import ConfigError, DataError, MissingArtifactError
 from taiji.pipeline import STAGES, Stage, find_stage, reads, upstream
 from taiji.stage_function import StageFunction, stage_function
 from taiji.stage_process import TRAINED, launch
@@ -27,13 +27,14 @@ from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.outside import contents
 from taiji.stages.parts.preflight import check_before_work
 from taiji.store.exhausted import resource_errors
-from taiji.store.files import digest_value, replacing
+from taiji.store.files import append_jsonl, digest_value, replacing
 from taiji.store.provenance import code_digest, library_versions
-from taiji.store.run_directory import UNFINISHED, Manifest, RunDirectory
+from taiji.store.run_directory import ATTEMPTS, UNFINISHED, Manifest, RunDirectory
 
 logger = logging.getLogger(__name__)
 
 _GONE = digest_value(None)
+_OF_TEXTS = frozenset({"features", "surplus", "rank", "abtest"})
 _LESS = "close other programs, or take a larger machine,"
 _LESS_MEMORY = {
     "construct": "lower engine_memory_gib, which lets the engine go to the disk earlier,",
@@ -135,7 +136,7 @@ class Runner:
             DataError: The last stage is one of them.
         """
         contents = find_contents(self._recipe, self._directory)
-        without = contents.left_out()
+        without = left_out(self._recipe, contents)
         if until in without:
             raise unreachable(until, contents)
         for lack in contents.lacks() if self._known and without > self._without else ():
@@ -173,7 +174,9 @@ class Runner:
         for name in names:  # from here on they are used, so their contents count
             self._directory.verify(name)
         work = self._directory.begin(stage.name, planned.key)
-        self._listener.started(stage, resumed=(work / UNFINISHED).is_dir())
+        resumed = (work / UNFINISHED).is_dir()
+        self._note_attempt(planned, resumed=resumed)
+        self._listener.started(stage, resumed=resumed)
         began = time.monotonic()
         context = StageContext(self._recipe, work, inputs, self._listener.progress, key=planned.key)
         summary = self._do(stage.name, context)
@@ -193,6 +196,12 @@ class Runner:
         if name in TRAINED and self._recipe.compute.training.total > 1:
             return launch(name, context)
         return self._load(name)(context)
+
+    def _note_attempt(self, planned: Manifest, *, resumed: bool) -> None:
+        """A line in the run directory: no artifact, so no key depends on how often a run died."""
+        row = {"stage": planned.stage, "key": planned.key, "resumed": resumed}
+        row["began"] = datetime.now(UTC).isoformat(timespec="seconds")
+        append_jsonl(row, self._directory.root / ATTEMPTS)
 
 
 def plan(
@@ -249,9 +258,17 @@ def find_contents(recipe: Recipe, directory: RunDirectory) -> Contents:
     return declared(recipe.data)
 
 
-def unreachable(stage: str, contents: Contents) -> DataError:
-    """Why a stage cannot run on a log, and how it could."""
-    lack = next(lack for lack in contents.lacks() if stage in lack.leaves_out)
+def left_out(recipe: Recipe, contents: Contents) -> frozenset[str]:
+    """Stages that a run goes without: the log carries less far, or no text is to be ranked."""
+    without = contents.left_out()
+    return without if recipe.features.texts else without | _OF_TEXTS
+
+
+def unreachable(stage: str, contents: Contents) -> ConfigError | DataError:
+    """Why a stage cannot run, and how it could."""
+    lack = next((lack for lack in contents.lacks() if stage in lack.leaves_out), None)
+    if lack is None:
+        return ConfigError(f"{stage}: features.texts is empty: name a text, such as [policy]")
     return DataError(f"{stage}: this log does not carry that far: {lack}")
 
 
@@ -297,7 +314,7 @@ def status(
             were last read.
     """
     stale: set[str] = set()
-    without = find_contents(recipe, directory).left_out()
+    without = left_out(recipe, find_contents(recipe, directory))
     for stage in STAGES:
         try:
             state = _state(stage, recipe, directory, stale, without)

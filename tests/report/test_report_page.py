@@ -1,3 +1,7 @@
+import base64
+import hashlib
+import html
+import json
 import re
 
 import finished_run
@@ -5,7 +9,8 @@ import pytest
 import small_run
 
 from taiji.report.cards import CardTables, build_cards
-from taiji.report.page import ReportData, render_report, selection_summary
+from taiji.report.page import render_report, selection_summary
+from taiji.report.run_files import ReportData
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +24,31 @@ def texts(page: str, test_id: str) -> list[str]:
 
 
 def test_loads_nothing_from_anywhere(page):
-    assert "http:" not in page
+    own = page.partition("</main>")[0]
+    assert "http:" not in own
     assert "https:" not in page
-    assert "<script" not in page.lower()
+    assert "<script" not in own.lower()
+    assert page.lower().count("<script") == 2  # the data, and what looks through it
+    assert " src=" not in page.replace("&lt;img src=x", "").replace("\\u003cimg src=x", "")
     assert "<iframe" not in page.lower()
-    assert not re.search(r"(src|href)=(?!\"(#|data:,\"))", page.replace("src=x", ""))
+    assert not re.search(r"(src|href)=(?!\"(#|data:,\"))", own.replace("src=x", ""))
     assert not re.search(r"url\((?!#)", page)
-    assert "default-src 'none'" in page
+    policy = html.unescape(page)
+    assert "default-src 'none'" in policy
+    assert "connect-src 'none'" in policy
+
+
+def test_only_the_script_whose_digest_the_policy_names_may_run(page):
+    script = page.rpartition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in html.unescape(page)
+
+
+def test_no_text_ends_the_island_of_data(page):
+    island = page.partition('id="island">')[2].partition("</script>")[0]
+    rows = json.loads(island)["rollouts"]["rows"]
+    assert rows[0][2] == small_run.HOSTILE[1]  # the answer, whole and as text
+    assert "<" not in island
 
 
 def test_hostile_text_is_text(page):
@@ -33,7 +56,10 @@ def test_hostile_text_is_text(page):
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
     assert "&lt;/script&gt;&lt;script&gt;alert(2)&lt;/script&gt;" in page
     assert "{{7*7}} ${7*7} {% raw %}" in page
-    assert "49" not in re.sub(r"<svg.*?</svg>|<style.*?</style>", "", page, flags=re.DOTALL)
+    said = page.partition("</main>")[0]
+    assert "49" not in re.sub(
+        r"<svg.*?</svg>|<style.*?</style>|<meta[^>]*>", "", said, flags=re.DOTALL
+    )
 
 
 def test_marks_that_reorder_text_are_shown_not_obeyed(page):
@@ -60,7 +86,7 @@ def test_exactly_the_chains_below_r_say_kept(page):
 def test_shares_at_r_are_those_of_python(page):
     below = sum(p < small_run.THRESHOLD for p in small_run.PERPLEXITIES) / 3
     assert texts(page, "share-below") == [f"{100 * below:.1f}&nbsp;%"]
-    assert texts(page, "share-kept") == [f"{100 * below:.1f}&nbsp;%"]
+    assert texts(page, "share-kept") == [f"{100 * below:.1f} %"]
     assert texts(page, "threshold") == ["4.6000"]
 
 

@@ -4,8 +4,9 @@ import pytest
 from taiji import schema
 from taiji.config import Recipe
 from taiji.errors import DataError
+from taiji.report.run_files import read_run
 from taiji.stages.parts.context import StageContext
-from taiji.stages.report import gather, report
+from taiji.stages.report import report
 from taiji.store.files import append_jsonl, write_json, write_parquet
 
 
@@ -40,7 +41,7 @@ def test_what_is_there_is_read_and_what_is_not_is_none(tmp_path):
     )
     append_jsonl({"step": 1, "w_semantic": 0.5}, tmp_path / "align" / "metrics.jsonl")
     write_json({"stage": "construct", "seconds": 2.0}, tmp_path / "construct" / "manifest.json")
-    data = gather(ctx)
+    data = read_run(ctx.recipe, ctx.inputs, tmp_path)
     assert data.sizes == {"users": 1}
     assert data.threshold == {"threshold": 4.6, "rule": "fixed", "sampled": 0}
     assert data.align_steps == [{"step": 1, "w_semantic": 0.5}]

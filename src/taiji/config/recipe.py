@@ -138,7 +138,10 @@ class FeaturesSection(Section):
     """Intra-user codes by a quantiser; cross-user sequence of the nearest other user."""
 
     texts: tuple[ModelName, ...] = Field(
-        (POLICY,), strict=False, description="whose texts become features; others are ablations"
+        (POLICY,),
+        strict=False,
+        description="whose texts become features; others are ablations; none: the run ends with "
+        "the judgement of its texts, and nothing is ranked",
     )
     quantiser: Literal["pq", "opq", "rq"] = Field(
         "pq", description="product (paper), product after a learned rotation, or residual"
@@ -271,7 +274,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _ranked_texts_have_features(self) -> "Recipe":
         without = [text for text in self.rank.texts if text not in self.features.texts]
-        if without:
+        if without and self.features.texts:  # without any text nothing is ranked
             raise ValueError(
                 f"rank.texts: {', '.join(without)}: no features are made of that text: add it to "
                 "features.texts"

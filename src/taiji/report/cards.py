@@ -5,14 +5,16 @@ anything came out.
 """
 
 import hashlib
+import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-NUM_CARDS = 6
+NUM_CARDS = 12
 _NUM_ROLLOUTS = 8
 _NUM_BORROWED = 10
 
@@ -67,20 +69,78 @@ class CardTables:
 
 def build_cards(tables: CardTables, num_cards: int = NUM_CARDS) -> list[Card]:
     """The cards of the users whom most stages saw."""
-    sources = _Sources(tables)
-    user_ids = {row["user_id"] for row in sources.examples}
-    cards = (sources.card(user_id) for user_id in user_ids)
-    ordered = sorted(cards, key=lambda card: (-card.num_parts, _shuffle(card.user_id)))
-    return [card for card in ordered if card.num_parts][:num_cards]
+    chosen = _most_seen(tables, num_cards)
+    sources = _Sources(_about(tables, chosen))
+    cards = (sources.card(user_id) for user_id in chosen)
+    ordered = sorted(cards, key=lambda card: (-card.num_parts, shuffled(card.user_id)))
+    return [card for card in ordered if card.num_parts]
+
+
+def user_card(tables: CardTables, user_id: str) -> Card | None:
+    """The card of one user; None if no stage saw the user."""
+    card = _Sources(_about(tables, [user_id])).card(user_id)
+    return card if card.num_parts else None
+
+
+def _most_seen(tables: CardTables, num_cards: int) -> list[str]:
+    """Users in the order of how many stages saw them, then of a hash; the first of them."""
+    seen_by = [pa.chunked_array([], pa.string())]
+    for split, rows in (("sft", tables.chains), ("rl", tables.rollouts), ("test", tables.texts)):
+        if rows is not None:
+            asked = tables.examples.filter(pc.equal(tables.examples["split"], split))
+            known = pc.is_in(asked["example_id"], value_set=_values(rows, "example_id"))
+            seen_by.append(asked.filter(known)["user_id"].unique())
+    if tables.features is not None:
+        served = tables.features.filter(pc.equal(tables.features["split"], "rank_test"))
+        seen_by.append(served["user_id"].unique())
+    users = pa.chunked_array([part for one in seen_by for part in _chunks(one)], pa.string())
+    counted = users.value_counts()
+    ranks = zip(
+        counted.field("counts").to_pylist(), counted.field("values").to_pylist(), strict=True
+    )
+    best = heapq.nsmallest(num_cards, ranks, key=lambda pair: (-pair[0], shuffled(pair[1])))
+    return [user for _, user in best]
+
+
+def _chunks(column: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
+    return column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+
+
+def _values(table: pa.Table, column: str) -> pa.Array:
+    return table[column].combine_chunks()
+
+
+def _about(tables: CardTables, user_ids: Sequence[str]) -> CardTables:
+    """The rows of these users alone, and the items that they name."""
+    users = pa.array(user_ids, pa.string())
+    examples = tables.examples.filter(pc.is_in(tables.examples["user_id"], value_set=users))
+    names = _values(examples, "example_id")
+    parts = {
+        name: None if part is None else part.filter(pc.is_in(part["example_id"], value_set=names))
+        for name in ("chains", "texts", "judgements", "rollouts", "features")
+        for part in [getattr(tables, name)]
+    }
+    return replace(tables, examples=examples, items=_named_items(tables, examples, parts), **parts)
+
+
+def _named_items(
+    tables: CardTables, examples: pa.Table, parts: Mapping[str, pa.Table | None]
+) -> pa.Table:
+    wanted = [*_chunks(examples["target_item_id"]), *_chunks(examples["novel_target_item_id"])]
+    if (judged := parts["judgements"]) is not None:
+        wanted += _chunks(judged["grounded_item_id"])
+    if (features := parts["features"]) is not None:
+        wanted += _chunks(pc.list_flatten(features["neighbour_item_ids"]))
+    known = pa.chunked_array(wanted, pa.string()).unique()
+    return tables.items.filter(pc.is_in(tables.items["item_id"], value_set=known))
 
 
 class _Sources:
     """The tables, indexed by what a card asks for."""
 
     def __init__(self, tables: CardTables) -> None:
-        self.examples: list[Row] = tables.examples.to_pylist()
         self._items = {row["item_id"]: row for row in tables.items.to_pylist()}
-        self._by_user = _group(self.examples, "user_id")
+        self._by_user = _group(tables.examples.to_pylist(), "user_id")
         self._chains = _group(_rows(tables.chains), "example_id")
         self._rollouts = _group(_rows(tables.rollouts), "example_id")
         self._texts = _group(_rows(tables.texts), "example_id")
@@ -94,7 +154,9 @@ class _Sources:
         }
 
     def card(self, user_id: str) -> Card:
-        examples = sorted(self._by_user[user_id], key=lambda row: _shuffle(row["example_id"]))
+        examples = sorted(
+            self._by_user.get(user_id, ()), key=lambda row: shuffled(row["example_id"])
+        )
         return Card(
             user_id=user_id,
             taught=self._part(examples, "sft", self._chains),
@@ -160,6 +222,6 @@ def _group(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:
     return dict(groups)
 
 
-def _shuffle(key: str) -> str:
+def shuffled(key: str) -> str:
     """An order that has nothing to do with any outcome."""
     return hashlib.blake2b(key.encode(), digest_size=8).hexdigest()

@@ -9,16 +9,22 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import vl_convert
+
+from taiji.arrays import Array
 
 Rows = Sequence[Mapping[str, Any]]
 Spec = dict[str, Any]
 
-_WIDTH, _HEIGHT = 340, 230
+_WIDTH, _HEIGHT, _WIDE = 340, 230, 660
 _SEMANTIC, _PREFERENCE = "var(--semantic)", "var(--preference)"
 _OTHERS = ("var(--kept)", "var(--rejected)", "var(--muted)")
+_FRONT, _DOT = "var(--kept)", "var(--accent)"
 _LEGEND_LETTERS = 36  # of one line
 _SCATTER_POINTS = 600  # more would only cover each other
+_BINS = 40
 
 _CONFIG: Spec = {
     "autosize": {"type": "fit", "contains": "padding"},
@@ -49,15 +55,21 @@ _CONFIG: Spec = {
 }
 
 
-def perplexity_histogram(perplexities: Sequence[float], threshold: float | None) -> str:
-    """Perplexities on a log axis, kept and rejected in two colours, with R as a line."""
-    bins = {"bin": {"maxbins": 40}, "field": "log10", "type": "quantitative"}
-    values = [_bar_row(value, threshold) for value in perplexities if value > 0]
+def perplexity_histogram(perplexities: Array, threshold: float | None) -> str:
+    """Perplexities on a log axis, kept and rejected in two colours, with R as a line.
+
+    Counted here and not by the renderer, so that a million chains draw as fast as ten; R is the
+    edge of a bin, so that no bar holds chains of both sides.
+    """
+    positive = perplexities[perplexities > 0]
+    x: Spec = {"type": "quantitative", "title": "perplexity of the true answer"}
     bars: Spec = {
-        "mark": {"type": "bar", "binSpacing": 1},
+        "mark": {"type": "rect"},
         "encoding": {
-            "x": {**bins, "title": "perplexity of the true answer", "axis": _round_ticks()},
-            "y": {"aggregate": "count", "title": "chains"},
+            "x": {**x, "field": "from", "axis": _round_ticks(), "scale": {"zero": False}},
+            "x2": {"field": "to"},
+            "y": {"field": "chains", "type": "quantitative", "title": "chains"},
+            "y2": {"datum": 0},
             "color": {
                 "field": "side",
                 "type": "nominal",
@@ -69,6 +81,7 @@ def perplexity_histogram(perplexities: Sequence[float], threshold: float | None)
         },
     }
     layers = [bars] if threshold is None else [bars, *_threshold(threshold)]
+    values = _bins(positive, threshold)
     return _svg({"data": {"values": values}, "layer": layers}, "ppl")
 
 
@@ -99,7 +112,7 @@ def lines_chart(steps: Rows, columns: Mapping[str, str], title: str, name: str) 
             "field": "step",
             "type": "quantitative",
             "title": "step",
-            "axis": {"tickMinStep": 1, "tickCount": 5},
+            "axis": {"tickMinStep": 1, "tickCount": min(5, max(1, len(steps) - 1)), "format": "d"},
         },
         "y": {
             "field": "value",
@@ -116,27 +129,44 @@ def lines_chart(steps: Rows, columns: Mapping[str, str], title: str, name: str) 
 
 def intervals_chart(rows: Rows, title: str, name: str) -> str:
     """A dot with its 95 % interval for each writer; `rows` hold writer, value, low, high."""
+    return _svg(_intervals(rows, title, ".0%"), name)
+
+
+def gains_chart(rows: Rows, title: str, name: str) -> str:
+    """The same for gains: wider, with a line at no gain at all."""
+    spec = _intervals(rows, title, "+.4~f")
+    zero = {
+        "data": {"values": [{}]},
+        "mark": {"type": "rule", "color": "var(--muted)", "strokeDash": [4, 3]},
+        "encoding": {"x": {"datum": 0, "type": "quantitative"}},
+    }
+    return _svg({**spec, "layer": [zero, *spec["layer"]], "width": _WIDE}, name)
+
+
+def _intervals(rows: Rows, title: str, digits: str) -> Spec:
     y: Spec = {"field": "writer", "type": "nominal", "sort": None, "title": None}
-    y["axis"] = {"labelLimit": 190, "labelColor": "var(--ink)"}
-    x = {"type": "quantitative", "title": title, "axis": {"format": ".0%"}}
+    y["axis"] = {"labelLimit": 260, "labelColor": "var(--ink)"}
+    x = {"type": "quantitative", "title": title, "axis": {"format": digits}}
     rule = {
         "mark": {"type": "rule", "color": "var(--accent)", "strokeWidth": 2},
         "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y},
     }
     dot = {
-        "mark": {"type": "point", "filled": True, "size": 60, "color": "var(--accent)"},
+        "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1, "color": _DOT},
         "encoding": {"x": {**x, "field": "value"}, "y": y},
     }
     spec: Spec = {"data": {"values": list(rows)}, "layer": [rule, dot]}
     padding = {"left": 26, "right": 10, "top": 2, "bottom": 2}
-    return _svg({**spec, "height": 46 + 26 * len(rows), "padding": padding}, name)
+    return {**spec, "height": 46 + 26 * len(rows), "padding": padding}
 
 
-def reward_scatter(rollouts: Rows) -> str:
+def reward_scatter(rollouts: pa.Table) -> str:
     """Semantic against preference reward of rollouts, first and last third in two colours."""
-    shown = rollouts[:: max(1, -(-len(rollouts) // _SCATTER_POINTS))]
-    last = max((row["step"] for row in rollouts), default=0)
-    first = min((row["step"] for row in rollouts), default=0)
+    every = max(1, -(-rollouts.num_rows // _SCATTER_POINTS))
+    rows = rollouts.select(["step", "semantic", "preference"])
+    shown = rows.take(pa.array(np.arange(0, rows.num_rows, every))).to_pylist()
+    steps = rollouts["step"].to_numpy()
+    first, last = (int(steps.min()), int(steps.max())) if steps.size else (0, 0)
     thirds = ("first third", "middle third", "last third")
     values = [
         {
@@ -162,10 +192,55 @@ def reward_scatter(rollouts: Rows) -> str:
     return _svg({"data": {"values": values}, "mark": mark, "encoding": encoding}, "scatter")
 
 
-def _bar_row(perplexity: float, threshold: float | None) -> Spec:
-    below = threshold is not None and perplexity < threshold
+def front_chart(points: Rows) -> str:
+    """Runs by their two rewards; a line joins those that no other dominates.
+
+    `points` hold run, semantic, preference, front.
+    """
+    x = {"field": "semantic", "type": "quantitative", "title": "mean semantic reward (Eq. 3)"}
+    y = {"field": "preference", "type": "quantitative", "title": "mean preference reward (Eq. 4)"}
+    scale = {"scale": {"zero": False, "nice": True, "padding": 12}}
+    place = {"x": {**x, **scale}, "y": {**y, **scale}}
+    best = [{"filter": "datum.front"}]
+    colour = {"condition": {"test": "datum.front", "value": _FRONT}, "value": "var(--muted)"}
+    line = {
+        "transform": best,
+        "mark": {"type": "line", "color": _FRONT, "strokeDash": [4, 3]},
+        "encoding": {**place, "order": {"field": "semantic"}},
+    }
+    dots = {
+        "mark": {"type": "point", "filled": True, "size": 70},
+        "encoding": {**place, "color": colour},
+    }
+    names = {
+        "mark": {"type": "text", "dy": -10, "fontSize": 11, "color": "var(--ink)"},
+        "encoding": {**place, "text": {"field": "run"}},
+    }
+    return _svg({"data": {"values": list(points)}, "layer": [line, dots, names]}, "front")
+
+
+def _bins(positive: Array, threshold: float | None) -> list[Spec]:
+    """Counts in bins of equal width in log10, with R as an edge."""
+    if positive.size == 0:
+        return []
     # Vega-Lite bins a log scale unevenly, so the logarithm is taken here and labelled back.
-    return {"log10": math.log10(perplexity), "side": "below R" if below else "at or above R"}
+    logs = np.log10(positive)
+    width = max(float(logs.max() - logs.min()) / _BINS, 1e-3)
+    middle = math.log10(threshold) if threshold else float(logs.min())
+    first = math.floor((float(logs.min()) - middle) / width)
+    last = math.floor((float(logs.max()) - middle) / width) + 1
+    edges = middle + width * np.arange(first, last + 1)
+    # Sides by the perplexity itself: a logarithm may round a chain onto the edge.
+    below = positive < threshold if threshold else np.zeros(positive.size, dtype=bool)
+    rows: list[Spec] = []
+    for side, chosen in (("below R", below), ("at or above R", ~below)):
+        counts, _ = np.histogram(logs[chosen], edges)
+        rows += [
+            {"from": float(a), "to": float(b), "chains": int(count), "side": side}
+            for a, b, count in zip(edges[:-1], edges[1:], counts, strict=True)
+            if count
+        ]
+    return rows
 
 
 def _round_ticks() -> Spec:

@@ -120,9 +120,8 @@ def _ranking(ranking: Metrics | None, contents: Metrics) -> str:
         sampled = " on sampled exposures" if contents["sampled"] else ""
         task, title = "click", f"click AUC{sampled}"
     groups = next(iter(ranking["backbones"].values()))["all"]
-    lifts = [n for n in groups["contrasts"] if ranking["contrasts"][n] == "lift"]
-    lifts = [n for n in lifts if n.split(" - ")[0] in groups["arms"]]
-    name = "both - base" if "both - base" in lifts else next(iter(lifts), None)
+    found = lift_figure(ranking)
+    name = None if found is None else found[0]
     base = figure_cell(groups["arms"]["base"], f"{task}_auc", "fine")
     if name is None:
         return f"{title} {cell_text(base)} without the text"
@@ -132,6 +131,15 @@ def _ranking(ranking: Metrics | None, contents: Metrics) -> str:
     points = [point_text(c) if isinstance(c, Measured) else c for c in (base, with_text)]
     said = _ONE_SEED if seeds == 1 else verdict
     return f"{title} {points[0]} without the text, {points[1]} with it: {said}"
+
+
+def lift_figure(ranking: Metrics) -> tuple[str, Metrics] | None:
+    """The contrast that says what the text does, of the first backbone: both, or what there is."""
+    groups = next(iter(ranking["backbones"].values()))["all"]
+    lifts = [n for n in groups["contrasts"] if ranking["contrasts"][n] == "lift"]
+    lifts = [n for n in lifts if n.split(" - ")[0] in groups["arms"]]
+    name = "both - base" if "both - base" in lifts else next(iter(lifts), None)
+    return None if name is None else (name, groups["contrasts"][name])
 
 
 def _share(cell: Cell) -> str:

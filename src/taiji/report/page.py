@@ -1,96 +1,102 @@
-"""report.html: one file that explains a run to a person. No script, no network, all text escaped.
+"""report.html: one file that explains a run to a person, offline, with all text escaped."""
 
-A strict content policy forbids everything but the page's own style, so that a title or a chain
-of thought that carries markup can be nothing but text.
-"""
-
-import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import jinja2
 import markupsafe
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from taiji.config import Recipe
+from taiji.arrays import Array
 from taiji.report import charts
 from taiji.report.alarms import alarms
-from taiji.report.cards import NUM_CARDS, CardTables, build_cards
-from taiji.report.cells import Table, condensed, point_text, range_text
+from taiji.report.cards import NUM_CARDS, Card, CardTables, build_cards, user_card
+from taiji.report.cells import Table, condensed
+from taiji.report.explorer import page_data
+from taiji.report.highlights import (
+    form_before_and_after,
+    form_models,
+    funnel,
+    lift,
+    reach,
+    twins,
+)
 from taiji.report.outcome import not_seen, seen
+from taiji.report.outward import sent_out
 from taiji.report.paper_tables import WRITER_TITLES, build_tables, weighting_title
+from taiji.report.rendering import json_island, render
 from taiji.report.reward_charts import reward_charts, reward_names, top_answers
-from taiji.schema import OUTSIDE
+from taiji.report.run_files import ReportData
 
 Row = Mapping[str, Any]
-# Controls of direction and invisible spaces. Joiners stay: emoji and Persian need them.
-_HIDDEN = frozenset(
-    "\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
-)
 _WHAT_IF_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
-@dataclass(frozen=True)
-class ReportData:
-    """What a run has so far; None, or empty, where a stage has not finished.
+def render_report(
+    data: ReportData, num_cards: int = NUM_CARDS, *, explored: Row | None = None
+) -> str:
+    """The whole page as one string of HTML.
 
-    Attributes:
-        sizes: Row counts by table name.
-        manifests: The manifest of each finished stage, in the order of the pipeline.
+    Args:
+        data: What the run has.
+        num_cards: Users to show.
+        explored: What the script reads, where a server hands the page out; None: all of it is
+            in the page.
     """
-
-    recipe: Recipe
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    examples: pa.Table | None = None
-    items: pa.Table | None = None
-    candidates: pa.Table | None = None
-    scored: pa.Table | None = None
-    threshold: Row | None = None
-    sft_steps: Sequence[Row] = ()
-    align_steps: Sequence[Row] = ()
-    rollouts: pa.Table | None = None
-    texts: pa.Table | None = None
-    features: pa.Table | None = None
-    judgements: pa.Table | None = None
-    metrics: Row | None = None
-    manifests: Sequence[Row] = ()
-
-
-def render_report(data: ReportData, num_cards: int = NUM_CARDS) -> str:
-    """The whole page as one string of HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown,
-    )
-    environment.filters["point"] = point_text
-    environment.filters["range"] = range_text
-    environment.filters["wrap"] = _breakable
-    environment.globals["outside_rank"] = OUTSIDE
-    environment.tests["measured"] = lambda cell: not isinstance(cell, str)
-    return environment.get_template("page.html.j2").render(
+    metrics = data.metrics
+    return render(
+        "page.html.j2",
+        served=explored is not None,
         data=data,
         recipe=data.recipe,
+        title=data.recipe.name,
         teacher=_teacher(data),
         splits=_splits(data.examples),
+        funnel=funnel(data),
+        lift=lift(metrics),
+        twins=twins(data),
+        form=form_before_and_after(metrics),
+        form_models=form_models(metrics),
         selection=selection_summary(data.scored, data.threshold),
         charts={name: markupsafe.Markup(svg) for name, svg in _charts(data).items()},
         tables=_tables(data),
-        seen=[] if data.metrics is None else list(seen(_summaries(data), data.metrics)),
-        not_seen=[] if data.metrics is None else list(not_seen(_summaries(data), data.metrics)),
-        alarms=alarms(_summaries(data), data.metrics),
+        seen=[] if metrics is None else list(seen(_summaries(data), metrics)),
+        not_seen=[] if metrics is None else list(not_seen(_summaries(data), metrics)),
+        alarms=alarms(_summaries(data), metrics),
         cards=_cards(data, num_cards),
         reward_names=reward_names(data.align_steps),
         top_answers=[] if data.rollouts is None else top_answers(data.rollouts, data.items),
         writer_titles=WRITER_TITLES,
         weighting=weighting_title(data.recipe.align.weights.scheme),
+        health=_health(data),
+        sent=sent_out(data.recipe, data.calls),
+        island=json_island(page_data(data) if explored is None else explored),
+    )
+
+
+def render_user(data: ReportData, user_id: str, back: str) -> str | None:
+    """A page of one user, by pseudonym; None if no stage saw the user.
+
+    Args:
+        data: What the run has.
+        user_id: The pseudonym.
+        back: Where the run's page is.
+    """
+    tables = _card_tables(data)
+    card = None if tables is None else user_card(tables, user_id)
+    if card is None:
+        return None
+    return render(
+        "user.html.j2",
+        served=True,
+        title=f"{data.recipe.name}: {user_id}",
+        card=card,
+        recipe=data.recipe,
+        writer_titles=WRITER_TITLES,
+        back=back,
+        island=json_island({}),
     )
 
 
@@ -106,28 +112,32 @@ def selection_summary(scored: pa.Table | None, threshold: Row | None) -> Row | N
     perplexities = _finite(scored["perplexity"])
     kind = threshold.get("filter", "ppl")
     limit = threshold["threshold"] if kind == "ppl" else None
-    kept = scored["kept"].to_pylist()
+    num_kept = int(pc.sum(scored["kept"]).as_py() or 0)
     quantiles = np.quantile(perplexities, _WHAT_IF_QUANTILES) if perplexities.size else []
     return {
         "threshold": limit,
         "filter": kind,
         "rule": str(threshold.get("rule", "")),
         "num": scored.num_rows,
-        "num_kept": sum(kept),
-        "share_kept": sum(kept) / max(1, len(kept)),
+        "num_kept": num_kept,
         "num_scored": int(perplexities.size),
         "share_below": None if limit is None else _share_below(perplexities, limit),
         "what_if": [(float(r), _share_below(perplexities, float(r))) for r in quantiles],
-        "reasons": Counter(scored["reason"].to_pylist()).most_common(),
+        "reasons": Counter(_counts(scored["reason"])).most_common(),
     }
 
 
-def _share_below(perplexities: np.ndarray[Any, Any], limit: float) -> float:
+def _share_below(perplexities: Array, limit: float) -> float:
     return float((perplexities < limit).mean()) if perplexities.size else 0.0
 
 
-def _finite(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
-    return np.array([value for value in column.to_pylist() if value is not None], dtype=np.float64)
+def _finite(column: pa.ChunkedArray) -> Array:
+    return np.asarray(column.drop_null().to_numpy(), dtype=np.float64)
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    counted = column.value_counts()
+    return dict(zip(*(counted.field(n).to_pylist() for n in ("values", "counts")), strict=True))
 
 
 def _summaries(data: ReportData) -> Mapping[str, Row]:
@@ -142,28 +152,47 @@ def _teacher(data: ReportData) -> str:
     """Who wrote the chains, from the chains themselves where there are any."""
     chains = data.scored if data.scored is not None else data.candidates
     if chains is not None and chains.num_rows:
-        return ", ".join(sorted(set(chains["teacher"].to_pylist())))
+        return ", ".join(sorted(chains["teacher"].unique().to_pylist()))
     return data.recipe.distill.teacher.kind
 
 
 def _splits(examples: pa.Table | None) -> Mapping[str, int]:
-    return {} if examples is None else Counter(examples["split"].to_pylist())
+    return {} if examples is None else _counts(examples["split"])
 
 
-def _cards(data: ReportData, num_cards: int) -> list[Any]:
+def _cards(data: ReportData, num_cards: int) -> list[Card]:
+    tables = _card_tables(data)
+    return [] if tables is None else build_cards(tables, num_cards)
+
+
+def _card_tables(data: ReportData) -> CardTables | None:
     if data.examples is None or data.items is None:
-        return []
-    chains = data.scored if data.scored is not None else data.candidates
-    tables = CardTables(
+        return None
+    return CardTables(
         examples=data.examples,
         items=data.items,
-        chains=chains,
+        chains=data.scored if data.scored is not None else data.candidates,
         texts=data.texts,
         judgements=data.judgements,
         rollouts=data.rollouts,
         features=data.features,
     )
-    return list(build_cards(tables, num_cards))
+
+
+def _health(data: ReportData) -> list[dict[str, Any]]:
+    """Each finished stage with how often it began, and what is not as it should be."""
+    rows = []
+    for manifest in data.manifests:
+        tries = [one for one in data.attempts if one["key"] == manifest["key"]]
+        rows.append(
+            {
+                "manifest": manifest,
+                "attempts": len(tries),
+                "resumed": sum(one["resumed"] for one in tries),
+                "began": tries[0]["began"] if tries else "",
+            }
+        )
+    return rows
 
 
 def _charts(data: ReportData) -> dict[str, str]:
@@ -171,7 +200,7 @@ def _charts(data: ReportData) -> dict[str, str]:
     drawn: dict[str, str] = {}
     selection = selection_summary(data.scored, data.threshold)
     if data.scored is not None and selection is not None:
-        values = _finite(data.scored["perplexity"]).tolist()
+        values = _finite(data.scored["perplexity"])
         drawn["perplexity"] = charts.perplexity_histogram(values, selection["threshold"])
         drawn["reasons"] = charts.reasons_chart(dict(selection["reasons"]))
     if any("loss" in row for row in data.sft_steps):
@@ -181,7 +210,9 @@ def _charts(data: ReportData) -> dict[str, str]:
         data.rollouts is not None
         and data.rollouts["preference"].null_count < data.rollouts.num_rows
     ):
-        drawn["scatter"] = charts.reward_scatter(data.rollouts.to_pylist())
+        drawn["scatter"] = charts.reward_scatter(data.rollouts)
+    if rows := reach(data):
+        drawn["reach"] = charts.gains_chart(rows, "gain in click AUC", "reach")
     if data.metrics is not None:
         drawn |= _interval_charts(data.metrics)
     return drawn
@@ -204,20 +235,3 @@ def _interval_charts(metrics: Row) -> dict[str, str]:
         if rows:
             drawn[f"interval_{number}"] = charts.intervals_chart(rows, title, f"interval{number}")
     return drawn
-
-
-def _breakable(text: str) -> markupsafe.Markup:
-    """Let a long name break after its underscores."""
-    return markupsafe.Markup("_<wbr>").join(text.split("_"))
-
-
-def _shown(value: Any) -> Any:
-    """Make characters visible that would reorder, hide or break the text around them."""
-    if type(value) is not str:  # Markup is a str too, and is already what it should be
-        return value
-    return "".join(_visible(char) for char in value)
-
-
-def _visible(char: str) -> str:
-    hidden = char in _HIDDEN or unicodedata.category(char) in {"Cc", "Cs"}
-    return f"⟨U+{ord(char):04X}⟩" if hidden and char not in "\n\t" else char

@@ -41,7 +41,8 @@ def top_answers(rollouts: pa.Table, items: pa.Table | None) -> list[dict[str, An
     titles = (
         {} if items is None else dict(zip(*_columns_of(items, "item_id", "title"), strict=True))
     )
-    rows = rollouts.to_pylist()
+    needed = ["step", "example_id", "grounded_item_id", "preference"]
+    rows = rollouts.select(needed).to_pylist()
     steps = sorted({row["step"] for row in rows})
     third = max(1, len(steps) // _PART)
     first, last = (

@@ -24,7 +24,7 @@ from taiji.config import Recipe
 from taiji.pipeline import Stage
 from taiji.report.alarms import stage_alarms
 from taiji.report.stage_words import stage_words
-from taiji.runner import State, find_contents, stages_of, status, unreachable
+from taiji.runner import State, find_contents, left_out, stages_of, status, unreachable
 from taiji.safe_text import printable
 from taiji.screen.estimates import KNOWN_MODEL, estimate_seconds, stage_size
 from taiji.screen.needs import assumptions, needs, needs_table
@@ -136,7 +136,7 @@ def print_plan(
         whole: Every stage with what it does, instead of a few lines.
     """
     contents = find_contents(recipe, directory)
-    without = contents.left_out()
+    without = left_out(recipe, contents)
     if until in without:
         raise unreachable(until, contents)
     wanted = {stage.name for stage in stages_of(recipe, until, without)}

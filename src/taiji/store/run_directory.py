@@ -3,6 +3,7 @@
     runs/<recipe name>/
         recipe.resolved.yaml
         .digests.json       digests of files with the state in which they were taken
+        attempts.jsonl      a line each time that a stage begins, with whether it goes on
         <stage>/            whole, or not there; nothing that its manifest does not name
             manifest.json   key, inputs, outputs with size and SHA-256, figures, seconds
         <stage>.tmp/        work in progress
@@ -27,8 +28,9 @@ from taiji.store.files import replacing, sync
 from taiji.store.lock import locked
 from taiji.store.manifest import Manifest, Output
 
-__all__ = ["UNFINISHED", "Manifest", "Output", "RunDirectory"]
+__all__ = ["ATTEMPTS", "UNFINISHED", "Manifest", "Output", "RunDirectory"]
 
+ATTEMPTS = "attempts.jsonl"
 UNFINISHED = ".parts"
 _KEY = ".key"
 

@@ -1,0 +1,65 @@
+"""What of a run left the machine, by its recipe and by the replies that were paid for."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from taiji.config import EndpointSection, Recipe
+
+_HERE = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Something that was given to somebody else.
+
+    Attributes:
+        stage: Which stage gave it.
+        what: What was given, in words.
+        to: Host and model.
+        replies: How many came back; None where nobody counts them.
+        tokens: Sent and received together.
+    """
+
+    stage: str
+    what: str
+    to: str
+    replies: int | None = None
+    tokens: int | None = None
+
+
+def sent_out(recipe: Recipe, calls: Mapping[str, Mapping[str, int]]) -> list[Sent]:
+    """Everything that this run gave to a server or to other machines, in the order of the stages.
+
+    Args:
+        recipe: Of the run.
+        calls: Replies and tokens by model, as `run_files.calls_by_model` counts them.
+    """
+    return list(_sent(recipe, calls))
+
+
+def _sent(recipe: Recipe, calls: Mapping[str, Mapping[str, int]]) -> Iterator[Sent]:
+    prompts = "profiles, histories and true next items, in clear"
+    teacher: Any = recipe.distill.teacher
+    if isinstance(teacher, EndpointSection):
+        counted = calls.get(teacher.model)
+        yield Sent("distill", prompts, _address(teacher), *_figures(counted))
+    if recipe.score.endpoint is not None:
+        yield Sent("score", f"{prompts}, with chains", _address(recipe.score.endpoint))
+    if recipe.compute.kind == "ray" and recipe.compute.address is not None:
+        where = f"Ray cluster at {recipe.compute.address}"
+        yield Sent("distill, score, infer", "prompts and models", where)
+
+
+def _address(section: EndpointSection) -> str:
+    """Host and model; a user or a password in the address stays out."""
+    host = urlsplit(section.base_url).hostname or "?"
+    here = " (this machine)" if host in _HERE else ""
+    return f"{host}{here}, model {section.model}"
+
+
+def _figures(counted: Mapping[str, int] | None) -> tuple[int | None, int | None]:
+    if counted is None:
+        return None, None
+    return counted["replies"], counted["sent"] + counted["received"]
