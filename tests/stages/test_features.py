@@ -179,7 +179,7 @@ def test_texts_of_other_models_become_features_in_folders_of_their_own(tmp_path)
     assert summary["sft_users_with_features"] == 2 * market_run.NUM_RANK_USERS
 
 
-@pytest.mark.parametrize("texts", [("sft",), ("policy", "policy"), ()])
+@pytest.mark.parametrize("texts", [("sft",), ("policy", "policy")])
 def test_the_policy_is_always_among_the_texts(texts):
     with pytest.raises(ValueError, match="policy among them"):
         FeaturesSection(texts=texts)

@@ -104,7 +104,7 @@ def test_runs_are_compared(client):
     assert client.get("/compare", params={"run": "first"}).status_code == 404
 
 
-@pytest.mark.parametrize("name", ["..", "%2e%2e", "first%2Falign", "nothing", ".lock"])
+@pytest.mark.parametrize("name", ["%2e%2e", "first%2Falign", "nothing", ".lock"])
 def test_nothing_outside_the_folder_has_a_page(client, name):
     assert client.get(f"/run/{name}").status_code == 404
 

@@ -167,8 +167,8 @@ class FeaturesSection(Section):
     @field_validator("texts")
     @classmethod
     def _with_the_policy(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        if POLICY not in texts or len(set(texts)) < len(texts):
-            raise ValueError("names each model once, policy among them")
+        if (texts and POLICY not in texts) or len(set(texts)) < len(texts):
+            raise ValueError("names each model once, policy among them, or none at all")
         return texts
 
 

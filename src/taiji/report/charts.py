@@ -3,6 +3,7 @@
 Colours are CSS variables of the page, so a chart follows light and dark.
 """
 
+import html
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -82,7 +83,7 @@ def perplexity_histogram(perplexities: Array, threshold: float | None) -> str:
     }
     layers = [bars] if threshold is None else [bars, *_threshold(threshold)]
     values = _bins(positive, threshold)
-    return _svg({"data": {"values": values}, "layer": layers}, "ppl")
+    return _svg({"data": {"values": values}, "layer": layers}, "ppl", "perplexities of chains")
 
 
 def reasons_chart(counts: Mapping[str, int]) -> str:
@@ -96,7 +97,7 @@ def reasons_chart(counts: Mapping[str, int]) -> str:
         "encoding": {"x": x, "y": y, "text": {"field": "chains", "format": ","}},
     }
     spec: Spec = {"data": {"values": values}, "layer": [bar, text]}
-    return _svg({**spec, "height": 46 + 30 * len(values)}, "reasons")
+    return _svg({**spec, "height": 46 + 30 * len(values)}, "reasons", "chains by verdict")
 
 
 def lines_chart(steps: Rows, columns: Mapping[str, str], title: str, name: str) -> str:
@@ -124,12 +125,14 @@ def lines_chart(steps: Rows, columns: Mapping[str, str], title: str, name: str) 
     }
     point = len(steps) <= 40
     mark = {"type": "line", "strokeWidth": 2, "point": {"size": 18} if point else False}
-    return _svg({"data": {"values": values}, "mark": mark, "encoding": encoding}, name)
+    return _svg(
+        {"data": {"values": values}, "mark": mark, "encoding": encoding}, name, f"{title} by step"
+    )
 
 
 def intervals_chart(rows: Rows, title: str, name: str) -> str:
     """A dot with its 95 % interval for each writer; `rows` hold writer, value, low, high."""
-    return _svg(_intervals(rows, title, ".0%"), name)
+    return _svg(_intervals(rows, title, ".0%"), name, f"{title}, by writer")
 
 
 def gains_chart(rows: Rows, title: str, name: str) -> str:
@@ -140,7 +143,7 @@ def gains_chart(rows: Rows, title: str, name: str) -> str:
         "mark": {"type": "rule", "color": "var(--muted)", "strokeDash": [4, 3]},
         "encoding": {"x": {"datum": 0, "type": "quantitative"}},
     }
-    return _svg({**spec, "layer": [zero, *spec["layer"]], "width": _WIDE}, name)
+    return _svg({**spec, "layer": [zero, *spec["layer"]], "width": _WIDE}, name, title)
 
 
 def _intervals(rows: Rows, title: str, digits: str) -> Spec:
@@ -189,7 +192,11 @@ def reward_scatter(rollouts: pa.Table) -> str:
         },
     }
     mark = {"type": "point", "filled": True, "size": 22, "opacity": 0.65, "aria": False}
-    return _svg({"data": {"values": values}, "mark": mark, "encoding": encoding}, "scatter")
+    return _svg(
+        {"data": {"values": values}, "mark": mark, "encoding": encoding},
+        "scatter",
+        "rewards of rollouts",
+    )
 
 
 def front_chart(points: Rows) -> str:
@@ -216,7 +223,9 @@ def front_chart(points: Rows) -> str:
         "mark": {"type": "text", "dy": -10, "fontSize": 11, "color": "var(--ink)"},
         "encoding": {**place, "text": {"field": "run"}},
     }
-    return _svg({"data": {"values": list(points)}, "layer": [line, dots, names]}, "front")
+    return _svg(
+        {"data": {"values": list(points)}, "layer": [line, dots, names]}, "front", "runs by rewards"
+    )
 
 
 def _bins(positive: Array, threshold: float | None) -> list[Spec]:
@@ -280,9 +289,13 @@ def _series_colour(series: list[str]) -> Spec:
     }
 
 
-def _svg(spec: Spec, name: str) -> str:
-    """Render, with ids that are unique in the page and no namespace that looks like a link."""
+def _svg(spec: Spec, name: str, label: str) -> str:
+    """Render, with ids that are unique in the page and no namespace that looks like a link.
+
+    A chart is one picture with one name to whoever cannot see it; its figures stand in tables.
+    """
     whole = {"width": _WIDTH, "height": _HEIGHT, "config": _CONFIG, **spec}
     svg = vl_convert.vegalite_to_svg(whole)
-    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)
+    svg = re.sub(r' (xmlns(:xlink)?|role|aria-[a-z]+)="[^"]*"', "", svg)
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
     return re.sub(r'(id="|url\(#)', rf"\g<1>{name}-", svg)

@@ -120,7 +120,8 @@ def outcome_tables(runs: Runs) -> Iterator[Table]:
 
 
 def _lift_table(runs: Runs) -> Iterator[Table]:
-    found = {n: lift_figure(d.metrics["ranking"]) for n, d in runs.items() if _ranked(d)}
+    ranked = {name: (data.metrics or {}).get("ranking") for name, data in runs.items()}
+    found = {name: lift_figure(figures) for name, figures in ranked.items() if figures}
     rows: list[tuple[Cell, ...]] = [
         (
             f"{name}: {lift[0].replace(' - ', ' over ')}",
@@ -140,10 +141,6 @@ def _lift_table(runs: Runs) -> Iterator[Table]:
 
 
 _AUC = {"click_auc": "Click AUC", "ctcvr_auc": "CTCVR AUC"}
-
-
-def _ranked(data: ReportData) -> bool:
-    return data.metrics is not None and bool(data.metrics.get("ranking"))
 
 
 def _ranks(data: ReportData) -> list[int]:

@@ -113,7 +113,7 @@ def selection_summary(scored: pa.Table | None, threshold: Row | None) -> Row | N
     kind = threshold.get("filter", "ppl")
     limit = threshold["threshold"] if kind == "ppl" else None
     num_kept = int(pc.sum(scored["kept"]).as_py() or 0)
-    quantiles = np.quantile(perplexities, _WHAT_IF_QUANTILES) if perplexities.size else []
+    quantiles: Any = np.quantile(perplexities, _WHAT_IF_QUANTILES) if perplexities.size else []
     return {
         "threshold": limit,
         "filter": kind,
