@@ -180,7 +180,6 @@ STAGES = (
             "rank",
             "evaluate",
             "report",
-            "compute",
         ),
         may_read=("ceiling", "surplus"),
     ),

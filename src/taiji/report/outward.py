@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from taiji.config import EndpointSection, Recipe
+from taiji.config import Recipe
+from taiji.config.engines import ServerSection
 
 _HERE = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -42,21 +43,25 @@ def sent_out(recipe: Recipe, calls: Mapping[str, Mapping[str, int]]) -> list[Sen
 def _sent(recipe: Recipe, calls: Mapping[str, Mapping[str, int]]) -> Iterator[Sent]:
     prompts = "profiles, histories and true next items, in clear"
     teacher: Any = recipe.distill.teacher
-    if isinstance(teacher, EndpointSection):
-        counted = calls.get(teacher.model)
+    if isinstance(teacher, ServerSection):
+        counted = calls.get(teacher.model)  # type: ignore[attr-defined]
         yield Sent("distill", prompts, _address(teacher), *_figures(counted))
     if recipe.score.endpoint is not None:
         yield Sent("score", f"{prompts}, with chains", _address(recipe.score.endpoint))
+    for engine in (recipe.infer.engine, *recipe.infer.engines.values()):
+        if isinstance(engine, ServerSection):
+            yield Sent("infer", "profiles and histories, in clear", _address(engine))
     if recipe.compute.kind == "ray" and recipe.compute.address is not None:
         where = f"Ray cluster at {recipe.compute.address}"
         yield Sent("distill, score, infer", "prompts and models", where)
 
 
-def _address(section: EndpointSection) -> str:
+def _address(section: ServerSection) -> str:
     """Host and model; a user or a password in the address stays out."""
     host = urlsplit(section.base_url).hostname or "?"
     here = " (this machine)" if host in _HERE else ""
-    return f"{host}{here}, model {section.model}"
+    model = getattr(section, "model", None) or "of the run"
+    return f"{host}{here}, model {model}"
 
 
 def _figures(counted: Mapping[str, int] | None) -> tuple[int | None, int | None]:
