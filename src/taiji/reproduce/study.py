@@ -80,9 +80,11 @@ def run_study(
         TaijiError: A stage failed; what had finished stays.
     """
     runs = study.runs()
-    recipes = {run: study.recipe(*run) for run in runs}  # all are read before the first one runs
+    recipes = {
+        run_name(*run): study.recipe(*run) for run in runs
+    }  # all are read before the first one runs
     for number, (world, arm) in enumerate(runs, start=1):
-        recipe, directory = recipes[world, arm], study.directory(world, arm)
+        recipe, directory = recipes[run_name(world, arm)], study.directory(world, arm)
         others = [study.directory(w, a) for w, a in runs if w == world and a is not arm]
         announce(recipe.name, number, len(runs))
         with directory.locked():
