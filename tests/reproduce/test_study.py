@@ -48,6 +48,7 @@ def keys(study):
     }
 
 
+@pytest.mark.slow
 def test_stages_that_arms_share_are_made_once(tmp_path):
     stages = Counting()
     study = bring_up(tmp_path, stages)
@@ -59,6 +60,7 @@ def test_stages_that_arms_share_are_made_once(tmp_path):
     assert {key for key, _ in keys(study)} == {f"planted-{arm.name}" for arm in ARMS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("places", [(1,), (4, 2, 3), (13, 1, 1)])
 def test_a_study_that_was_killed_goes_on_and_ends_the_same(tmp_path, places):
     peace = keys(bring_up(tmp_path / "peace", Counting()))
