@@ -89,7 +89,20 @@ def test_light_weights_follow_the_rewards_of_the_same_step(make_trainer):
     assert row[f"rewards/{A}/group_std"] > 0
 
 
-@pytest.mark.parametrize("rule", ["popo", "popo_light", "fixed"])
+def test_tchebycheff_weighs_by_the_gaps_of_the_same_step(make_trainer):
+    extremes = {"weight_ideal": {A: 1.0, B: 1.0}, "weight_worst": {A: 0.0, B: 0.0}}
+    trainer = make_trainer(
+        rule="tchebycheff", reward_weights=[0.7, 0.3], tchebycheff_mu=0.5, max_steps=1, **extremes
+    )
+    trainer.train()
+    row = steps(trainer)[0]
+    missing = [0.7 * (1 - row[f"rewards/{A}/mean"]), 0.3 * (1 - row[f"rewards/{B}/mean"])]
+    assert [row[f"popo/gap_{A}"], row[f"popo/gap_{B}"]] == pytest.approx(missing, rel=1e-5)
+    pull = np.array([0.7, 0.3]) * np.exp(np.array(missing) / 0.5)
+    assert [row[f"popo/w_{A}"], row[f"popo/w_{B}"]] == pytest.approx(pull / pull.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["popo", "popo_light", "tchebycheff", "fixed"])
 def test_a_reward_may_not_apply_to_some_rollouts(make_trainer, rule):
     def sometimes(completions, **_):
         return [None if len(text) % 2 else float(len(text)) for text in completions]
