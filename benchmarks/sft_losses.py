@@ -73,8 +73,9 @@ def divided(
 def logprobs(model: PreTrainedModel, row: TrainingRow) -> NDArray[np.float64]:
     """log P of each token of the completion."""
     ids = torch.tensor([[*row.prompt_ids, *row.completion_ids]])
-    logits = model(input_ids=ids).logits[0, len(row.prompt_ids) - 1 : -1].double()
-    targets = ids[0, len(row.prompt_ids) :, None]
+    num = len(row.completion_ids)
+    logits = model(input_ids=ids, logits_to_keep=num + 1).logits[0, :-1].double()
+    targets = ids[0, -num:, None]
     return torch.log_softmax(logits, dim=-1).gather(1, targets)[:, 0].numpy()
 
 
@@ -101,7 +102,6 @@ def tune(
     model, tokenizer = load_causal_lm(recipe.student.model)
     before, seen = weights(model), []
     section = recipe.sft.model_validate(recipe.sft.model_dump() | ARMS[arm])
-    start = judged(model, held_out) | {"rows": len(train), "held_out": len(held_out)}
     with tempfile.TemporaryDirectory() as folder:
         train_student(
             model, tokenizer, train, section, seed=seed, folder=Path(folder),
@@ -114,8 +114,8 @@ def tune(
     ]
     out.mkdir(parents=True, exist_ok=True)
     torch.save(torch.cat(moved), out / "moved.pt")
-    norms = {"steps": len(seen), "median_grad_norm": float(np.median(seen))}
-    write_json({"start": start, "end": judged(model, held_out), **norms}, out / "figures.json")
+    figures = {"steps": len(seen), "median_grad_norm": float(np.median(seen))}
+    write_json(figures | judged(model, held_out), out / "figures.json")
 
 
 def apart(one: Path, other: Path) -> float:
@@ -134,11 +134,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/sft_losses"))
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe).recipe
-    scaffold = ChatScaffold(load_causal_lm(recipe.student.model)[1])
+    model, tokenizer = load_causal_lm(recipe.student.model)
+    scaffold = ChatScaffold(tokenizer)
     num_examples = arguments.examples or recipe.sft.num_examples
     rows, result = chains(arguments.run, recipe, scaffold), {}
     for seed in arguments.seeds:
         train, held_out = divided(rows, num_examples, seed)
+        if not result:  # the same chains for every seed
+            result["before"] = judged(model, held_out) | {"chains": len(held_out)}
+            print("before", json.dumps(result["before"]), flush=True)
         for arm in arguments.arms:
             folder = arguments.out / f"{arm}-{seed}"
             tune(recipe, train, held_out, arm, seed, folder)

@@ -152,7 +152,8 @@ def stop_in(stage: str, number: int, runs: Path, pause: float) -> bool:
         return False
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number), said
+    expected = -9 if number == signal.SIGKILL else 128 + number
+    assert process.returncode == expected, f"{process.returncode}: {said}"
     assert "Traceback" not in said
     assert not re.search(r"Exception ignored", said)
     return True

@@ -109,6 +109,7 @@ def test_few_users_that_the_run_knows_are_told(tmp_path, caplog):
 
 def test_ids_that_became_floats_are_those_of_the_log(tmp_path):
     path = write_lines(tmp_path / "t.jsonl", line("1055.0", TRAIN, "x"))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as Notepad writes it
     assert read_given(path)["user"].to_pylist() == ["1055"]
 
 

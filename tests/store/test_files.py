@@ -57,6 +57,19 @@ def test_a_flipped_bit_never_reads_back_as_data(tmp_path):
     assert silent == 0
 
 
+def test_a_flipped_bit_in_the_name_of_a_column_is_damage_too(tmp_path):
+    """pyarrow reads such a name as text, and says of it that it is none."""
+    schema = pa.schema([pa.field("words", pa.float64())])
+    path = tmp_path / "t.parquet"
+    write_parquet(pa.table({"words": [1.0]}), path, schema)
+    good = path.read_bytes()
+    for place in range(len(good) - 5):
+        if good[place : place + 5] == b"words":
+            path.write_bytes(good[:place] + b"\xe5" + good[place + 1 :])
+            with pytest.raises(DataError):
+                read_parquet(path, schema)
+
+
 def test_an_absent_file_says_what_to_do(tmp_path):
     with pytest.raises(MissingArtifactError, match="run the stage"):
         read_parquet(tmp_path / "t.parquet")

@@ -115,7 +115,7 @@ def read_ids(path: Path, known: pa.Array, setting: str) -> pa.Array:
     Raises:
         DataError: It cannot be read, or lists ids of which none is known.
     """
-    lines = [line.strip() for line in _text(path, setting).splitlines()]
+    lines = [line.strip() for line in read_list(path, setting).splitlines()]
     lines = [line for line in lines if line]
     cells = [next(csv.reader([line]), [""])[0].strip() for line in lines]
     plain = plain_ids(pa.chunked_array([pa.array(cells, pa.string())]), setting).to_pylist()
@@ -139,7 +139,12 @@ def read_ids(path: Path, known: pa.Array, setting: str) -> pa.Array:
     return known.take(pa.array([place for place in places if place is not None], pa.int64()))
 
 
-def _text(path: Path, setting: str) -> str:
+def read_list(path: Path, setting: str) -> str:
+    """The text of a list of ids, in UTF-8 or, behind its mark, in UTF-16.
+
+    Raises:
+        DataError: It cannot be read, or is in neither.
+    """
     try:
         content = path.read_bytes()
         is_wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))

@@ -80,11 +80,18 @@ def answer(command: Command, complain: Callable[[TaijiError], None]) -> int:
 
 
 def end(code: int) -> None:
-    """Exit; a stream that cannot take what is left in it has been complained of already."""
+    """Exit; a stream that cannot take what is left in it has been complained of already.
+
+    After a signal without Python's own end: threads of libraries may still be at work, and an
+    interpreter that is taken down around them crashes with another code.
+    """
     try:
         sys.stdout.flush()
     except OSError:  # Python would say it again at its very end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if signals:
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -97,6 +97,8 @@ def test_lists_and_tables_are_read(tmp_path):
     (tmp_path / "bad.txt").write_bytes(b"u1\n\xff\xff\n")
     with pytest.raises(DataError, match=r"bad\.txt"):
         check("features", features={"erased_users": str(tmp_path / "bad.txt")})
+    (tmp_path / "excel.txt").write_bytes("u1\nu2\n".encode("utf-16"))
+    check("features", features={"erased_users": str(tmp_path / "excel.txt")})
     (tmp_path / "scores.csv").write_text("user_id,item_id\nu,i\n")
     with pytest.raises(DataError, match="no column score"):
         check("align", align={"rewards": {"scores": str(tmp_path / "scores.csv")}})

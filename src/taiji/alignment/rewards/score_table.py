@@ -151,7 +151,7 @@ def _read(path: Path) -> pa.Table:
             texts = pa.csv.ConvertOptions(column_types=dict.fromkeys(_TYPES, pa.string()))
             return pa.csv.read_csv(path, convert_options=texts)
         return pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise DataError(f"{path}: cannot be read as Parquet or CSV: {error}") from error
 
 

@@ -232,7 +232,7 @@ def _require_whole(folder: Path, day: date) -> None:
     path = folder / f"dt={day}" / _FILE
     try:
         pq.read_metadata(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise _damaged(path, day, error) from error
 
 

@@ -80,7 +80,7 @@ def _read_lines(path: Path) -> pa.Table:
 
 def _lines(path: Path) -> Iterator[str]:
     try:
-        with path.open(encoding="utf-8") as stream:
+        with path.open(encoding="utf-8-sig") as stream:
             yield from stream
     except UnicodeDecodeError as error:
         raise DataError(f"infer.texts_from: {path}: not UTF-8 ({error})") from error

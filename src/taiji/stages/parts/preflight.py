@@ -14,7 +14,7 @@ from pathlib import Path
 from taiji.alignment.rewards.custom import import_rewards
 from taiji.config import Engine, Recipe
 from taiji.config.section import Named, Section
-from taiji.errors import ConfigError, DataError, EngineError
+from taiji.errors import ConfigError, EngineError
 from taiji.pipeline import Stage
 
 _EXTRAS = {"spark": "pyspark", "ray": "ray", "vllm": "vllm"}
@@ -150,10 +150,9 @@ def _check_file(named: Named, setting: str) -> None:
 
         read_given(path)
         return
-    try:
-        path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{setting}: {path}: no text in UTF-8 ({error}): write it anew") from error
+    from taiji.data.ids import read_list
+
+    read_list(path, setting)
 
 
 def _check_encoder(recipe: Recipe) -> None:
