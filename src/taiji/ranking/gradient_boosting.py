@@ -149,6 +149,8 @@ class GradientBoosting:
         Raises:
             DataError: The visits to train on hold no click that converts, or nothing else.
         """
+        if not len(pairs):
+            raise DataError("gradient boosting: no impression to learn from: every user is taken")
         train, held = held_out(pairs.histories(), seed)
         vocabularies = fit_vocabularies(pairs.take(train), own_items=0)
         columns_NW = tree_columns(pairs, vocabularies, language)
