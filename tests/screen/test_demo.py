@@ -17,7 +17,8 @@ def test_the_demo_runs_the_recipe_of_the_repository_and_the_wheel_carries_it():
     assert load_recipe(demo_recipe()).recipe.name == "demo"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert included == {"recipes/demo.yaml": "taiji/recipes/demo.yaml"}
+    carried = (f"recipes/{name}.yaml" for name in ("demo", "planted", "reproduce"))
+    assert included == {recipe: f"taiji/{recipe}" for recipe in carried}
 
 
 def test_an_installed_package_has_a_recipe_of_its_own(tmp_path, monkeypatch):

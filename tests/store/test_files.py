@@ -62,12 +62,16 @@ def test_a_flipped_bit_in_the_name_of_a_column_is_damage_too(tmp_path):
     schema = pa.schema([pa.field("words", pa.float64())])
     path = tmp_path / "t.parquet"
     write_parquet(pa.table({"words": [1.0]}), path, schema)
-    good = path.read_bytes()
+    good, outcomes = path.read_bytes(), []
     for place in range(len(good) - 5):
         if good[place : place + 5] == b"words":
             path.write_bytes(good[:place] + b"\xe5" + good[place + 1 :])
-            with pytest.raises(DataError):
-                read_parquet(path, schema)
+            try:  # a copy of the name that nobody reads may be damaged
+                outcomes.append(read_parquet(path, schema).to_pylist())
+            except DataError:
+                outcomes.append("damaged")
+    assert "damaged" in outcomes
+    assert all(outcome in ("damaged", [{"words": 1.0}]) for outcome in outcomes)
 
 
 def test_an_absent_file_says_what_to_do(tmp_path):

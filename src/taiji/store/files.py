@@ -55,6 +55,7 @@ def read_parquet(
     try:
         chosen = None if only is None else pc.field(only[0]).isin(pa.array(only[1], pa.string()))
         table = pq.read_table(path, page_checksum_verification=True, filters=chosen)
+        _ = table.column_names  # decoded only when asked for
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise DataError(f"{path}: damaged Parquet ({error}): rerun the stage") from error
     return table if schema is None else conform(table, schema, where=str(path))
