@@ -222,3 +222,14 @@ def test_what_the_recipe_says_goes_before_what_is_usual_for_the_source():
     shares = DataSection.model_validate({"splits": {"windows": {"kind": "shares"}}})
     assert shares.splits.windows == ShareWindows()
     assert DataSection.model_validate(section.model_dump(mode="json")) == section
+
+
+def test_another_kind_on_the_command_line_begins_anew(tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("name: x\ninfer: {engine: {kind: transformers, batch_size: 8}}\n")
+    overrides = ["infer.engine.model=any", "infer.engine.kind=openai"]
+    overrides.append("infer.engine.base_url=http://127.0.0.1:1/v1")
+    engine = load_recipe(recipe, overrides).recipe.infer.engine
+    assert (engine.kind, engine.model) == ("openai", "any")
+    same = load_recipe(recipe, ["infer.engine.kind=transformers"]).recipe.infer.engine
+    assert same.batch_size == 8

@@ -143,7 +143,8 @@ def chaos(processes, redis, sent, log, draw):
         victim.start()
 
 
-@pytest.mark.parametrize("backend", ["redis", pytest.param("sqlite", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["redis", "sqlite"])
 def test_after_kills_at_random_everybody_has_the_features_of_the_whole_log(
     served, backend, tmp_path
 ):

@@ -56,10 +56,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     tree = _read_yaml(path)
     origins = {".".join(keys): f"{path}:{line}" for keys, line in _lines(tree)}
     plain: dict[str, Any] = _plain(tree)
-    for override in overrides:
-        keys, value = _parse_override(override)
-        _assign(plain, keys, value)
-        origins = {k: v for k, v in origins.items() if not k.startswith(f"{'.'.join(keys)}.")}
+    given = [_parse_override(override) for override in overrides]
+    for keys, value in sorted(given, key=lambda one: one[0][-1] != "kind"):
+        replaced = _assign(plain, keys, value)
+        origins = {k: v for k, v in origins.items() if not k.startswith(f"{'.'.join(replaced)}.")}
         origins[".".join(keys)] = "command line"
     try:
         return LoadedRecipe(Recipe.model_validate(plain), origins)
@@ -124,12 +124,17 @@ def _parse_override(override: str) -> tuple[Path_, Any]:
     return keys, _plain(parse(text, dotted))
 
 
-def _assign(tree: dict[str, Any], keys: Path_, value: Any) -> None:
+def _assign(tree: dict[str, Any], keys: Path_, value: Any) -> Path_:
+    """Set a value; what it replaced. Another kind begins anew: settings of the old one go."""
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
             raise ConfigError(f"{'.'.join(keys)}: {key} is a value, not a section")
+    of_another = keys[-1] == "kind" and tree.get("kind", value) != value
+    if of_another:
+        tree.clear()
     tree[keys[-1]] = value
+    return keys[:-1] if of_another else keys
 
 
 def _explain(detail: ErrorDetails, origins: Mapping[str, str], path: Path) -> str:
