@@ -19,10 +19,25 @@ from taiji.ranking.features import DEFAULTS, default_features
 from taiji.ranking.quantise import save_codebook, train_codebook
 from taiji.schema import EXAMPLES, USER_FEATURES
 from taiji.serving.run import ServedRun
+from taiji.serving.store import Found
 from taiji.store.files import digest_value, write_parquet
 from taiji.store.run_directory import Manifest, RunDirectory
 
 USERS = tuple(f"u{number}" for number in range(8))
+
+
+class Kept:
+    """A store for refreshes offline: keeps what is written."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+
+    def write(self, version: str, records: Any, ttl_seconds: int) -> list[bool]:
+        self.blobs |= {record.name: record.blob for record in records}
+        return [True] * len(records)
+
+    async def read(self, names: Any) -> Found:
+        return Found(1, [self.blobs.get(name) for name in names])
 
 
 def shop_section(folder: Path, **section: Any) -> DataSection:

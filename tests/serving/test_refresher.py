@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 from chat_server import Answer, ChatServer, completion
+from parts_at_hand import Kept
 
 from taiji.language.encode import SentenceEncoder
 from taiji.ranking.features import feature_text
@@ -19,17 +20,6 @@ from taiji.stages.parts.erased import Tombstones, load_names
 pytestmark = pytest.mark.service
 
 TEXT = "<think>They buy bread each week.</think>\n<answer>Bakery</answer>"
-
-
-class Kept:
-    """Keeps what is written."""
-
-    def __init__(self):
-        self.blobs = {}
-
-    def write(self, version, records, ttl_seconds):
-        self.blobs |= {record.name: record.blob for record in records}
-        return [True] * len(records)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import time
 
 import httpx
 import pytest
+from parts_at_hand import Kept
 from redis_process import RedisProcess
 
 from taiji.serving.client import Event, ServiceClient, ServiceError
@@ -21,7 +22,6 @@ from taiji.serving.histories import Histories
 from taiji.serving.log import EventLog
 from taiji.serving.refresher import Refresher
 from taiji.serving.run import open_run
-from taiji.serving.store import Found
 from taiji.stages.construct import construct
 from taiji.stages.parts.context import StageContext
 from taiji.stages.parts.erased import Tombstones, load_names
@@ -86,20 +86,6 @@ def wait_until_quiet(client, log, seconds=900):
             pass  # the server is away
         time.sleep(0.2)
     raise TimeoutError(f"still at work: {log.num_waiting()} users wait")
-
-
-class Kept:
-    """A store for one refresh offline: keeps what is written."""
-
-    def __init__(self):
-        self.blobs = {}
-
-    def write(self, version, records, ttl_seconds):
-        self.blobs |= {record.name: record.blob for record in records}
-        return [True] * len(records)
-
-    async def read(self, names):
-        return Found(1, [self.blobs.get(name) for name in names])
 
 
 def offline(served, folder, users):

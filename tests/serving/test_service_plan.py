@@ -42,8 +42,9 @@ def test_waits_at_half_load_are_those_of_the_theory(study):
 
 
 def test_a_plan_by_hand(study):
-    measured = study.Measured(bytes_per_user=1024, requests_per_core=1000, tokens_per_generation=10)
+    measured = study.Measured(bytes_per_user=1024, requests_per_core=1000)
     assumed = study.Assumed(
+        tokens_per_generation=10,
         active_share=0.5,
         visits=2,
         events=4,
