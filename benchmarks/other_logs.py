@@ -35,7 +35,7 @@ SMALL: dict[str, Any] = {
     "ranker": {"epochs": 1},
     "simulate": {"pool_pairs": 2000},
     "align": {"steps": 1, "prompts_per_step": 1, "num_generations": 2, "trainable_layers": 1},
-    "infer": {"models": ["policy"], "batch_size": 64},
+    "infer": {"models": ["policy"], "engine": {"batch_size": 64}},
     "features": {"sub_vectors": 4, "bits": 2},
     "rank": {"arms": ["base", "both"]},
     "evaluate": {"bootstrap": 200},
