@@ -63,6 +63,7 @@ def write_recipe(path, tree, student, chinese=None):
     whole["data"] = tree["data"] | SIZES
     if "distill" in tree:
         whole["distill"] = SMALL["distill"] | {"teacher": chinese.model_dump(mode="json")}
+        whole["sft"] = SMALL["sft"] | {"learning_rate": 1e-2}  # from empty lines to any words
     with path.open("w", encoding="utf-8") as stream:
         YAML().dump(whole, stream)
 

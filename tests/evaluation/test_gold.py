@@ -26,8 +26,8 @@ def figures_of(**scores):
     return gold_figures(judgements(**scores), list(scores), resamples=100, seed=1)
 
 
-def table_of(gold, judge=None):
-    return gold_table({"gold": gold, "reward_ranker": {"gold": judge or {}}}, WRITER_TITLES)
+def table_of(gold, judge=None, goal="CTCVR"):
+    return gold_table({"gold": gold, "reward_ranker": {"gold": judge or {}}}, WRITER_TITLES, goal)
 
 
 def test_a_reward_that_rises_while_the_gold_judge_falls_raises_the_alarm():
@@ -62,3 +62,4 @@ def test_without_a_gold_judge_the_table_says_why():
     table = table_of(None, {"why": "not judged: LightGBM is not installed"})
     assert table.caption == "Not judged: LightGBM is not installed"
     assert "no gold judge" in table_of(None).caption
+    assert "Mean CTR of" in table_of(None, goal="CTR").title  # though there is no judge to ask

@@ -13,7 +13,7 @@ def test_weights_that_moved_are_shown_from_start_to_end():
     metrics = finished_run.metrics()
     metrics["align"]["last"] = {"w_semantic": 0.754, "w_preference": 0.246}
     assert (
-        rows(metrics)["weights"] == "popo, 3 steps: semantic 0.50 to 0.75, preference 0.50 to 0.25"
+        rows(metrics)["weights"] == "popo, 2 steps: semantic 0.50 to 0.75, preference 0.50 to 0.25"
     )
 
 

@@ -193,5 +193,5 @@ def test_the_first_screen_says_what_was_seen_and_what_was_not():
     page = render_report(small_run.whole_run(metrics=metrics, manifests=manifests))
     first = page.partition('data-testid="seen"')[2].partition('data-testid="caveats"')[0]
     assert "kept 54 of 108 chains under R = 28.87" in first
-    assert "semantic 0.50 to 0.48" in first
+    assert "popo, 2 steps: semantic 0.50, preference 0.50 (hardly moved)" in first
     assert "<b>Not seen:</b> a lift, or its absence: 12 answers were tested" in first

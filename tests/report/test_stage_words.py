@@ -16,15 +16,15 @@ SOURCE = Path(taiji.__file__).parent
 @pytest.mark.parametrize(
     ("stage", "line"),
     [
-        ("construct", "1,469,307 lines read · 2,467 users · 563,698 exposures"),
+        ("construct", "1,469,307 lines read · 2,467 users · 450,431 exposures"),
         ("distill", "108 chains by evidence · 0 % give the answer away"),
         ("refine", "kept 54 of 108 chains under R = 28.87"),
         ("sft", "48 examples · loss 3.3 to 1.3"),
-        ("align", "24 rollouts · weights semantic 0.48, preference 0.52"),
-        ("infer", "60 texts · in form: untuned 0 %, SFT 67 %, policy 75 %"),
-        ("rank", "CTCVR AUC: base 0.9129, both 0.9137"),
+        ("align", "16 rollouts · weights preference 0.50, semantic 0.50"),
+        ("infer", "60 texts · in form: untuned 0 %, SFT 67 %, policy 78 %"),
+        ("rank", "CTCVR AUC: base 0.9165, both 0.9146"),
         ("surplus", "click AUC over the ranking model: policy +0.0000"),
-        ("evaluate", "right category L1: policy 8 %, most popular, new to user 58 %"),
+        ("evaluate", "right L1: policy 17 %, most popular, new to user 58 %"),
     ],
 )
 def test_a_stage_says_what_it_did_in_words(stage, line):

@@ -193,3 +193,8 @@ def test_examples_that_the_policy_left_out_are_named(tmp_path):
 def test_too_few_users_for_the_codebook_say_what_to_change(tmp_path):
     with pytest.raises(ConfigError, match=r"features\.bits"):
         run_features(tmp_path, features=FeaturesSection(sub_vectors=4, bits=5))
+
+
+def test_where_every_reply_is_empty_the_stage_says_what_to_do(tmp_path):
+    with pytest.raises(DataError, match=r"60 ranking .*\(empty: 60\).*sft\.num_examples"):
+        run_features(tmp_path, {"silent": 30})

@@ -6,8 +6,8 @@ from taiji.evaluation.gold import ALARM, JUDGES
 from taiji.report.cells import NOT_APPLICABLE, NOT_RUN, Cell, Metrics, Table, figure_cell
 
 
-def gold_table(metrics: Metrics, titles: Mapping[str, str]) -> Table:
-    """Both judges beside each other, or why there is but one."""
+def gold_table(metrics: Metrics, titles: Mapping[str, str], goal: str) -> Table:
+    """Both judges of `goal` (CTR or CTCVR) beside each other, or why there is but one."""
     judge = (metrics.get("reward_ranker") or {}).get("gold") or {}
     gold = metrics.get("gold")
     rows: list[tuple[Cell, ...]] = [("Policy after alignment", NOT_RUN, NOT_RUN, NOT_RUN)]
@@ -26,17 +26,16 @@ def gold_table(metrics: Metrics, titles: Mapping[str, str]) -> Table:
             )
             for change in gold["changes"]
         ]
-    goal = "CTR" if judge.get("goal") == "click" else "CTCVR"
     return Table(
         key="gold",
         title=f"Is the reward gamed? Mean {goal} of the answers under two judges",
-        caption=_caption(gold, judge, titles),
+        caption=_caption(gold, judge, titles, goal),
         columns=("Answer by", *JUDGES.values(), "Verdict"),
         rows=tuple(rows),
     )
 
 
-def _caption(gold: Metrics | None, judge: Metrics, titles: Mapping[str, str]) -> str:
+def _caption(gold: Metrics | None, judge: Metrics, titles: Mapping[str, str], goal: str) -> str:
     if gold is None:
         why = judge.get("why", "not judged: this run has no gold judge")
         return f"{why[0].upper()}{why[1:]}"
@@ -46,7 +45,7 @@ def _caption(gold: Metrics | None, judge: Metrics, titles: Mapping[str, str]) ->
         for change in gold["changes"]
         if change["verdict"] == ALARM
     ]
-    task, goal = ("click", "CTR") if judge.get("goal") == "click" else ("ctcvr", "CTCVR")
+    task = "click" if goal == "CTR" else "ctcvr"
     known = {"AUC": f"{task}_auc", "GAUC": f"{task}_gauc"}
     quality = ", ".join(f"{n} {judge[key]:.3f}" for n, key in known.items() if key in judge)
     return " ".join(

@@ -76,7 +76,7 @@ def build_tables(metrics: Metrics) -> tuple[Table, ...]:
         online_table(),
         activation_table(metrics, ranks),
         weighting_table(metrics),
-        gold_table(metrics, WRITER_TITLES),
+        gold_table(metrics, WRITER_TITLES, goal_title(metrics)),
         *ranking_tables(metrics.get("ranking"), metrics.get("contents")),
         *abtest_tables(metrics.get("abtest")),
     )

@@ -62,7 +62,7 @@ def _refine(figures: Figures) -> Iterator[str]:
 
 def _weights(figures: Figures) -> Iterator[str]:
     if found := numbers(figures, prefix="w_"):
-        yield "weights " + ", ".join(f"{name} {value:.2f}" for name, value in found.items())
+        yield "weights " + ", ".join(f"{name} {value:.2f}" for name, value in sorted(found.items()))
 
 
 def _form(figures: Figures) -> Iterator[str]:
@@ -106,7 +106,7 @@ def _answers(figures: Figures) -> Iterator[str]:
     if found:
         best = max((name for name in found if name != "policy"), key=found.__getitem__)
         shown = {name: found[name] for name in ("policy", best) if name in found}
-        yield f"right category L1: {by_writer(shown)}"
+        yield f"right L1: {by_writer(shown)}"
 
 
 _NAMED: Mapping[str, Callable[[Figures], Iterator[str]]] = {

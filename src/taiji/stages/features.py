@@ -9,7 +9,7 @@ the model's name and with a codebook of its own.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,7 +85,11 @@ def features(ctx: StageContext, load: Callable[[], TextEncoder] | None = None) -
     ctx.progress(0, len(models) + 1, "embedding")
     texts = [text for one in written.values() for text in one.users["text"].to_pylist()]
     if not texts:
-        raise DataError("features: no ranking user has a text: look at infer's texts.parquet")
+        raise DataError(
+            f"features: of {wanted.num_rows} ranking examples none has a text "
+            f"({_reasons(written.values())}): tune the student on more (sft.num_examples, "
+            "sft.learning_rate), or bring texts of your own (infer.texts_from)"
+        )
     sizes = [one.users.num_rows for one in written.values()]
     section = ctx.recipe.encoder
     load = load or partial(SentenceEncoder, section.model, section.batch_size)
@@ -110,6 +114,12 @@ def features(ctx: StageContext, load: Callable[[], TextEncoder] | None = None) -
         summary["items_embedded"] = write_item_vectors(logs, ctx.out, encode)
     ctx.progress(len(models) + 1, len(models) + 1, "done")
     return summary
+
+
+def _reasons(written: Iterable[Written]) -> str:
+    """Why there is no text, and how often."""
+    found = Counter(row["reason"] for one in written for row in one.defaults)
+    return ", ".join(f"{reason}: {number}" for reason, number in found.most_common())
 
 
 def _ranking_users(ctx: StageContext) -> tuple[pa.Table, int]:
