@@ -64,6 +64,12 @@ ARMS = (
         {"table4": "ORFT + POPO without noise bias (ours)"},
     ),
     Arm(
+        "tchebycheff",
+        ("align.weights.rule=tchebycheff", *_NOTHING_RANKED),
+        "evaluate",
+        {"table4": "ORFT + smooth Tchebycheff, half and half asked for (ours)"},
+    ),
+    Arm(
         "direct",
         (
             *("distill.mode=direct", "refine.filter=none", "infer.models=[sft]"),

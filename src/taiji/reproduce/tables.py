@@ -19,6 +19,7 @@ _FORM = {
     "think_non_empty": "Think non-empty",
     "answer_non_empty": "Answer non-empty",
 }
+_FURTHER = ("light", "split", "tchebycheff")
 _BASELINES = ("most_popular", "most_popular_new", "most_frequent", "last_bought")
 _HOW = (
     "Target: any line of the next basket. Shares with 95 % intervals over users; "
@@ -41,7 +42,7 @@ def world_tables(world: World, runs: Runs) -> list[Table]:
         _table(world, "table3", f"Table 3 on {where}", _FORM | _language(ranks), _third(), runs),
         _table(world, "table4", f"Table 4 on {where}", _judged(ranks), _RULES, runs),
     ]
-    ordered = {name: runs[name] for name in ("fixed", LEAD, "light", "split") if name in runs}
+    ordered = {name: runs[name] for name in ("fixed", LEAD, *_FURTHER) if name in runs}
     if len(ordered) > 1:
         found += paired_tables(ordered)
     lead = runs.get(LEAD)
