@@ -80,7 +80,11 @@ def test_killed_at_every_point_where_something_becomes_durable(tmp_path):
         for stage in ("construct", "distill"):
             RunDirectory(killed).verify(stage)
             assert RunDirectory(killed).manifest(stage).outputs == peace.manifest(stage).outputs
-        left = {path.name for path in killed.iterdir()} - {".lock", ".digests.json", "attempts.jsonl"}
+        left = {path.name for path in killed.iterdir()} - {
+            ".lock",
+            ".digests.json",
+            "attempts.jsonl",
+        }
         assert left == {"construct", "distill", "recipe.resolved.yaml"}
     assert num_kills > 20
     _tell(f"{num_kills} points, each killed once")

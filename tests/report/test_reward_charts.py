@@ -4,7 +4,12 @@ import small_run
 from rows import rollout_row
 
 from taiji import schema
-from taiji.report.reward_charts import _with_mixed_shares, reward_names, top_answers
+from taiji.report.reward_charts import (
+    _with_mixed_shares,
+    reward_charts,
+    reward_names,
+    top_answers,
+)
 
 
 def rollouts(*answers):
@@ -50,3 +55,13 @@ def test_the_share_of_the_mix_follows_weights_by_hand():
     assert mixed["mixed_share_a"] == pytest.approx(0.64)
     assert mixed["mixed_share_b"] == pytest.approx(0.36)
     assert "mixed_share_a" not in _with_mixed_shares({"w_a": 1.0}, ["a"])
+
+
+def test_weights_that_hardly_move_are_drawn_as_such():
+    rows = [
+        {"step": step, "w_semantic": w, "w_preference": 1 - w}
+        for step, w in enumerate((0.496, 0.504), start=1)
+    ]
+    drawn = reward_charts(rows)["weights"]
+    assert ">0.46<" in drawn
+    assert ">0.504<" not in drawn

@@ -100,14 +100,24 @@ def reasons_chart(counts: Mapping[str, int]) -> str:
     return _svg({**spec, "height": 46 + 30 * len(values)}, "reasons", "chains by verdict")
 
 
-def lines_chart(steps: Rows, columns: Mapping[str, str], title: str, name: str) -> str:
-    """One line per column over training steps; the paper's rewards have colours of their own."""
+def lines_chart(
+    steps: Rows, columns: Mapping[str, str], title: str, name: str, least: float = 0.0
+) -> str:
+    """One line per column over training steps; the paper's rewards have colours of their own.
+
+    What moves by less than `least` looks like it: the axis is never shorter.
+    """
     values = [
         {"step": row["step"], "value": row[column], "series": series}
         for row in steps
         for column, series in columns.items()
         if row.get(column) is not None
     ]
+    scale: Spec = {"zero": False, "nice": True}
+    found = [value["value"] for value in values]
+    if found and max(found) - min(found) < least:
+        middle = (max(found) + min(found)) / 2
+        scale = {"domain": [middle - least / 2, middle + least / 2]}
     encoding = {
         "x": {
             "field": "step",
@@ -119,7 +129,7 @@ def lines_chart(steps: Rows, columns: Mapping[str, str], title: str, name: str) 
             "field": "value",
             "type": "quantitative",
             "title": title,
-            "scale": {"zero": False, "nice": True},
+            "scale": scale,
         },
         "color": _series_colour(list(columns.values())),
     }

@@ -24,6 +24,10 @@ def reward_names(steps: Sequence[Row]) -> list[str]:
     return sorted(names, key=lambda name: (ours.index(name) if name in ours else len(ours), name))
 
 
+_LEAST_RANGE = {"weights": 0.1}
+"""A weight that went from .500 to .504 has hardly moved, and is drawn so."""
+
+
 def reward_charts(steps: Sequence[Row]) -> dict[str, str]:
     """Every chart over steps for which metrics.jsonl has a column, by name."""
     names = reward_names(steps)
@@ -32,7 +36,8 @@ def reward_charts(steps: Sequence[Row]) -> dict[str, str]:
     for chart, (title, columns) in _columns(steps, names).items():
         seen = {column: series for column, series in columns.items() if _in(column, steps)}
         if seen:
-            drawn[chart] = charts.lines_chart(steps, seen, title, chart)
+            least = _LEAST_RANGE.get(chart, 0.0)
+            drawn[chart] = charts.lines_chart(steps, seen, title, chart, least)
     return drawn
 
 

@@ -30,6 +30,8 @@ _WHEN = {"window": "once", "week": "each week", "visit": "before each visit"}
 def print_lift(recipe: Recipe, directory: RunDirectory, console: Console) -> None:
     """Work out the ceiling, the surplus and the planted lift; print them in a panel.
 
+    The report is built again, now with ceiling and surplus on its first screen.
+
     Args:
         recipe: Of the run, with `SMALL_CEILING` of `taiji.screen.demo`.
         directory: Of a run that reached its report.
@@ -37,7 +39,7 @@ def print_lift(recipe: Recipe, directory: RunDirectory, console: Console) -> Non
     """
     view = RunView(console)
     try:
-        Runner(recipe, directory, view).run_only(("ceiling", "surplus"))
+        Runner(recipe, directory, view).run_only(("ceiling", "surplus", "report"))
     finally:
         view.close()
     began = time.monotonic()
