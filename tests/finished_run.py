@@ -24,7 +24,7 @@ SUMMARIES: dict[str, Figures] = {
     "infer": {"texts": 60, "untuned_ok": 0.0, "sft_ok": 0.67, "policy_ok": 0.7778},
     "features": {"users_with_features": 24},
     "rank": {"base_click_auc": 0.87, "base_ctcvr_auc": 0.9165, "both_ctcvr_auc": 0.9146},
-    "evaluate": {"policy_any_category_l1": 0.1667, "most_popular_new_any_category_l1": 0.5833},
+    "evaluate": {"policy_any_category_l1": 0.1667, "last_bought_any_category_l1": 0.5833},
     "report": {"bytes": 345_634},
     "ceiling": {
         "in words": "Every kind of text can show a lift here; five names at a visit can, from 3 % "
@@ -42,6 +42,7 @@ SECONDS = {
 LIFT_STAGES = (
     ("ceiling", 36, SUMMARIES["ceiling"]),
     ("surplus", 8, SUMMARIES["surplus"]),
+    ("report", 2, SUMMARIES["report"]),
     ("selftest", 5, {}),
 )
 """What the demo does after its report."""

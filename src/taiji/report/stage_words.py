@@ -104,7 +104,7 @@ def _answers(figures: Figures) -> Iterator[str]:
     """The policy beside the best of the others."""
     found = numbers(figures, suffix=_CATEGORY)
     if found:
-        best = max((name for name in found if name != "policy"), key=found.__getitem__)
+        best = max(sorted(name for name in found if name != "policy"), key=found.__getitem__)
         shown = {name: found[name] for name in ("policy", best) if name in found}
         yield f"right L1: {by_writer(shown)}"
 
