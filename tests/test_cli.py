@@ -57,6 +57,7 @@ def test_help_teaches_with_an_example(command, monkeypatch):
         ("cli", "{'torch', 'transformers', 'pyarrow'}"),  # for --help
         ("screen.run", "{'torch', 'transformers', 'faiss', 'trl'}"),  # for status
         ("screen.user", "{'torch', 'transformers', 'faiss', 'trl'}"),  # for a card
+        ("ui.app", "{'torch', 'transformers', 'faiss', 'trl'}"),  # for pages
     ],
 )
 def test_what_answers_at_once_imports_no_heavy_library(module, heavy):

@@ -19,9 +19,8 @@ from taiji.alignment.rewards.grounding import Grounder, Rung
 from taiji.alignment.rewards.lists import ListReward, list_reward
 from taiji.alignment.rewards.preference import PreferenceReward
 from taiji.alignment.rewards.semantic import semantic_reward
-from taiji.language.completions import answer_lines, parse_completion
+from taiji.language.completions import Status, answer_lines, parse_completion
 from taiji.language.encoder_caches import RecentTexts
-from taiji.language.generate import Status
 
 OURS = ("semantic", "preference", "format")
 

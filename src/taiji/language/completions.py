@@ -7,9 +7,11 @@ rewards and features hang on it: the answer counts only if it is unmistakable.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from taiji.language.generate import Status
 from taiji.language.prompt import ANSWER_CLOSE, THINK_CLOSE_ANSWER_OPEN, THINK_OPEN
+
+Status = Literal["ok", "truncated", "malformed", "empty", "refused", "http_error", "timeout"]
 
 _ANSWER = re.compile(r"\s*<answer>(.*)</answer>\s*", re.DOTALL)
 _ANSWERS = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from sentence_transformers import SentenceTransformer
 
 from taiji.arrays import Vectors
 from taiji.config import Compute
 from taiji.errors import DivergenceError, EngineError
-from taiji.language.models import quiet_loading, resolve_model
 from taiji.language.workers import Worker, work
 from taiji.store.exhausted import ran_out
 
@@ -48,6 +46,11 @@ class SentenceEncoder:
         Raises:
             EngineError: It cannot be found or read.
         """
+        # Both load PyTorch, which whoever only reads vectors has no use for.
+        from sentence_transformers import SentenceTransformer
+
+        from taiji.language.models import quiet_loading, resolve_model
+
         source = resolve_model(name)
         local = isinstance(source, Path)
         try:

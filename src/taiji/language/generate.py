@@ -13,17 +13,16 @@ import hashlib
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from taiji.errors import DivergenceError, EngineError
+from taiji.language.completions import Status
 from taiji.language.growing_cache import growing_cache
 from taiji.language.prompt import ChatScaffold, Prompt
-
-Status = Literal["ok", "truncated", "malformed", "empty", "refused", "http_error", "timeout"]
 
 
 @dataclass(frozen=True)

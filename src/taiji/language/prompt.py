@@ -19,13 +19,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby, pairwise
+from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase
 
 from taiji.errors import EngineError
 from taiji.safe_text import defang
+
+if TYPE_CHECKING:  # a second of imports, which whoever only reads a completion has no use for
+    from transformers import PreTrainedTokenizerBase
 
 THINK_OPEN = "<think>\n"
 THINK_CLOSE_ANSWER_OPEN = "\n</think>\n<answer>\n"
@@ -88,7 +91,7 @@ class ChatScaffold:
         end_id: The token that ends the assistant's turn in this template.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Cut the template once.
 
         Raises:
@@ -169,7 +172,7 @@ def _defang_lines(text: str) -> str:
     return "\n".join(defang(line) for line in text.split("\n"))
 
 
-def _without_added_tokens(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+def _without_added_tokens(tokenizer: "PreTrainedTokenizerBase") -> Tokenizer:
     """A copy of the fast tokenizer that has never heard of an added token."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
@@ -198,13 +201,13 @@ def _cut_inside(text: str, spans: Sequence[tuple[int, int]]) -> list[str]:
     return [text[a:b] for a, b in pairwise(borders)]
 
 
-def _eos_id(tokenizer: PreTrainedTokenizerBase) -> int:
+def _eos_id(tokenizer: "PreTrainedTokenizerBase") -> int:
     if not isinstance(tokenizer.eos_token_id, int):
         raise EngineError("tokenizer: has no end-of-sequence token: set one in its folder")
     return tokenizer.eos_token_id
 
 
-def _cut_template(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, str, str]:
+def _cut_template(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, str, str, str]:
     """The template's text before system, between, after user, and after the assistant.
 
     Contents are stood in for by markers that no template can contain, so nothing that a
@@ -232,7 +235,7 @@ def _cut_template(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, str, st
     )
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], ask: bool) -> str:
+def _render(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]], ask: bool) -> str:
     text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask)
     assert isinstance(text, str)  # one conversation, not tokenised
     return text

@@ -10,7 +10,8 @@ from typing import Any
 
 from taiji.config.engines import VllmEngine
 from taiji.errors import EngineError
-from taiji.language.generate import Reply, Sampling, Status, reply_seed
+from taiji.language.completions import Status
+from taiji.language.generate import Reply, Sampling, reply_seed
 from taiji.language.models import load_tokenizer, resolve_model
 from taiji.language.prompt import ChatScaffold, Prompt
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from taiji.config.engines import ServerSection
 from taiji.errors import EngineError
+from taiji.language.completions import Status
 from taiji.language.endpoint.patience import CircuitBreaker, Pacer, backoff_seconds
 from taiji.language.endpoint.protocol import (
     NotAReplyError,
@@ -28,7 +29,6 @@ from taiji.language.endpoint.protocol import (
     retry_after,
 )
 from taiji.language.endpoint.route import find_route
-from taiji.language.generate import Status
 
 if TYPE_CHECKING:
     import httpx

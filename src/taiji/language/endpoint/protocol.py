@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
-from taiji.language.completions import join_chain
+from taiji.language.completions import Status, join_chain
 from taiji.language.endpoint.budget import Usage
-from taiji.language.generate import Reply, Status
+from taiji.language.generate import Reply
 from taiji.safe_text import defang
 
 MAX_COMPLAINT_LENGTH = 300
