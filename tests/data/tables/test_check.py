@@ -14,6 +14,7 @@ from taiji.cli import app
 from taiji.config import DataSection
 from taiji.data.engine.duckdb_engine import DuckDbEngine
 from taiji.data.tables.check import check
+from taiji.data.tables.files import open_files
 from taiji.data.tables.rules import ITEM_RULES, LABEL_RULES, NUMBER_RULES, ORPHAN, time_rules
 from taiji.store.files import read_json
 
@@ -160,3 +161,27 @@ def test_every_code_is_in_the_docs():
         written |= set(re.findall(r'"([EW]\d{3})\b', path.read_text(encoding="utf-8")))
     documented = set(re.findall(r"^\| ([EW]\d{3}) \|", text, re.MULTILINE))
     assert written == documented
+
+
+def test_a_file_that_feeds_three_tables_is_read_once(tmp_path, monkeypatch):
+    lines = ["customer,sku,name,when,country"] + [
+        f"u{n},{'pot' if n % 2 else 'mug'},Thing,2024-01-{n + 1:02d}T09:00:00Z,FR" for n in range(9)
+    ]
+    (tmp_path / "lines.csv").write_text("\n".join(lines) + "\n")
+    read = []
+
+    def reading(table, *rest, **options):
+        read.append(table.files)
+        return open_files(table, *rest, **options)
+
+    monkeypatch.setattr("taiji.data.tables.opening.open_files", reading)
+    one = {"files": "lines.csv"}
+    source = {
+        **{"kind": "tables", "path": str(tmp_path)},
+        "items": one | {"item_id": "sku", "title": "name"},
+        "users": one | {"user_id": "customer", "profile": {"country": "country"}},
+        "interactions": one | {"user_id": "customer", "item_id": "sku", "ts": "when"},
+    }
+    report = report_of(source, tmp_path / "out")
+    assert report.figures["interactions"]["rows"] == 9
+    assert read == ["lines.csv"]
