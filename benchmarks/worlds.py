@@ -88,12 +88,14 @@ class SwitchingShoppers:
         return unit(self.item_ID[self.history_NL[:, -lines:]].mean(axis=1))
 
     def best_log_likelihood(self, *, knows_early):
-        """Mean log p of the next item for whoever knows the late taste, and the early one or not."""
+        """Mean log p of the next item for who knows the late taste, and the early one or not."""
         num_tastes = len(self.taste_TD)
         chance = self.returning if knows_early else self.returning / (num_tastes - 1)
         staying = 1 - self.returning
         of_taste = sum(
-            share * np.log(p) for share, p in ((self.returning, chance), (staying, staying)) if share
+            share * np.log(p)
+            for share, p in ((self.returning, chance), (staying, staying))
+            if share
         )
         return of_taste - np.log(len(self.taste_I) / num_tastes)
 

@@ -87,5 +87,7 @@ def test_the_best_recall_is_reached_by_whoever_knows_the_truth(tree):
 
 
 def test_the_proposer_is_biased(tree):
-    truth, proposed = (np.exp(paths[0]).mean(axis=0) for paths in (tree.log_truth(), tree.log_proposed()))
+    truth, proposed = (
+        np.exp(paths[0]).mean(axis=0) for paths in (tree.log_truth(), tree.log_proposed())
+    )
     assert abs(truth - proposed).max() > 0.1
