@@ -57,7 +57,8 @@ def read_parquet(
         table = pq.read_table(path, page_checksum_verification=True, filters=chosen)
         _ = table.column_names  # decoded only when asked for
     except (pa.ArrowException, OSError, UnicodeError) as error:
-        raise DataError(f"{path}: damaged Parquet ({error}): rerun the stage") from error
+        why = " ".join(str(error).split())
+        raise DataError(f"{path}: damaged Parquet ({why}): rerun the stage") from error
     return table if schema is None else conform(table, schema, where=str(path))
 
 

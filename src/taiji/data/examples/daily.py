@@ -237,9 +237,8 @@ def _require_whole(folder: Path, day: date) -> None:
 
 
 def _damaged(path: Path, day: date, error: BaseException) -> DataError:
-    return DataError(
-        f"{path}: damaged Parquet ({error}): write {day} again, then every day after it"
-    )
+    why = " ".join(str(error).split())  # a library's words may have lines of their own
+    return DataError(f"{path}: damaged Parquet ({why}): write {day} again, then every day after it")
 
 
 def read_current(folder: Path, day: date) -> pa.Table:
