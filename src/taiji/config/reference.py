@@ -139,7 +139,8 @@ def _type(annotation: Any) -> str:
     if origin is tuple:
         return f"list of {_type(parts[0])}" if Ellipsis in parts else f"{len(parts)} numbers"
     if origin is dict:
-        return f"names with {_type(parts[1])}"
+        words = _type(parts[1])
+        return "sections by name" if words.startswith("section") else f"names with {words}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
     if isinstance(annotation, type) and issubclass(annotation, Enum):
@@ -148,13 +149,17 @@ def _type(annotation: Any) -> str:
 
 
 def _bounded(words: str, constraints: Iterable[Any]) -> str:
-    bounds = [
-        f"{bound} {getattr(each, key)}"
-        for each in constraints
-        for key, bound in _BOUNDS.items()
-        if hasattr(each, key)
-    ]
-    return ", ".join([words, *bounds])
+    """With the tightest bound of each side: a field may narrow that of its type."""
+    found = [(getattr(c, key), key) for c in constraints for key in _BOUNDS if hasattr(c, key)]
+    lower = max((one for one in found if one[1][0] == "g"), default=None)  # of equals "gt"
+    upper = min((one for one in found if one[1][0] == "l"), key=_upper, default=None)
+    told = [f"{_BOUNDS[key]} {bound}" for bound, key in filter(None, (lower, upper))]
+    return ", ".join([words, *told])
+
+
+def _upper(one: tuple[Any, str]) -> tuple[Any, bool]:
+    bound, key = one
+    return bound, key == "le"
 
 
 def _choice(values: Any) -> str:

@@ -165,7 +165,7 @@ def _surplus(metrics: Row | None) -> Iterator[dict[str, Any]]:
         view = "both" if "both" in views else next(iter(views))
         figure = views[view]["groups"][GROUP].get(MEASURE)
         if figure is not None:
-            yield _named(f"texts of {name.replace(':', ', ')}, beside the model", figure)
+            yield _named(f"texts of {name.replace(':', ', ')}", figure)
 
 
 def _lift(metrics: Row | None) -> Iterator[dict[str, Any]]:
