@@ -21,8 +21,8 @@ _HEAD = """\
 # Settings
 
 Every setting of a recipe, made from the code by `taiji config reference`. `taiji config show
-RECIPE --describe` shows those of one recipe with their values. Any of them can be changed on the command
-line, as in `taiji run recipes/demo.yaml sft.epochs=2 name=longer`.
+RECIPE --describe` shows those of one recipe with their values. Any of them can be changed on the
+command line, as in `taiji run recipes/demo.yaml sft.epochs=2 name=longer`.
 
 Levels. *paper*: the paper names it; the description has its value, where the paper gives one.
 *usual*: of use to everybody. *expert*: leave it alone unless you know why.
