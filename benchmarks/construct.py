@@ -153,7 +153,6 @@ def with_taiji(folder: Path, out: Path) -> None:
             FROM users
             """,
         )
-        engine.read("log", [folder / "interactions.parquet"])
         write_prompts(engine, SECTION, out, ("purchase",))
 
 

@@ -11,9 +11,9 @@ FACTS = ["Oat milk 1 l", "Rye bread 500 g", "Green tea 20 bags", "Corn flakes 37
 
 
 def shares(chains, prompts=None, users=None):
-    return shares_told_to_others(
-        chains, users or [f"u{n}" for n in range(len(chains))], prompts or [""] * len(chains)
-    ).tolist()
+    users = users or [f"u{n}" for n in range(len(chains))]
+    told = zip(chains, users, prompts or [""] * len(chains), strict=True)
+    return shares_told_to_others(told).tolist()
 
 
 def test_a_chain_that_three_users_are_told_is_boilerplate():

@@ -88,7 +88,6 @@ def from_log(section, tables, scratch):
         f"{since_sql(section.history_days)} AS since, {', '.join(nulls)}, "
         "row_number() OVER (ORDER BY user_id) AS place FROM newest",
     )
-    engine.create("log", "SELECT * FROM interactions")
     write_prompts(engine, section, scratch / "examples.parquet", KINDS)
     table = read_parquet(scratch / "examples.parquet", EXAMPLES).sort_by("user_id")
     engine.close()

@@ -84,10 +84,11 @@ def test_users_of_whom_nothing_is_known_get_the_default_whatever_was_written(tmp
     path = tmp_path / "construct" / "examples.parquet"
     line = {"item_id": "i00", "ts": market_run.CUTOFFS["rank_train"], "price": None, "text": "x"}
     told = {"u000": ("", []), "u001": ("", [line]), "u002": ("Household", [])}
-    rows = [
-        row | dict(zip(("profile", "history"), told.get(row["user_id"], ("A", [])), strict=True))
-        for row in read_parquet(path).to_pylist()
-    ]
+    rows = []
+    for row in read_parquet(path).to_pylist():
+        profile, history = told.get(row["user_id"], ("A", []))
+        known = {"profile": profile, "history": history, "history_length": len(history)}
+        rows.append(row | known)
     write_parquet(pa.Table.from_pylist(rows, schema.EXAMPLES), path, schema.EXAMPLES)
     market_run.write_texts(tmp_path / "infer")
     context = market_run.context(tmp_path, "features", market_run.recipe())
@@ -167,7 +168,7 @@ def test_texts_of_other_models_become_features_in_folders_of_their_own(tmp_path)
     names = {"codebook.faiss", "codebook.json", "defaults.parquet", "embeddings.npy"}
     names |= {"features.parquet"}
     assert {path.name for path in (context.out / "sft").iterdir()} == names
-    assert {path.name for path in context.out.iterdir()} == names | {"sft"}
+    assert {path.name for path in context.out.glob("[!.]*")} == names | {"sft"}
     for name in names:  # the policy's files are as if nobody else had written
         assert (context.out / name).read_bytes() == (alone.out / name).read_bytes()
     codes = load_codebook(context.out / "sft").compute_codes(

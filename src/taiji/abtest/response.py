@@ -24,7 +24,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from taiji.arrays import Array, Ints
 from taiji.errors import DataError
 from taiji.evaluation.metrics import auc
-from taiji.ranking.as_of import Pairs
+from taiji.ranking.pairs import Pairs
 
 MIN_CONVERSIONS = 20
 _CATEGORY = "l2"

@@ -7,13 +7,15 @@ of neither prompts nor items.
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from datasets import Dataset
 from torch import nn
@@ -68,7 +70,7 @@ class PolicyRun:
 
 
 def policy_prompts(
-    examples: Sequence[Mapping[str, Any]], fitter: PromptFitter
+    examples: Iterable[Mapping[str, Any]], fitter: PromptFitter
 ) -> tuple[Dataset, dict[str, int]]:
     """The rows that TRL trains on: prompts as token ids, and whose they are.
 
@@ -78,12 +80,17 @@ def policy_prompts(
     Returns:
         The rows, and how much of the histories the budget of tokens left out of them.
     """
-    fitted = [fitter.fit(row) for row in examples]
-    rows = [
-        {"prompt": fitter.scaffold.prompt_ids(prompt), "example_id": row["example_id"]}
-        for row, (prompt, _) in zip(examples, fitted, strict=True)
-    ]
-    return Dataset.from_list(rows), losses(dropped for _, dropped in fitted)
+    ids, ends, dropped = array("q"), array("q", [0]), array("q")
+    names: list[str] = []
+    for row in examples:
+        prompt, num_dropped = fitter.fit(row)
+        ids.extend(fitter.scaffold.prompt_ids(prompt))
+        ends.append(len(ids))
+        dropped.append(num_dropped)
+        names.append(row["example_id"])
+    offsets = pa.array(np.frombuffer(ends, np.int64))
+    prompts = pa.LargeListArray.from_arrays(offsets, pa.array(np.frombuffer(ids, np.int64)))
+    return Dataset(pa.table({"prompt": prompts, "example_id": names})), losses(dropped)
 
 
 def train_policy(

@@ -21,7 +21,8 @@ def popular_items(items: pa.Table, interactions: pa.Table, before: datetime, siz
 
     Ties go to the smaller item id, so the catalogue depends on nothing but the log.
     """
-    earlier = interactions.filter(pc.less(interactions["ts"], pa.scalar(before)))
+    earlier = interactions.select(["item_id", "ts"])
+    earlier = earlier.filter(pc.less(earlier["ts"], pa.scalar(before)))
     sold = earlier.group_by("item_id").aggregate([("item_id", "count")])
     counted = items.join(sold, keys="item_id", join_type="inner")
     ordered = counted.sort_by([("item_id_count", "descending"), ("item_id", "ascending")])

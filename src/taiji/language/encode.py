@@ -16,7 +16,7 @@ from taiji.errors import DivergenceError, EngineError
 from taiji.language.workers import Worker, work
 from taiji.store.exhausted import ran_out
 
-_PIECE_TEXTS = 1024
+PIECE_TEXTS = 1024
 
 
 class TextEncoder(Protocol):
@@ -102,14 +102,15 @@ def encode_texts(
         texts: At least one. Each distinct text is computed once.
     """
     distinct = list(dict.fromkeys(texts))
-    starts = range(0, len(distinct), _PIECE_TEXTS)
-    pieces = {n: distinct[start : start + _PIECE_TEXTS] for n, start in enumerate(starts)}
-    parts = dict(work(compute, partial(_encoding, load), pieces))
+    starts = range(0, len(distinct), PIECE_TEXTS)
+    pieces = {n: distinct[start : start + PIECE_TEXTS] for n, start in enumerate(starts)}
+    parts = dict(work(compute, partial(encoding, load), pieces))
     rows = {text: row for row, text in enumerate(distinct)}
     vectors: Vectors = np.concatenate([parts[number] for number in pieces])
     return vectors[[rows[text] for text in texts]]
 
 
-def _encoding(load: Callable[[], TextEncoder]) -> Worker[Sequence[str], Vectors]:
+def encoding(load: Callable[[], TextEncoder]) -> Worker[Sequence[str], Vectors]:
+    """Whoever encodes, made where the work is done."""
     encoder = load()
     return lambda texts, note: encoder.encode(texts)

@@ -3,6 +3,7 @@
 Everything is as of a cut-off: an event at or after it changes nothing.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,18 +26,16 @@ class PurchaseLog:
 
     def __init__(self, interactions: pa.Table) -> None:
         """Read the columns `user_id`, `item_id` and `ts`."""
-        ordered = interactions.sort_by([("ts", "ascending"), ("item_id", "ascending")])
+        lines = interactions.select(["user_id", "item_id", "ts"])
+        ordered = lines.sort_by([("ts", "ascending"), ("item_id", "ascending")])
         self.item_ids: list[str] = sorted(pc.unique(ordered["item_id"]).to_pylist())
         self.user_ids: list[str] = sorted(pc.unique(ordered["user_id"]).to_pylist())
         self.items = _codes(ordered["item_id"], self.item_ids)
         self.users = _codes(ordered["user_id"], self.user_ids)
         self.times = microseconds(ordered["ts"])
-        by_user = np.argsort(self.users, kind="stable")
-        bounds = np.searchsorted(self.users[by_user], np.arange(len(self.user_ids) + 1))
-        self._rows = {
-            user: by_user[start:stop]
-            for user, start, stop in zip(self.user_ids, bounds[:-1], bounds[1:], strict=True)
-        }
+        self._by_user = np.argsort(self.users, kind="stable")
+        codes = np.arange(len(self.user_ids) + 1)
+        self._bounds = np.searchsorted(self.users[self._by_user], codes)
 
     def popularity_at(self, cutoffs: Ints) -> Iterator[tuple[int, Ints]]:
         """Lines per item before each cut-off, earliest cut-off first, as (row, counts).
@@ -53,7 +52,9 @@ class PurchaseLog:
 
     def history(self, user: str, cutoff: int) -> tuple[Ints, Ints]:
         """Items and times of the user's lines strictly before `cutoff`."""
-        rows = self._rows.get(user, np.empty(0, dtype=np.int64))
+        code = bisect_left(self.user_ids, user)
+        is_known = code < len(self.user_ids) and self.user_ids[code] == user
+        rows = self._by_user[self._bounds[code] : self._bounds[code + is_known]]
         rows = rows[: np.searchsorted(self.times[rows], cutoff, side="left")]
         return self.items[rows], self.times[rows]
 

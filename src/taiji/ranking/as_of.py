@@ -9,9 +9,10 @@ grow with the calendar and a model trained in spring would overrate autumn.
 Shape suffixes: N pairs, F dense features, L items of a sequence.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,7 @@ from taiji.ranking.columns import (
     to_microseconds,
 )
 from taiji.ranking.ledger import Ledger, State, joint_key, user_weeks
+from taiji.ranking.pairs import Pairs
 from taiji.ranking.price_levels import log_prices, price_level
 
 TRAILING_WEEKS = 8
@@ -36,53 +38,7 @@ TRAILING_WEEKS = 8
 _DAY = 86_400_000_000  # microseconds, as all times here
 _WEEK = WEEK_DAYS * _DAY
 _RECENCY_DAYS = 30.0
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Features of N (user, item, time, placement) pairs.
-
-    Attributes:
-        dense: (N, F); one column for each of `DENSE`.
-        fields: The categorical columns: item, l1, l2, l3, brand and placement, then `user.<name>`
-            for every field of the users' profiles.
-        user_ids: The user of each pair.
-        ts: When each pair was shown, microseconds.
-        item_l3: Category code of each catalogue row, for sequences.
-    """
-
-    dense: NDArray[np.float32]
-    fields: Mapping[str, Coded]
-    user_ids: NDArray[np.object_]
-    ts: Ints
-    item_l3: NDArray[np.int32]
-    _events: NDArray[np.int32]
-    _start: Ints
-    _stop: Ints
-
-    def __len__(self) -> int:
-        """Number of pairs."""
-        return len(self.dense)
-
-    def take(self, rows: Ints) -> "Pairs":
-        """The pairs at `rows`."""
-        return replace(
-            self,
-            dense=self.dense[rows],
-            fields={name: column.take(rows) for name, column in self.fields.items()},
-            user_ids=self.user_ids[rows],
-            ts=self.ts[rows],
-            _start=self._start[rows],
-            _stop=self._stop[rows],
-        )
-
-    def histories(self) -> Ints:
-        """A number for each pair, the same for pairs of a user with the same past."""
-        return joint_key(self._start, self._stop)
-
-    def own_items(self, rows: Ints, length: int) -> NDArray[np.int32]:
-        """Catalogue rows of the last `length` items before each pair, newest first, then -1."""
-        return _last(self._events, self._start[rows], self._stop[rows], length)
+_PAIRS_AT_A_TIME = 1 << 17
 
 
 DENSE = (
@@ -105,6 +61,25 @@ DENSE = (
     "item_price_to_user",
     "item_price_to_user_l3",
 )
+
+
+@dataclass(frozen=True)
+class _UserLedgers:
+    """Of users: all of it, and by item, second and third level of category."""
+
+    whole: Ledger
+    item: Ledger
+    l2: Ledger
+    l3: Ledger
+
+
+@dataclass(frozen=True)
+class _ItemLedgers:
+    """Of weeks: by item, by third level of category, and all of it."""
+
+    item: Ledger
+    l3: Ledger
+    everything: Ledger
 
 
 class AsOf:
@@ -132,6 +107,7 @@ class AsOf:
         taken: pa.Table | None = None,
     ) -> None:
         self._user_ids = users["user_id"].combine_chunks()
+        self._names = self._user_ids.to_numpy(zero_copy_only=False)  # one string a user, shared
         self._item_ids = items["item_id"].combine_chunks()
         levels = [f"category_l{level}" for level in (1, 2, 3)]
         self._item_fields = {
@@ -142,8 +118,11 @@ class AsOf:
         self._user_fields = profile_columns(users["fields"])
         starts = [to_microseconds(start) for start in calendar.week_starts()]
         self._week_starts = np.array(starts, dtype=np.int64)
-        self._fold_users(interactions)
-        self._fold_items(interactions if taken is None else taken)
+        self._interactions = interactions
+        self._taken = interactions if taken is None else taken
+        self._user_N = places(interactions["user_id"], self._user_ids, "user").astype(np.int32)
+        self._item_N = places(interactions["item_id"], self._item_ids, "item").astype(np.int32)
+        self._fold_sequences()
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -165,7 +144,7 @@ class AsOf:
         return Pairs(
             dense=self._dense(user, item, ts),
             fields={**per_item, "placement": code(pairs["placement"]), **per_user},
-            user_ids=pairs["user_id"].to_numpy(zero_copy_only=False),
+            user_ids=self._names[user],
             ts=ts,
             item_l3=self._item_fields["l3"].codes,
             _events=self._events,
@@ -180,44 +159,73 @@ class AsOf:
 
         Newest first.
         """
-        user = places(pa.chunked_array([pa.array(user_ids, pa.string())]), self._user_ids, "user")
         ts = np.array([to_microseconds(cutoff) for cutoff in cutoffs], dtype=np.int64)
-        start, stop = self._span(user, ts)
-        rows = _last(self._events, start, stop, length)
-        return [[self.item_ids[item] for item in row if item >= 0] for row in rows]
+        lists: list[list[str]] = self.item_lists(pa.array(user_ids, pa.string()), ts, length)
+        return lists.to_pylist()
+
+    def item_lists(self, user_ids: pa.Array, ts_N: Ints, length: int) -> pa.ListArray:
+        """The same for many users, as lists of item ids; empty where the user is null."""
+        known = np.flatnonzero(np.asarray(user_ids.is_valid()))
+        user = places(pa.chunked_array([user_ids.drop_null()]), self._user_ids, "user")
+        start, stop = self._span(user, ts_N[known])
+        sizes_N = np.zeros(len(user_ids), dtype=np.int64)
+        sizes_N[known] = np.minimum(stop - start, length)
+        offsets = np.append(0, np.cumsum(sizes_N))
+        back = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes_N)
+        events = np.repeat(stop - 1, sizes_N[known]) - back
+        items = self._item_ids.take(pa.array(self._events[events]))
+        return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), items)
 
     def history_lengths(self, user_ids: NDArray[np.object_], moment: datetime) -> Ints:
         """How many events each user had before a moment."""
         user = places(pa.chunked_array([pa.array(user_ids)]), self._user_ids, "user")
-        return self._of_user.before(user, np.full(user.size, to_microseconds(moment))).sums["lines"]
+        at = np.full(user.size, to_microseconds(moment))
+        return self._users.whole.before(user, at).sums["lines"]
 
-    def _fold_users(self, interactions: pa.Table) -> None:
-        """Fold what users did into ledgers by user, and by user and item or category."""
-        item = places(interactions["item_id"], self._item_ids, "item")
-        user = places(interactions["user_id"], self._user_ids, "user")
-        ts = microseconds(interactions["ts"])
-        l2, l3 = (self._item_fields[name].codes[item].astype(np.int64) for name in ("l2", "l3"))
-        lines, prices = {"lines": np.ones(item.size, dtype=np.int64)}, log_prices(interactions)
-        self._of_user = Ledger(user, ts, lines | prices)
-        self._of_user_item = Ledger(joint_key(user, item), ts, lines)
-        self._of_user_l2 = Ledger(joint_key(user, l2), ts, lines)
-        self._of_user_l3 = Ledger(joint_key(user, l3), ts, lines | prices)
-
-    def _fold_items(self, taken: pa.Table) -> None:
-        """Fold what was taken into ledgers by week, and into each user's sequence."""
-        item = places(taken["item_id"], self._item_ids, "item")
-        user = places(taken["user_id"], self._user_ids, "user")
-        ts, prices = microseconds(taken["ts"]), log_prices(taken)
-        l3 = self._item_fields["l3"].codes[item].astype(np.int64)
-        week = self._weeks(ts)
-        self._of_item = Ledger(item, week, prices | user_weeks(item, week, user))
-        self._of_l3 = Ledger(l3, week, user_weeks(l3, week, user))
-        everything = np.zeros_like(item)
-        self._of_all = Ledger(everything, week, user_weeks(everything, week, user))
+    def _fold_sequences(self) -> None:
+        """Put what each user took into an order; what only features need waits until then."""
+        user, item = self._taken_by()
+        ts = microseconds(self._taken["ts"])
         order = np.lexsort((item, ts, user))
         self._events = item[order].astype(np.int32)
         self._first_event = np.searchsorted(user[order], np.arange(len(self._user_ids) + 1))
         self._of_taken = Ledger(user, ts, {"lines": np.ones(item.size, dtype=np.int64)})
+
+    def _taken_by(self) -> tuple[Ints, Ints]:
+        """Who took what."""
+        if self._taken is self._interactions:
+            return self._user_N.astype(np.int64), self._item_N.astype(np.int64)
+        user = places(self._taken["user_id"], self._user_ids, "user")
+        return user, places(self._taken["item_id"], self._item_ids, "item")
+
+    @cached_property
+    def _users(self) -> "_UserLedgers":
+        """What users did, by user, and by user and item or category."""
+        user, item = self._user_N.astype(np.int64), self._item_N.astype(np.int64)
+        ts, prices = microseconds(self._interactions["ts"]), log_prices(self._interactions)
+        lines = {"lines": np.ones(item.size, dtype=np.int64)}
+
+        def of(level: str) -> Ints:
+            return joint_key(user, self._item_fields[level].codes[item].astype(np.int64))
+
+        return _UserLedgers(
+            whole=Ledger(user, ts, lines | prices),
+            item=Ledger(joint_key(user, item), ts, lines),
+            l2=Ledger(of("l2"), ts, lines),
+            l3=Ledger(of("l3"), ts, lines | prices),
+        )
+
+    @cached_property
+    def _items(self) -> "_ItemLedgers":
+        """What was taken, by week."""
+        user, item = self._taken_by()
+        l3 = self._item_fields["l3"].codes[item].astype(np.int64)
+        week, everything = self._weeks(microseconds(self._taken["ts"])), np.zeros_like(item)
+        return _ItemLedgers(
+            item=Ledger(item, week, log_prices(self._taken) | user_weeks(item, week, user)),
+            l3=Ledger(l3, week, user_weeks(l3, week, user)),
+            everything=Ledger(everything, week, user_weeks(everything, week, user)),
+        )
 
     def _span(self, user: Ints, ts: Ints) -> tuple[Ints, Ints]:
         """Where the user's events before `ts` begin and end."""
@@ -225,17 +233,26 @@ class AsOf:
         return start, start + self._of_taken.before(user, ts).sums["lines"]
 
     def _dense(self, user: Ints, item: Ints, ts: Ints) -> NDArray[np.float32]:
+        """Some pairs at a time: on the way to 4 bytes a number stand for a few hundred."""
+        dense = np.empty((user.size, len(DENSE)), dtype=np.float32)
+        for start in range(0, user.size, _PAIRS_AT_A_TIME):
+            part = slice(start, start + _PAIRS_AT_A_TIME)
+            dense[part] = self._some_dense(user[part], item[part], ts[part])
+        return dense
+
+    def _some_dense(self, user: Ints, item: Ints, ts: Ints) -> NDArray[np.float32]:
         l2, l3 = (self._item_fields[name].codes[item].astype(np.int64) for name in ("l2", "l3"))
         week = self._weeks(ts)
-        whole = self._of_user.before(user, ts)
-        same_item = self._of_user_item.before(joint_key(user, item), ts)
-        same_l2 = self._of_user_l2.before(joint_key(user, l2), ts)
-        same_l3 = self._of_user_l3.before(joint_key(user, l3), ts)
+        users, items = self._users, self._items
+        whole = users.whole.before(user, ts)
+        same_item = users.item.before(joint_key(user, item), ts)
+        same_l2 = users.l2.before(joint_key(user, l2), ts)
+        same_l3 = users.l3.before(joint_key(user, l3), ts)
         history_weeks = np.where(whole.moments > 0, (ts - whole.first_at) / _WEEK, 0.0)
         weeks = np.maximum(history_weeks, 1.0)
-        recent_item, ever_item = self._shares(self._of_item, item, week)
-        recent_l3, _ = self._shares(self._of_l3, l3, week)
-        price, known = price_level(_trailing(self._of_item, item, week))
+        recent_item, ever_item = self._shares(items.item, item, week)
+        recent_l3, _ = self._shares(items.l3, l3, week)
+        price, known = price_level(_trailing(items.item, item, week))
         to_user, to_user_l3 = (
             np.where(known & has, price - level, 0.0)
             for level, has in (price_level(whole.sums), price_level(same_l3.sums))
@@ -265,11 +282,11 @@ class AsOf:
         everything = np.zeros_like(key)
         recent, recent_all = (
             _trailing(one, of, week)["user_weeks"]
-            for one, of in ((ledger, key), (self._of_all, everything))
+            for one, of in ((ledger, key), (self._items.everything, everything))
         )
         ever, ever_all = (
             one.before(of, week).sums["user_weeks"]
-            for one, of in ((ledger, key), (self._of_all, everything))
+            for one, of in ((ledger, key), (self._items.everything, everything))
         )
         return _per_ten_thousand(recent, recent_all), _per_ten_thousand(ever, ever_all)
 
@@ -278,14 +295,6 @@ def _trailing(ledger: Ledger, key: Ints, week: Ints) -> dict[str, Ints]:
     """Sums over the whole weeks just before `week`, `TRAILING_WEEKS` of them."""
     now, then = (ledger.before(key, week - lag).sums for lag in (0, TRAILING_WEEKS))
     return {name: now[name] - then[name] for name in now}
-
-
-def _last(events: NDArray[np.int32], start: Ints, stop: Ints, length: int) -> NDArray[np.int32]:
-    at = stop[:, None] - 1 - np.arange(length)
-    last = np.full(at.shape, -1, dtype=np.int32)
-    inside = at >= start[:, None]
-    last[inside] = events[at[inside]]
-    return last
 
 
 def _recency(state: State, ts: Ints) -> Array:

@@ -14,10 +14,10 @@ import numpy as np
 from taiji.config import RankerSection
 from taiji.errors import ConfigError, DivergenceError
 from taiji.own_code import import_own
-from taiji.ranking.as_of import Pairs
 from taiji.ranking.descent import OnStep
 from taiji.ranking.gradient_boosting import GradientBoosting
 from taiji.ranking.inputs import LanguageFeatures
+from taiji.ranking.pairs import Pairs
 from taiji.ranking.train import (
     Labels,
     Predictions,

@@ -42,12 +42,19 @@ def code(column: pa.Array | pa.ChunkedArray) -> Coded:
 
 def profile_columns(fields: pa.ChunkedArray) -> dict[str, Coded]:
     """The columns `user.<name>` of the profiles, in the order in which the source declares them."""
-    profiles = [dict(row or ()) for row in fields.to_pylist()]
-    names = dict.fromkeys(name for profile in profiles for name in profile)
-    return {
-        f"user.{name}": code(pa.array([profile.get(name) for profile in profiles], pa.string()))
-        for name in names
-    }
+    entries = fields.combine_chunks()
+    entries = pa.concat_arrays(entries.chunks) if isinstance(entries, pa.ChunkedArray) else entries
+    offsets = np.asarray(entries.offsets)
+    user_E = np.repeat(np.arange(len(entries)), np.diff(offsets))
+    first, num = int(offsets[0]), user_E.size
+    keys, values = entries.keys.slice(first, num), entries.items.slice(first, num)
+    columns = {}
+    for name in keys.unique().to_pylist():
+        place = np.full(len(entries), -1, dtype=np.int64)
+        own = np.flatnonzero(np.asarray(pc.equal(keys, name)))
+        place[user_E[own]] = own
+        columns[f"user.{name}"] = code(values.take(pa.array(place, mask=place < 0)))
+    return columns
 
 
 def places(ids: pa.ChunkedArray, known: pa.Array, what: str) -> Ints:

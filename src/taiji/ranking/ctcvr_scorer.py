@@ -8,9 +8,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from taiji.errors import DataError
-from taiji.ranking.as_of import AsOf, Pairs
+from taiji.ranking.as_of import AsOf
 from taiji.ranking.gradient_boosting import BoostedRanker
 from taiji.ranking.inputs import NO_LANGUAGE
+from taiji.ranking.pairs import Pairs
 from taiji.ranking.train import Predictions, Ranker, predict
 from taiji.schema import TIME
 

@@ -4,14 +4,15 @@ Shape suffixes: N users with text, D dimensions.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from taiji.ranking.as_of import AsOf
+from taiji.ranking.columns import microseconds
 from taiji.ranking.missing import MISSING_CODE
 from taiji.ranking.neighbours import Neighbours
 from taiji.ranking.quantise import Codebook
@@ -78,34 +79,24 @@ def user_features(
         nearest: The most similar other user of each, among the same split.
         neighbour_items: How many items are borrowed (paper: 100).
     """
-    users: Sequence[str] = examples["user_id"].to_pylist()
-    cutoffs: Sequence[datetime] = examples["cutoff"].to_pylist()
-    neighbours = [users[row] if row >= 0 else "" for row in nearest.rows]
-    lent = _lent(asof, neighbours, cutoffs, neighbour_items)
+    users = examples["user_id"].combine_chunks()
+    neighbours = users.take(pa.array(nearest.rows, mask=nearest.rows < 0))
+    codes_NM = codebook.compute_codes(embeddings_ND)
+    ends = np.arange(len(codes_NM) + 1, dtype=np.int32) * codes_NM.shape[1]
     return pa.table(
         {
             "example_id": examples["example_id"],
             "user_id": examples["user_id"],
             "split": examples["split"],
-            "codes": codebook.compute_codes(embeddings_ND).tolist(),
-            "neighbour_user_id": neighbours,
+            "codes": pa.ListArray.from_arrays(pa.array(ends), pa.array(codes_NM.ravel())),
+            "neighbour_user_id": pc.fill_null(neighbours, ""),
             "similarity": nearest.similarity,
-            "neighbour_item_ids": lent,
+            "neighbour_item_ids": asof.item_lists(
+                neighbours, microseconds(examples["cutoff"]), neighbour_items
+            ),
         },
         schema=USER_FEATURES,
     )
-
-
-def _lent(
-    asof: AsOf, neighbours: Sequence[str], cutoffs: Sequence[datetime], length: int
-) -> list[list[str]]:
-    """What each neighbour had by the borrower's cut-off; nothing where there is none."""
-    some = [row for row, user in enumerate(neighbours) if user]
-    items = asof.last_items([neighbours[n] for n in some], [cutoffs[n] for n in some], length)
-    lent: list[list[str]] = [[] for _ in neighbours]
-    for row, own in zip(some, items, strict=True):
-        lent[row] = own
-    return lent
 
 
 def default_features(examples: Sequence[Mapping[str, Any]], sub_vectors: int) -> pa.Table:

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from taiji.config import BoostingSection
 from taiji.errors import DataError, DivergenceError, EngineError, MissingArtifactError
-from taiji.ranking.as_of import DENSE, Pairs
+from taiji.ranking.as_of import DENSE
 from taiji.ranking.calibration import Platt, held_out
 from taiji.ranking.descent import OnStep
 from taiji.ranking.inputs import LanguageFeatures, Vocabulary, fit_vocabularies
+from taiji.ranking.pairs import Pairs
 from taiji.ranking.train import Labels, Predictions
 from taiji.ranking.tree_inputs import block_widths, categorical_columns, tree_columns
 from taiji.store.files import digest_file, read_json, replacing, write_json

@@ -10,14 +10,15 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
 from taiji.arrays import Ints, Vectors
 from taiji.errors import DataError
-from taiji.ranking.as_of import Pairs
 from taiji.ranking.match import TextMatch
 from taiji.ranking.model import PADDING, UNKNOWN, Batch
+from taiji.ranking.pairs import Pairs
 from taiji.ranking.serving import serving_texts
 
 Arm = Literal["base", "intra", "cross", "both", "vectors", "match"]
@@ -122,17 +123,11 @@ class LanguageFeatures:
         users = tuple(table["user_id"].to_pylist())
         if since is None and len(set(users)) != len(users):
             raise DataError("user features: a user stands there twice: pass one split")
-        codes = np.array(table["codes"].to_pylist(), dtype=np.int32).reshape(len(users), -1)
+        flat = pc.list_flatten(table["codes"]).to_numpy(zero_copy_only=False)
+        codes = np.asarray(flat, dtype=np.int32).reshape(len(users), -1 if users else 0)
         if codes.size and not (codes.min() >= 0 and codes.max() < num_codes):
             raise DataError(f"user features: a code is outside 0..{num_codes - 1}")
-        place = {item: row for row, item in enumerate(item_ids)}
-        neighbour = np.full((len(users) + 1, neighbour_items), -1, dtype=np.int32)
-        for row, items in enumerate(table["neighbour_item_ids"].to_pylist()):
-            try:
-                known = [place[item] for item in items[:neighbour_items]]
-            except KeyError as error:
-                raise DataError(f"user features: item {error} is not in the catalogue") from error
-            neighbour[row, : len(known)] = known
+        neighbour = _borrowed(table["neighbour_item_ids"], item_ids, neighbour_items)
         missing = np.full((1, codes.shape[1]), -1, dtype=np.int32)
         if match is not None and len(match.names) != len(users) + 1:
             raise DataError("user features: matches of other users: rerun `taiji features`")
@@ -184,6 +179,29 @@ class LanguageFeatures:
             return serving_texts(self.user_ids, self.since, user_ids, ts_N)
         place = {user: row for row, user in enumerate(self.user_ids)}
         return np.array([place.get(user, -1) for user in user_ids], dtype=np.int64)
+
+
+def _borrowed(lists: pa.ChunkedArray, item_ids: Sequence[str], length: int) -> NDArray[np.int32]:
+    """(U + 1, L) catalogue rows of the first items of each list, then -1; a last row of -1.
+
+    Raises:
+        DataError: An item is not in the catalogue.
+    """
+    neighbour = np.full((len(lists) + 1, length), -1, dtype=np.int32)
+    catalogue, row = pa.array(item_ids, pa.string()), 0
+    for chunk in lists.chunks:
+        items = chunk.flatten()
+        places = pc.index_in(items, value_set=catalogue)
+        if places.null_count:
+            stray = items.filter(pc.is_null(places))[0].as_py()
+            raise DataError(f"user features: item {stray!r} is not in the catalogue")
+        sizes = pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False)
+        of_list = np.repeat(np.arange(sizes.size), sizes)
+        place = np.arange(of_list.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        kept = place < length
+        neighbour[row + of_list[kept], place[kept]] = places.to_numpy()[kept]
+        row += sizes.size
+    return neighbour
 
 
 def _rows_of(vectors: Vectors | None, users: tuple[str, ...]) -> Vectors:

@@ -50,10 +50,10 @@ class Ledger:
         self._moments = np.unique(moment_E)
         place = self._places(np.cumsum(new_key) - 1, moment)
         first = np.flatnonzero(np.diff(place, prepend=-1))
-        self._place_R, self._moment_R = place[first], moment[first]
+        self._place_R = place[first]
         edges = np.append(first, key_E.size)
         self._totals = {
-            name: np.concatenate([[0], np.cumsum(amount[order])])[edges]
+            name: _narrow(np.concatenate([[0], np.cumsum(amount[order])])[edges])
             for name, amount in amounts.items()
         }
 
@@ -68,10 +68,20 @@ class Ledger:
         some = stop > start
         return State(
             moments=stop - start,
-            first_at=_pick(self._moment_R, start, some),
-            last_at=_pick(self._moment_R, stop - 1, some),
-            sums={name: total[stop] - total[start] for name, total in self._totals.items()},
+            first_at=self._moments_at(start, some),
+            last_at=self._moments_at(stop - 1, some),
+            sums={
+                name: total[stop].astype(np.int64) - total[start]
+                for name, total in self._totals.items()
+            },
         )
+
+    def _moments_at(self, rows_N: Ints, some_N: NDArray[np.bool_]) -> Ints:
+        """The moment of each row; 0 where there is none."""
+        picked = np.zeros(rows_N.size, dtype=np.int64)
+        places = self._place_R[rows_N[some_N]] % (self._moments.size + 1)
+        picked[some_N] = self._moments[places]
+        return picked
 
     def _places(self, key: Ints, moment: Ints) -> Ints:
         """One number that orders by key, then by time."""
@@ -92,7 +102,8 @@ def user_weeks(key: Ints, week: Ints, user: Ints) -> dict[str, Ints]:
     return {"user_weeks": first}
 
 
-def _pick(values_R: Ints, rows_N: Ints, some_N: NDArray[np.bool_]) -> Ints:
-    picked = np.zeros(rows_N.size, dtype=np.int64)
-    picked[some_N] = values_R[rows_N[some_N]]
-    return picked
+def _narrow(totals: Ints) -> NDArray[np.int32] | Ints:
+    """The same numbers in half the bytes, where they fit."""
+    bounds = np.iinfo(np.int32)
+    fits = totals.size == 0 or bounds.min <= totals.min() <= totals.max() <= bounds.max
+    return totals.astype(np.int32) if fits else totals

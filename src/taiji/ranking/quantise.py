@@ -7,6 +7,7 @@ complaint: the file is opened only after its digest has been found right.
 Shape suffixes: N users, D dimensions, M codes.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from taiji.errors import ConfigError, DataError, MissingArtifactError
 from taiji.store.files import digest_file, read_json, write_json
 
 Codes = NDArray[np.int32]
+
+_BLOCK_ROWS = 1 << 14
 
 _INDEX, _DESCRIPTION = "codebook.faiss", "codebook.json"
 
@@ -48,17 +51,25 @@ class Codebook:
 
     def compute_codes(self, embeddings_ND: Vectors) -> Codes:
         """Codes of shape (N, M), each in 0 .. num_codes - 1."""
-        if not len(embeddings_ND):
-            return np.empty((0, self.sub_vectors), dtype=np.int32)
-        packed = self.quantiser.sa_encode(np.ascontiguousarray(embeddings_ND))
-        codes = faiss.unpack_bitstrings(packed, self.sub_vectors, self.bits)
-        return np.asarray(codes, dtype=np.int32)
+        codes_NM = np.empty((len(embeddings_ND), self.sub_vectors), dtype=np.int32)
+        for part in _blocks(len(embeddings_ND)):
+            packed = self.quantiser.sa_encode(np.ascontiguousarray(embeddings_ND[part]))
+            codes_NM[part] = faiss.unpack_bitstrings(packed, self.sub_vectors, self.bits)
+        return codes_NM
 
     def reconstruction_error(self, embeddings_ND: Vectors) -> float:
         """Mean squared distance to the reconstruction; of unit vectors, the share that is lost."""
-        embeddings_ND = np.ascontiguousarray(embeddings_ND)
-        decoded_ND = self.quantiser.sa_decode(self.quantiser.sa_encode(embeddings_ND))
-        return float(((embeddings_ND - decoded_ND) ** 2).sum(axis=1).mean())
+        errors_N = np.empty(len(embeddings_ND), dtype=np.float32)
+        for part in _blocks(len(embeddings_ND)):
+            given_ND = np.ascontiguousarray(embeddings_ND[part])
+            decoded_ND = self.quantiser.sa_decode(self.quantiser.sa_encode(given_ND))
+            errors_N[part] = ((given_ND - decoded_ND) ** 2).sum(axis=1)
+        return float(errors_N.mean())
+
+
+def _blocks(num_rows: int) -> Iterator[slice]:
+    """Rows in blocks, so that what is made of them on the way stays small."""
+    return (slice(start, start + _BLOCK_ROWS) for start in range(0, num_rows, _BLOCK_ROWS))
 
 
 def train_codebook(embeddings_ND: Vectors, section: FeaturesSection, seed: int) -> Codebook:

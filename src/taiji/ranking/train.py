@@ -22,13 +22,14 @@ from safetensors.torch import load_file, save_file
 from taiji.arrays import Array, Ints
 from taiji.config import RankerSection
 from taiji.errors import DataError, DivergenceError, MissingArtifactError
-from taiji.ranking.as_of import DENSE, Pairs
+from taiji.ranking.as_of import DENSE
 from taiji.ranking.calibration import Calibration, Platt, held_out
 from taiji.ranking.columns import microseconds
 from taiji.ranking.descent import OnStep, TrainingSet, descend, thin, undo_thinning
 from taiji.ranking.inputs import NO_LANGUAGE, Inputs, LanguageFeatures, Vocabulary, fit_vocabularies
 from taiji.ranking.match import COLUMNS, LIKELIHOOD
 from taiji.ranking.model import CtcvrModel, ModelShape
+from taiji.ranking.pairs import Pairs
 from taiji.schema import Goal
 from taiji.store.files import read_json, write_json
 

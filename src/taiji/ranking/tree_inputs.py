@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taiji.errors import DataError
-from taiji.ranking.as_of import DENSE, Pairs
+from taiji.ranking.as_of import DENSE
 from taiji.ranking.inputs import LanguageFeatures, Vocabulary
 from taiji.ranking.model import PADDING
+from taiji.ranking.pairs import Pairs
 
 _GATHER_ROWS = 16_384
 _MATCHES = 3  # columns of a borrowed sequence

@@ -38,7 +38,7 @@ from taiji.language.models import freeze_all_but_last, quiet_loading
 from taiji.language.output_head import has_plain_head
 from taiji.language.sharded import ShardedCheckpoints
 from taiji.training.checkpoints import KeepNewestWhole, newest_complete
-from taiji.training.processes import wants_bfloat16
+from taiji.training.processes import rank, wants_bfloat16
 from taiji.training.trainer_arguments import check_trainer_arguments
 
 __all__ = ["StudentRun", "TrainingRow", "check_trainer_arguments", "sft_loss", "train_student"]
@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 _IGNORED = -100  # the label that every loss of this family leaves out
 _WARM_UP_SHARE = 0.05
+_ROWS_AT_A_TIME = 4096  # written at once
 _METRICS = ("loss", "grad_norm", "learning_rate", "epoch")
 
 OnStep = Callable[[dict[str, float], int], None]
@@ -145,7 +146,7 @@ def train_student(
         per_sequence=section.loss == "sequence_sum",
         model=trained,
         args=_arguments(run),
-        train_dataset=_dataset(rows),
+        train_dataset=_dataset(rows, run.folder / f"rows-{rank()}.arrow"),
         processing_class=tokenizer,
         callbacks=[KeepNewestWhole(), _StepReporter(on_step)],
     )
@@ -320,8 +321,21 @@ def _arguments(run: StudentRun) -> SFTConfig:
         raise ConfigError(f"sft.trainer: refused by TRL: {error}") from error
 
 
-def _dataset(rows: Sequence[TrainingRow]) -> Dataset:
-    """Ready-made rows: TRL neither templates, tokenises, truncates nor packs them."""
+def _dataset(rows: Sequence[TrainingRow], path: Path) -> Dataset:
+    """Ready-made rows: TRL neither templates, tokenises, truncates nor packs them.
+
+    They are written to a file that is mapped, so that they need not stay in memory.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lists = pa.large_list(pa.int32())
+    schema = pa.schema([pa.field("input_ids", lists), pa.field("labels", lists)])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
+        for start in range(0, len(rows), _ROWS_AT_A_TIME):
+            stream.write_batch(_batch(rows[start : start + _ROWS_AT_A_TIME], schema))
+    return Dataset.from_file(str(path))
+
+
+def _batch(rows: Sequence[TrainingRow], schema: pa.Schema) -> pa.RecordBatch:
     ids: list[NDArray[np.int64]] = []
     labels: list[NDArray[np.int64]] = []
     for row in rows:
@@ -329,8 +343,8 @@ def _dataset(rows: Sequence[TrainingRow]) -> Dataset:
         ids.append(np.concatenate([prompt, completion]))
         labels.append(np.concatenate([np.full_like(prompt, _IGNORED), completion]))
     offsets = pa.array(np.cumsum([0, *map(len, ids)]), pa.int64())
-    columns = {
-        name: pa.LargeListArray.from_arrays(offsets, pa.array(np.concatenate(parts), pa.int32()))
-        for name, parts in (("input_ids", ids), ("labels", labels))
-    }
-    return Dataset(pa.table(columns))
+    columns = [
+        pa.LargeListArray.from_arrays(offsets, pa.array(np.concatenate(parts), pa.int32()))
+        for parts in (ids, labels)
+    ]
+    return pa.record_batch(columns, schema=schema)

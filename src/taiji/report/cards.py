@@ -14,6 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taiji.report.run_files import with_histories
+from taiji.store.stored_rows import StoredRows
+
 NUM_CARDS = 12
 _NUM_ROLLOUTS = 8
 _NUM_BORROWED = 10
@@ -56,7 +59,11 @@ class Card:
 
 @dataclass(frozen=True)
 class CardTables:
-    """Where cards come from; a table is None if its stage has not run."""
+    """Where cards come from; a table is None if its stage has not run.
+
+    Attributes:
+        examples: As `run_files.ReportData` has them, and `histories`.
+    """
 
     examples: pa.Table
     items: pa.Table
@@ -65,6 +72,7 @@ class CardTables:
     judgements: pa.Table | None
     rollouts: pa.Table | None
     features: pa.Table | None
+    histories: StoredRows | None = None
 
 
 def build_cards(tables: CardTables, num_cards: int = NUM_CARDS) -> list[Card]:
@@ -113,7 +121,8 @@ def _values(table: pa.Table, column: str) -> pa.Array:
 def _about(tables: CardTables, user_ids: Sequence[str]) -> CardTables:
     """The rows of these users alone, and the items that they name."""
     users = pa.array(user_ids, pa.string())
-    examples = tables.examples.filter(pc.is_in(tables.examples["user_id"], value_set=users))
+    are_theirs = pc.is_in(tables.examples["user_id"], value_set=users)
+    examples = with_histories(tables.examples, are_theirs, tables.histories)
     names = _values(examples, "example_id")
     parts = {
         name: None if part is None else part.filter(pc.is_in(part["example_id"], value_set=names))

@@ -12,7 +12,7 @@ from taiji.config import POLICY, SFT, UNTUNED
 from taiji.lift.reading import GROUP, MEASURE
 from taiji.report.cards import Episode, shuffled
 from taiji.report.outcome import lift_figure
-from taiji.report.run_files import ReportData
+from taiji.report.run_files import ReportData, with_histories
 from taiji.report.stage_words import writer_name
 
 Row = Mapping[str, Any]
@@ -107,7 +107,8 @@ def twins(data: ReportData) -> Twins | None:
     if not names:
         return None
     chosen = min(names, key=shuffled)
-    example = data.examples.filter(pc.equal(data.examples["example_id"], chosen)).to_pylist()[0]
+    is_chosen = pc.equal(data.examples["example_id"], chosen)
+    example = with_histories(data.examples, is_chosen, data.histories).to_pylist()[0]
     best, worst = (
         sorted(
             table.filter(pc.equal(table["example_id"], chosen)).to_pylist(),

@@ -170,6 +170,7 @@ def _card_tables(data: ReportData) -> CardTables | None:
         return None
     return CardTables(
         examples=data.examples,
+        histories=data.histories,
         items=data.items,
         chains=data.scored if data.scored is not None else data.candidates,
         texts=data.texts,

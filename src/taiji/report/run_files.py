@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,6 +27,7 @@ from taiji.schema import (
 from taiji.store.files import read_json, read_jsonl, read_parquet
 from taiji.store.pseudonym import Pseudonyms, load_pseudonyms
 from taiji.store.run_directory import ATTEMPTS
+from taiji.store.stored_rows import StoredRows
 
 Row = Mapping[str, Any]
 T = TypeVar("T")
@@ -34,6 +36,8 @@ _USER_IDS = frozenset({"user_id", "neighbour_user_id"})
 _ATTEMPT = frozenset({"stage", "key", "resumed", "began"})
 _CALL = frozenset({"model", "prompt_tokens", "completion_tokens"})
 RECIPE = "recipe.resolved.yaml"
+
+_WITHOUT_HISTORIES = pa.schema([field for field in EXAMPLES if field.name != "history"])
 
 _SIZED = ("users", "items", "interactions", "exposures")
 
@@ -44,6 +48,8 @@ class ReportData:
 
     Attributes:
         sizes: Row counts by table name.
+        examples: Without their histories, which are kilobytes each and shown for a few.
+        histories: Where those are, row for row; None where the table has them.
         manifests: The manifest of each finished stage, in the order of the pipeline.
         attempts: What `attempts.jsonl` says: each time that a stage began.
         calls: Tokens that an endpoint was sent and sent back, by model.
@@ -52,6 +58,7 @@ class ReportData:
     recipe: Recipe
     sizes: Mapping[str, int] = field(default_factory=dict)
     examples: pa.Table | None = None
+    histories: StoredRows | None = None
     items: pa.Table | None = None
     candidates: pa.Table | None = None
     scored: pa.Table | None = None
@@ -86,7 +93,8 @@ def read_run(recipe: Recipe, inputs: Mapping[str, Path], root: Path) -> ReportDa
     return ReportData(
         recipe=recipe,
         sizes=files.sizes(),
-        examples=files.table("construct", "examples.parquet", EXAMPLES),
+        examples=files.table("construct", "examples.parquet", _WITHOUT_HISTORIES),
+        histories=files.maybe("construct", "examples.parquet", all_rows),
         items=files.table("construct", "items.parquet", ITEMS),
         candidates=files.table("distill", "candidates.parquet", CANDIDATES),
         scored=files.table("refine", "scored.parquet", SCORED),
@@ -104,6 +112,27 @@ def read_run(recipe: Recipe, inputs: Mapping[str, Path], root: Path) -> ReportDa
         attempts=_whole_lines(root / ATTEMPTS, _ATTEMPT),
         calls=calls_by_model(root / "calls"),
     )
+
+
+def all_rows(examples: Path) -> StoredRows:
+    """Histories of examples, where they lie."""
+    num_rows = pq.read_metadata(examples).num_rows
+    return StoredRows(examples, pa.schema([EXAMPLES.field("history")]), np.arange(num_rows))
+
+
+def with_histories(examples: pa.Table, chosen: Any, histories: StoredRows | None) -> pa.Table:
+    """Some examples with all that is known of them.
+
+    Args:
+        examples: As `ReportData` has them.
+        chosen: A flag for each of them.
+        histories: As `ReportData` has them.
+    """
+    part = examples.filter(chosen)
+    if histories is None:
+        return part
+    rows = np.flatnonzero(np.asarray(chosen))
+    return part.append_column(EXAMPLES.field("history"), histories.take(rows)["history"])
 
 
 def read_folder(root: Path) -> ReportData:

@@ -18,11 +18,11 @@ from taiji.data.sources.planted import NEEDS_A_USER
 from taiji.evaluation.influence import Influence, auc_influence, extra_users
 from taiji.lift.figures import Figure, figure
 from taiji.lift.stack import Gain
-from taiji.ranking.as_of import Pairs
 from taiji.ranking.categories import LEVELS, NOTHING, deepest_two
 from taiji.ranking.inputs import LanguageFeatures
 from taiji.ranking.match import TextMatch
 from taiji.ranking.named import nearest_categories
+from taiji.ranking.pairs import Pairs
 from taiji.ranking.serving import dealt_out, serving_texts
 from taiji.ranking.train import Labels, fit_ranker, predict
 from taiji.screen.planting import Planted, notes_of, plant, planted_recipe

@@ -61,7 +61,8 @@ def _examples(user_id: str, run: Path) -> list[Row]:
     path = run / "construct" / "examples.parquet"
     mine = read_parquet(path, schema.EXAMPLES, only=("user_id", [user_id])).to_pylist()
     if not mine:
-        known = sorted(set(read_parquet(path, schema.EXAMPLES)["user_id"].to_pylist()))
+        ids = pa.schema([schema.EXAMPLES.field("user_id")])
+        known = sorted(read_parquet(path, ids)["user_id"].unique().to_pylist())
         behind = _behind(user_id, known, run)
         mine = read_parquet(path, schema.EXAMPLES, only=("user_id", [behind])).to_pylist()
         if not mine:

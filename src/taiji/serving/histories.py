@@ -149,7 +149,6 @@ class Histories:
             ("users", _USERS),
             ("newest", _NEWEST),
             ("asks", _ASKS.format(since=since_sql(self._section.history_days))),
-            ("log", "SELECT * FROM interactions"),
         ):
             self.engine.create(name, sql)
         write_prompts(self.engine, self._section, self._path, self._target_kinds)

@@ -1,6 +1,5 @@
 """Stage 3, POPO: reinforcement learning on several rewards with adaptive weights (Eq. 3 to 9)."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,14 +47,16 @@ def align(ctx: StageContext) -> Summary:
     section, student = paid_section(ctx), ctx.recipe.student
     custom = import_rewards(section.rewards.custom)
     logs = Constructed(ctx.inputs["construct"])
-    examples = logs.targeted_examples("rl")
+    rows = logs.targeted_rows("rl")
+    names = ("example_id", "user_id", "cutoff", "target_item_id")
+    examples = pa.table({name: rows.column(name) for name in names})
     training = ctx.recipe.compute.training
     source = str(ctx.inputs["sft"] / "model")
     model, tokenizer = load_causal_lm(source, shards=shards(training))
     scaffold = ChatScaffold(tokenizer)
     end_ids = _end_turns_with(model, tokenizer, scaffold.end_id)
     fitter = prompt_fitter(ctx.recipe, scaffold)
-    prompts, lost = policy_prompts(examples.to_pylist(), fitter)
+    prompts, lost = policy_prompts(rows.dicts(), fitter)
     catalogue = logs.catalogue(examples, ctx.recipe.encoder.catalogue_titles)
     ctx.progress(0, section.steps, f"embedding {catalogue.num_rows} titles")
     preferences = load_preferences(ctx, logs, examples)
@@ -137,10 +138,10 @@ def _build_judge(
 def _diagnosis(logs: Constructed, examples: pa.Table, preferences: Preferences | None) -> Diagnosis:
     """What is known of popularity when alignment begins."""
     log = logs.taken
-    before = log.filter(pc.less(log["ts"], pc.min(examples["cutoff"])))
-    sold = Counter(before["item_id"].to_pylist())
+    before = log["item_id"].filter(pc.less(log["ts"], pc.min(examples["cutoff"])))
     item_ids: list[str] = logs.items["item_id"].to_pylist()
-    sold_I = np.array([sold[item] for item in item_ids], dtype=np.int64)
+    places = pc.index_in(before, value_set=logs.items["item_id"]).drop_null()
+    sold_I = np.bincount(np.asarray(places, dtype=np.int64), minlength=len(item_ids))
     targets = (examples[name].to_pylist() for name in ("example_id", "target_item_id"))
     return Diagnosis(
         preference=None if preferences is None else preferences.probe,

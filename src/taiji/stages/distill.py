@@ -2,18 +2,21 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taiji.arrays import Array
 from taiji.config import Recipe
 from taiji.data.item_text import category_path
 from taiji.language.generate import Reply
 from taiji.language.models import load_tokenizer
+from taiji.language.pieces import Pieces
 from taiji.language.prompt import ChatScaffold
 from taiji.language.workers import Note, Worker
 from taiji.reasoning.boilerplate import shares_told_to_others
@@ -23,8 +26,8 @@ from taiji.reasoning.teachers import TeacherTask, build_teacher
 from taiji.schema import CANDIDATES
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
-from taiji.stages.parts.shards import Pieces, write_shards
-from taiji.store.files import read_parquet, write_parquet
+from taiji.stages.parts.shards import write_shards
+from taiji.store.files import write_tables
 from taiji.store.shards import Shards
 from taiji.templates import Templates
 
@@ -39,21 +42,16 @@ _TELL_UNJUDGED = 0.05
 
 def distill(ctx: StageContext) -> Summary:
     """Write `candidates.parquet`: k chains for each SFT example, with status and leaks."""
-    path = ctx.out / "candidates.parquet"
-    tasks, lost = _tasks(ctx)
-    rows = _write(ctx, tasks).to_pylist()
-    _find_leaks(rows, tasks)
-    write_parquet(pa.Table.from_pylist(rows, schema=CANDIDATES), path, CANDIDATES)
-    return _summary(read_parquet(path, CANDIDATES).to_pylist(), ctx.recipe.distill.mode) | lost
-
-
-def _write(ctx: StageContext, tasks: Sequence[TeacherTask]) -> pa.Table:
-    """Ask the teacher for every example, by resumable shards."""
+    tasks = _Tasks(ctx)
+    pieces = Pieces(tasks.num, _SHARD_ROWS, tasks.cut)
     shards = Shards(ctx.parts("chains"), CANDIDATES)
-    pieces = Pieces(len(tasks), _SHARD_ROWS, lambda start, stop: tasks[start:stop])
     build = partial(_asker, ctx.recipe, ctx.calls.absolute())
     write_shards(ctx, shards, pieces, build, what="examples")
-    return pa.concat_tables(shards.all(len(pieces)))
+    shares_N = shares_told_to_others(_told(shards, pieces))
+    counted = _Counted(ctx.recipe.distill.mode)
+    judged = map(counted.note, _with_leaks(shards.all(len(pieces)), shares_N))
+    write_tables(judged, ctx.out / "candidates.parquet", CANDIDATES)
+    return counted.summary() | losses(tasks.dropped_N.tolist())
 
 
 def _asker(recipe: Recipe, calls: Path) -> Worker[Sequence[TeacherTask], pa.Table]:
@@ -70,32 +68,43 @@ def _asker(recipe: Recipe, calls: Path) -> Worker[Sequence[TeacherTask], pa.Tabl
     return ask
 
 
-def _tasks(ctx: StageContext) -> tuple[list[TeacherTask], dict[str, int]]:
+class _Tasks:
     """The SFT examples, each with what its prompt will show, and their true next items.
 
-    Also how many of them lose lines to the budget of tokens, and how many lines.
+    Attributes:
+        dropped_N: How many lines each prompt loses to the budget of tokens.
     """
-    constructed, student = Constructed(ctx.inputs["construct"]), ctx.recipe.student
-    examples = constructed.targeted_examples("sft").to_pylist()
-    wanted = {item for example in examples for item in _true_items(example, student.answers)}
-    items = constructed.items
-    rows = items.filter(pc.is_in(items["item_id"], pa.array(wanted, pa.string()))).to_pylist()
-    targets = {row["item_id"]: row for row in rows}
-    scaffold = ChatScaffold(load_tokenizer(student.model))
-    fitter = prompt_fitter(ctx.recipe, scaffold)
-    told = [fitter.shown(example) for example in examples]
-    lost = losses(
-        len(example["history"]) - len(row["history"])
-        for example, row in zip(examples, told, strict=True)
-    )
-    mode = ctx.recipe.distill.mode
-    tasks = [
-        TeacherTask(
-            row, targets[row["target_item_id"]], mode, _further(row, targets, student.answers)
-        )
-        for row in told
-    ]
-    return tasks, lost
+
+    def __init__(self, ctx: StageContext) -> None:
+        constructed, self._student = Constructed(ctx.inputs["construct"]), ctx.recipe.student
+        self._mode = ctx.recipe.distill.mode
+        self._rows = constructed.targeted_rows("sft")
+        fitter = prompt_fitter(ctx.recipe, ChatScaffold(load_tokenizer(self._student.model)))
+        self.dropped_N = np.zeros(self.num, dtype=np.int32)
+        wanted: set[str] = set()
+        for start in range(0, self.num, _SHARD_ROWS):
+            for place, row in enumerate(self._rows.slice(start, _SHARD_ROWS).to_pylist(), start):
+                self.dropped_N[place] = fitter.fit(row)[1]
+                wanted.update(_true_items(row, self._student.answers))
+        items = constructed.items
+        known = items.filter(pc.is_in(items["item_id"], pa.array(wanted, pa.string())))
+        self._targets = {row["item_id"]: row for row in known.to_pylist()}
+
+    @property
+    def num(self) -> int:
+        """How many there are."""
+        return self._rows.num_rows
+
+    def cut(self, start: int, stop: int) -> list[TeacherTask]:
+        """Those from one place to another."""
+        tasks = []
+        for place, row in enumerate(self._rows.slice(start, stop - start).to_pylist(), start):
+            lines = row["history"]
+            shown = row | {"history": lines[: len(lines) - self.dropped_N[place]]}
+            others = _further(row, self._targets, self._student.answers)
+            target = self._targets[row["target_item_id"]]
+            tasks.append(TeacherTask(shown, target, self._mode, others))
+        return tasks
 
 
 def _true_items(example: Mapping[str, Any], answers: int) -> list[str]:
@@ -160,49 +169,72 @@ def _copied_title(task: TeacherTask, cot: str) -> float:
     return copied_share(cot, task.target["title"], [*lines, *categories])
 
 
-def _find_leaks(rows: Sequence[dict[str, Any]], tasks: Sequence[TeacherTask]) -> None:
+def _told(shards: Shards, pieces: Pieces[list[TeacherTask]]) -> Iterator[tuple[str, str, str]]:
+    """Every chain, whom it is about, and the facts that its prompt shows."""
+    for number in pieces:
+        tasks = {task.example["example_id"]: task.example for task in pieces[number]}
+        facts = {
+            name: "\n".join([example["profile"], *(line["text"] for line in example["history"])])
+            for name, example in tasks.items()
+        }
+        for row in shards.read(number).select(["example_id", "cot"]).to_pylist():
+            name = row["example_id"]
+            yield row["cot"], tasks[name]["user_id"], facts[name]
+
+
+def _with_leaks(parts: Iterable[pa.Table], shares_N: Array) -> Iterator[pa.Table]:
     """Fill in what can only be said of all chains together: boilerplate, and the leak."""
-    examples = {task.example["example_id"]: task.example for task in tasks}
-    told = [examples[row["example_id"]] for row in rows]
-    facts = {
-        name: "\n".join([example["profile"], *(line["text"] for line in example["history"])])
-        for name, example in examples.items()
-    }
-    shares = shares_told_to_others(
-        [row["cot"] for row in rows],
-        [example["user_id"] for example in told],
-        [facts[row["example_id"]] for row in rows],
-    )
-    for row, share in zip(rows, shares.tolist(), strict=True):
-        row["boilerplate"] = share
-        row["leak"] = find_leak(row["leak_phrase"], row["copied_title"], share)
+    start = 0
+    for part in parts:
+        rows = part.to_pylist()
+        for row, share in zip(rows, shares_N[start : start + len(rows)].tolist(), strict=True):
+            row["boilerplate"] = share
+            row["leak"] = find_leak(row["leak_phrase"], row["copied_title"], share)
+        start += len(rows)
+        yield pa.Table.from_pylist(rows, CANDIDATES)
 
 
-def _summary(rows: Sequence[Mapping[str, Any]], mode: str) -> Summary:
-    """Rates of leaks are among the chains whose status is ok."""
-    ok = [row for row in rows if row["status"] == "ok"]
-    leaks = Counter(row["leak"] for row in ok if row["leak"] is not None)
-    unjudged = sum(not phrases_apply(row["cot"]) for row in ok)
-    if unjudged > _TELL_UNJUDGED * len(ok):
-        logger.warning(
-            "distill: %d of %d chains are neither English nor Chinese: the leakage guard looks "
-            "for copied titles and boilerplate in them, but knows no tell-tale phrases",
-            unjudged,
-            len(ok),
-        )
+class _Counted:
+    """Counts as chains go by; rates of leaks are among those whose status is ok."""
 
-    def share(number: int) -> float:
-        return round(number / max(len(ok), 1), 4)
+    def __init__(self, mode: str) -> None:
+        self._mode = mode
+        self._teacher = ""
+        self._num = self._ok = self._unjudged = self._right = 0
+        self._leaks: Counter[str] = Counter()
 
-    summary: Summary = {
-        "teacher": rows[0]["teacher"],
-        "candidates": len(rows),
-        "ok_share": round(len(ok) / len(rows), 4),
-        "leak_share": share(leaks.total()),
-        **{f"leak_{kind}_share": share(leaks[kind]) for kind in get_args(Leak)},
-        "leak_unjudged_share": share(unjudged),
-    }
-    if mode == "direct":
-        right = sum(row["own_answer"] == row["answer"] for row in ok)
-        summary["own_answer_right_share"] = share(right)
-    return summary
+    def note(self, part: pa.Table) -> pa.Table:
+        """Count the chains of a part, and pass it on."""
+        self._num += part.num_rows
+        for row in part.to_pylist():
+            self._teacher = self._teacher or row["teacher"]
+            if row["status"] == "ok":
+                self._ok += 1
+                self._unjudged += not phrases_apply(row["cot"])
+                self._right += row["own_answer"] == row["answer"]
+                self._leaks.update([row["leak"]] if row["leak"] is not None else ())
+        return part
+
+    def summary(self) -> Summary:
+        """The figures of the stage."""
+        if self._unjudged > _TELL_UNJUDGED * self._ok:
+            logger.warning(
+                "distill: %d of %d chains are neither English nor Chinese: the leakage guard "
+                "looks for copied titles and boilerplate in them, but knows no tell-tale phrases",
+                self._unjudged,
+                self._ok,
+            )
+        summary: Summary = {
+            "teacher": self._teacher,
+            "candidates": self._num,
+            "ok_share": round(self._ok / self._num, 4),
+            "leak_share": self._share(self._leaks.total()),
+            **{f"leak_{kind}_share": self._share(self._leaks[kind]) for kind in get_args(Leak)},
+            "leak_unjudged_share": self._share(self._unjudged),
+        }
+        if self._mode == "direct":
+            summary["own_answer_right_share"] = self._share(self._right)
+        return summary
+
+    def _share(self, number: int) -> float:
+        return round(number / max(self._ok, 1), 4)

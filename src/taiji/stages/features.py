@@ -9,7 +9,8 @@ the model's name and with a codebook of its own.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,14 +19,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from taiji.arrays import Vectors
+from taiji.arrays import Ints, Vectors
 from taiji.config import POLICY
 from taiji.data.calendar import RANK_SPLITS
 from taiji.data.ids import read_ids
 from taiji.errors import DataError
 from taiji.language.encode import SentenceEncoder, TextEncoder, encode_texts
+from taiji.language.stored_vectors import StoredVectors, store_vectors
 from taiji.ranking.as_of import AsOf
 from taiji.ranking.columns import microseconds
 from taiji.ranking.features import (
@@ -35,11 +36,19 @@ from taiji.ranking.features import (
     user_features,
 )
 from taiji.ranking.neighbours import (
+    Neighbours,
     most_similar_earlier,
     most_similar_other_user,
     recall_at_1,
 )
-from taiji.ranking.quantise import Codebook, code_use, collisions, save_codebook, train_codebook
+from taiji.ranking.quantise import (
+    Codebook,
+    Codes,
+    code_use,
+    collisions,
+    save_codebook,
+    train_codebook,
+)
 from taiji.schema import TEXTS, USER_FEATURES
 from taiji.stages.parts.category_likelihoods import LIKELIHOODS, likelihoods_of
 from taiji.stages.parts.constructed import Constructed
@@ -83,8 +92,10 @@ def features(ctx: StageContext, load: Callable[[], TextEncoder] | None = None) -
     models = ctx.recipe.features.texts
     written = {model: _written(ctx, wanted, model) for model in models}
     ctx.progress(0, len(models) + 1, "embedding")
-    texts = [text for one in written.values() for text in one.users["text"].to_pylist()]
-    if not texts:
+    texts = pa.chunked_array(
+        [chunk for one in written.values() for chunk in one.users["text"].chunks], pa.string()
+    )
+    if not len(texts):
         raise DataError(
             f"features: of {wanted.num_rows} ranking examples none has a text "
             f"({_reasons(written.values())}): tune the student on more (sft.num_examples, "
@@ -93,17 +104,18 @@ def features(ctx: StageContext, load: Callable[[], TextEncoder] | None = None) -
     sizes = [one.users.num_rows for one in written.values()]
     section = ctx.recipe.encoder
     load = load or partial(SentenceEncoder, section.model, section.batch_size)
-    embedded = encode_texts(ctx.recipe.compute, load, texts)
-    embeddings = np.split(embedded, np.cumsum(sizes)[:-1])
+    vectors = store_vectors(ctx.recipe.compute, load, texts, _scratch(ctx) / "texts.f32")
+    of_model = np.split(np.arange(len(texts)), np.cumsum(sizes)[:-1])
     encode = partial(encode_texts, ctx.recipe.compute, load)
     logs = Constructed(ctx.inputs["construct"])
     asof = logs.as_of
     summary: Summary = {"users_erased": num_erased}
-    for done, (model, embeddings_ND) in enumerate(zip(models, embeddings, strict=True), start=1):
+    for done, (model, rows_N) in enumerate(zip(models, of_model, strict=True), start=1):
         ctx.progress(done, len(models) + 1, f"codes and neighbours from texts by {model}")
         folder, of_policy = features_folder(ctx.out, model), model == POLICY
         folder.mkdir(exist_ok=True)
-        figures = _write_features(ctx, folder, written[model], embeddings_ND, asof)
+        own = partial(_vectors, vectors, rows_N)
+        figures = _write_features(ctx, folder, written[model], own, asof)
         if ctx.recipe.features.match is not None:
             figures |= _write_match(ctx, folder, written[model].users, logs.items, encode)
         if ctx.recipe.infer.likelihoods:
@@ -128,10 +140,11 @@ def _ranking_users(ctx: StageContext) -> tuple[pa.Table, int]:
     Of their histories only whether there is one.
     """
     constructed = Constructed(ctx.inputs["construct"])
-    examples = constructed.examples(*RANK_SPLITS)
-    has_history = pc.greater(pc.list_value_length(examples["history"]), 0)
-    columns = ["example_id", "user_id", "split", "cutoff", "profile"]
-    wanted = examples.select(columns).append_column("history", has_history).sort_by("example_id")
+    columns = ["example_id", "user_id", "split", "cutoff", "profile", "history_length"]
+    examples = constructed.examples(*RANK_SPLITS, columns=columns)
+    has_history = pc.greater(examples["history_length"], 0)
+    wanted = examples.drop_columns("history_length").append_column("history", has_history)
+    wanted = wanted.sort_by("example_id")
     if ctx.recipe.features.erased_users is None:
         return wanted, 0
     path = Path(ctx.recipe.features.erased_users).expanduser()
@@ -170,31 +183,45 @@ def _written(ctx: StageContext, wanted: pa.Table, model: str) -> Written:
     return Written(pa.concat_tables(parts), defaults)
 
 
+def _scratch(ctx: StageContext) -> Path:
+    """A folder that the stage leaves nothing in."""
+    folder = ctx.parts("vectors")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _vectors(stored: StoredVectors, rows_N: Ints, chosen: Ints) -> Vectors:
+    """Vectors of the chosen among one model's texts, which are these rows of all."""
+    return stored.take(rows_N[chosen])
+
+
 def _write_features(
-    ctx: StageContext, folder: Path, written: Written, embeddings_ND: Vectors, asof: AsOf
+    ctx: StageContext,
+    folder: Path,
+    written: Written,
+    vectors_of: Callable[[Ints], Vectors],
+    asof: AsOf,
 ) -> Summary:
-    """All files of one model's texts; its figures."""
+    """All files of one model's texts; its figures. The vectors of one split at a time are here."""
     users, section = written.users, ctx.recipe.features
     rows = {split: np.flatnonzero(pc.equal(users["split"], split)) for split in RANK_SPLITS}
-    by_split = {split: embeddings_ND[part] for split, part in rows.items()}
-    codebook = train_codebook(by_split["rank_train"], section, ctx.recipe.seed)
-    parts, recalls = [], []
-    for split, part_ND in by_split.items():
-        own = users.take(rows[split])
-        ids = own["user_id"].to_pylist()
-        if len(set(ids)) < len(ids):  # several moments: nobody borrows from a later one
-            nearest = most_similar_earlier(part_ND, ids, microseconds(own["cutoff"]))
-        else:
-            nearest = most_similar_other_user(part_ND, ids, section.neighbours)
-        if section.neighbours != "exact" and len(set(ids)) == len(ids):
-            recalls.append(recall_at_1(nearest, part_ND, ids, seed=ctx.recipe.seed))
-        parts.append(
-            user_features(own, part_ND, codebook, asof, nearest, ctx.recipe.data.neighbour_items)
-        )
+    parts, recalls, codes, errors = [], [], [], []
+    with _embeddings(folder, users.num_rows) as write:
+        for split in RANK_SPLITS:
+            part_ND = vectors_of(rows[split])
+            if split == "rank_train":
+                codebook = train_codebook(part_ND, section, ctx.recipe.seed)
+            write(part_ND)
+            own = users.take(rows[split])
+            nearest, recall = _neighbours(ctx, own, part_ND)
+            recalls += recall
+            codes.append(codebook.compute_codes(part_ND))
+            errors.append(codebook.reconstruction_error(part_ND))
+            length = ctx.recipe.data.neighbour_items
+            parts.append(user_features(own, part_ND, codebook, asof, nearest, length))
     table = pa.concat_tables(parts)
-    figures = _codebook_figures(codebook, by_split["rank_train"], by_split["rank_test"])
+    figures = _codebook_figures(codebook, codes, errors)
     save_codebook(codebook, folder, figures)
-    _write_embeddings(folder, np.concatenate(list(by_split.values())))
     write_parquet(table, folder / "features.parquet", USER_FEATURES)
     defaults = default_features(written.defaults, section.sub_vectors)
     write_parquet(defaults, folder / "defaults.parquet", DEFAULTS)
@@ -221,18 +248,42 @@ def _write_match(
     return {name: round(figure, 4) for name, figure in figures.items()}
 
 
-def _codebook_figures(codebook: Codebook, train_ND: Vectors, test_ND: Vectors) -> dict[str, float]:
-    codes_NM = codebook.compute_codes(train_ND)
+def _neighbours(
+    ctx: StageContext, own: pa.Table, vectors_ND: Vectors
+) -> tuple[Neighbours, list[float]]:
+    """Whom each user of a split borrows from, and the recall of a search that is not exact."""
+    search, ids = ctx.recipe.features.neighbours, own["user_id"].to_pylist()
+    if len(set(ids)) < len(ids):  # several moments: nobody borrows from a later one
+        return most_similar_earlier(vectors_ND, ids, microseconds(own["cutoff"])), []
+    nearest = most_similar_other_user(vectors_ND, ids, search)
+    if search == "exact":
+        return nearest, []
+    return nearest, [recall_at_1(nearest, vectors_ND, ids, seed=ctx.recipe.seed)]
+
+
+def _codebook_figures(
+    codebook: Codebook, codes: Sequence[Codes], errors: Sequence[float]
+) -> dict[str, float]:
+    """Of the training split's users, then of the test split's."""
     return {
-        "reconstruction_error": codebook.reconstruction_error(train_ND),
-        "reconstruction_error_test": codebook.reconstruction_error(test_ND),
-        "collisions": collisions(codes_NM),
-        "collisions_test": collisions(codebook.compute_codes(test_ND)),
-        **code_use(codes_NM, codebook.num_codes),
+        "reconstruction_error": errors[0],
+        "reconstruction_error_test": errors[1],
+        "collisions": collisions(codes[0]),
+        "collisions_test": collisions(codes[1]),
+        **code_use(codes[0], codebook.num_codes),
     }
 
 
-def _write_embeddings(folder: Path, embeddings_ND: NDArray[np.float32]) -> None:
-    """One row for each row of features.parquet."""
+@contextmanager
+def _embeddings(folder: Path, num_rows: int) -> Iterator[Callable[[Vectors], None]]:
+    """Write embeddings.npy part by part: one row for each row of features.parquet."""
     with replacing(folder / "embeddings.npy") as temporary, temporary.open("wb") as stream:
-        np.save(stream, embeddings_ND, allow_pickle=False)
+
+        def write(part_ND: Vectors) -> None:
+            if not stream.tell():
+                shape = (num_rows, part_ND.shape[1])
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(stream, header)
+            np.ascontiguousarray(part_ND, dtype="<f4").tofile(stream)
+
+        yield write

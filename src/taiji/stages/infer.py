@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from taiji.data.calendar import RANK_SPLITS
 from taiji.reasoning.prompts import losses
@@ -20,7 +21,7 @@ from taiji.stages.parts.category_likelihoods import LIKELIHOODS, category_likeli
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.given_texts import given_texts, read_given
-from taiji.store.files import read_parquet, write_parquet
+from taiji.store.files import read_parquet, write_parquet, write_tables
 
 
 def infer(ctx: StageContext) -> Summary:
@@ -48,13 +49,16 @@ def _write_texts(ctx: StageContext, path: Path) -> None:
     logs = Constructed(ctx.inputs["construct"])
     if ctx.recipe.infer.texts_from is not None:
         given = read_given(Path(ctx.recipe.infer.texts_from).expanduser())
-        write_parquet(given_texts(given, logs.examples(*RANK_SPLITS).to_pylist()), path, TEXTS)
+        asked = logs.examples(*RANK_SPLITS, columns=["example_id", "user_id", "cutoff"])
+        write_tables(given_texts(given, asked), path, TEXTS)
         return
-    examples = {"test": logs.examples("test"), "users": logs.examples(*RANK_SPLITS)}
+    splits = {"test": ("test",), "users": tuple(RANK_SPLITS)}
     plan = plan_texts(ctx.recipe.infer.models, ctx.recipe.features.texts)
     models = asked_models(ctx)
     texts = [
-        models[name].texts(" and ".join(sets), pa.concat_tables(examples[one] for one in sets))
+        models[name].texts(
+            " and ".join(sets), logs.example_rows(*(split for one in sets for split in splits[one]))
+        )
         for name, sets in plan.items()
     ]
     write_parquet(pa.concat_tables(texts), path, TEXTS)
@@ -76,9 +80,13 @@ def plan_texts(models: Sequence[str], of_users: Sequence[str]) -> dict[str, list
 def _summary(texts: pa.Table) -> Summary:
     """How many texts, and for each model the share that holds one readable answer."""
     summary: Summary = {"texts": texts.num_rows}
-    models, statuses = texts["model"].to_pylist(), texts["status"].to_pylist()
-    for model in dict.fromkeys(models):
-        own = [status for name, status in zip(models, statuses, strict=True) if name == model]
-        summary[f"{model}_ok"] = round(own.count("ok") / len(own), 4)
-    dropped = zip(texts["example_id"].to_pylist(), texts["lines_dropped"].to_pylist(), strict=True)
-    return summary | losses(dict(dropped).values())
+    for model in texts["model"].unique().to_pylist():
+        own = texts["status"].filter(pc.equal(texts["model"], model))
+        num_ok = pc.sum(pc.equal(own, "ok")).as_py() or 0
+        summary[f"{model}_ok"] = round(num_ok / len(own), 4)
+    cut = texts.select(["example_id", "lines_dropped"]).filter(
+        pc.greater(texts["lines_dropped"], 0)
+    )
+    # Each example once, however many models were asked about it.
+    dropped = cut.group_by("example_id").aggregate([("lines_dropped", "max")])
+    return summary | losses(dropped["lines_dropped_max"].to_pylist())

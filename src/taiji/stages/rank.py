@@ -26,7 +26,7 @@ from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.language_features import FeatureSource
 from taiji.stages.parts.ranking_windows import RankingWindows, read_ranking_windows
-from taiji.store.files import write_json, write_parquet
+from taiji.store.files import write_json, write_tables
 from taiji.store.shards import Shards
 from taiji.store.vouched import copy_vouched, is_whole, vouch
 
@@ -154,21 +154,28 @@ def _write_predictions(
     groups: Groups,
 ) -> None:
     """One row for each fit and test exposure; the exposures' own columns are shared in memory."""
-    tables = []
-    for fit, part in zip(fits, parts, strict=True):
-        columns = {name: test[name] for name in test.column_names if name in PREDICTIONS.names}
-        columns |= {name: part[name] for name in _PARTS.names}
-        if Labels.from_exposures(test).goal == "click":
-            columns["ctcvr"] = pa.nulls(test.num_rows, pa.float32())
-        columns |= {
-            "backbone": pa.repeat(pa.scalar(fit.backbone), test.num_rows),
-            "arm": pa.repeat(pa.scalar(fit.variant.name), test.num_rows),
-            "seed": pa.repeat(pa.scalar(ctx.recipe.seed + fit.number, pa.int32()), test.num_rows),
-            "long_tail": pa.array(groups["long_tail"]),
-            "covered": pa.array(groups["covered"]),
-        }
-        tables.append(pa.table(columns).select(PREDICTIONS.names).cast(PREDICTIONS))
-    write_parquet(pa.concat_tables(tables), ctx.out / "predictions.parquet", PREDICTIONS)
+    tables = (
+        _predictions(ctx, fit, part, test, groups) for fit, part in zip(fits, parts, strict=True)
+    )
+    write_tables(tables, ctx.out / "predictions.parquet", PREDICTIONS)
+
+
+def _predictions(
+    ctx: StageContext, fit: Fit, part: pa.Table, test: pa.Table, groups: Groups
+) -> pa.Table:
+    """What one fit says of the test exposures."""
+    columns = {name: test[name] for name in test.column_names if name in PREDICTIONS.names}
+    columns |= {name: part[name] for name in _PARTS.names}
+    if Labels.from_exposures(test).goal == "click":
+        columns["ctcvr"] = pa.nulls(test.num_rows, pa.float32())
+    columns |= {
+        "backbone": pa.repeat(pa.scalar(fit.backbone), test.num_rows),
+        "arm": pa.repeat(pa.scalar(fit.variant.name), test.num_rows),
+        "seed": pa.repeat(pa.scalar(ctx.recipe.seed + fit.number, pa.int32()), test.num_rows),
+        "long_tail": pa.array(groups["long_tail"]),
+        "covered": pa.array(groups["covered"]),
+    }
+    return pa.table(columns).select(PREDICTIONS.names)
 
 
 def _measure(

@@ -1,10 +1,7 @@
 """Stage 2, ORFT, second half: keep the chains under which the true answer is likely."""
 
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any
-
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from taiji.config import RefineSection
 from taiji.errors import DataError
@@ -13,21 +10,23 @@ from taiji.schema import SCORED, SCORES
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.store.files import read_parquet, write_json, write_parquet
 
-Row = dict[str, Any]
+_JUDGED_BY = ["example_id", "status", "leak", "perplexity", "gain", "clipped"]
+"""Columns that a choice looks at; chains themselves never become Python."""
 
 
 def refine(ctx: StageContext) -> Summary:
     """Write `scored.parquet` with the verdict on every chain, and `threshold.json` with R."""
-    scored: list[Row] = read_parquet(ctx.inputs["score"] / "scores.parquet", SCORES).to_pylist()
+    scores = read_parquet(ctx.inputs["score"] / "scores.parquet", SCORES)
     section = ctx.recipe.refine
     try:
-        selection = select(scored, selection_rule(section, ctx.recipe.seed))
+        rows = scores.select(_JUDGED_BY).to_pylist()
+        selection = select(rows, selection_rule(section, ctx.recipe.seed))
     except ValueError as error:
         raise DataError(
             "refine: no chain can be kept: the teacher's all failed or leak the answer"
         ) from error
-    for row, reason in zip(scored, selection.reasons, strict=True):
-        row |= {"reason": reason, "kept": reason == KEPT}
+    reasons = pa.array(selection.reasons, pa.string())
+    scored = scores.append_column("kept", pc.equal(reasons, KEPT)).append_column("reason", reasons)
     choice = {
         "filter": section.filter,
         "threshold": selection.threshold,
@@ -35,7 +34,7 @@ def refine(ctx: StageContext) -> Summary:
         "sampled": selection.sampled,
     }
     write_json(choice, ctx.out / "threshold.json")
-    write_parquet(pa.Table.from_pylist(scored, schema=SCORED), ctx.out / "scored.parquet", SCORED)
+    write_parquet(scored, ctx.out / "scored.parquet", SCORED)
     return {"filter": section.filter, **_summary(scored, selection)}
 
 
@@ -52,17 +51,17 @@ def selection_rule(section: RefineSection, seed: int) -> Rule:
     )
 
 
-def _summary(scored: Sequence[Row], selection: Selection) -> Summary:
-    survivors = Counter(row["example_id"] for row in scored if row["kept"])
-    num_examples = len({row["example_id"] for row in scored})
-    leaks = Counter(row["leak"] for row in scored if row["leak"] is not None)
+def _summary(scored: pa.Table, selection: Selection) -> Summary:
+    num_kept = pc.sum(scored["kept"]).as_py() or 0
+    survivors = len(pc.unique(scored["example_id"].filter(scored["kept"])))
     summary: Summary = {
-        "chains": len(scored),
-        "kept": sum(survivors.values()),
-        "kept_share": round(sum(survivors.values()) / len(scored), 4),
-        "examples_with_a_chain_share": round(len(survivors) / num_examples, 4),
+        "chains": scored.num_rows,
+        "kept": num_kept,
+        "kept_share": round(num_kept / scored.num_rows, 4),
+        "examples_with_a_chain_share": round(survivors / len(pc.unique(scored["example_id"])), 4),
         "rule": selection.rule,
     }
     if selection.threshold is not None:
         summary["threshold"] = round(selection.threshold, 4)
-    return summary | {"leak_share": round(leaks.total() / len(scored), 4)}
+    leaks = scored.num_rows - scored["leak"].null_count
+    return summary | {"leak_share": round(leaks / scored.num_rows, 4)}

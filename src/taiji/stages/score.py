@@ -11,6 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
@@ -18,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from taiji.config import Recipe
 from taiji.language.endpoint.scorer import EndpointScorer
 from taiji.language.models import load_causal_lm, load_tokenizer
+from taiji.language.pieces import Pieces
 from taiji.language.prompt import ChatScaffold
 from taiji.language.scoring import ModelScorer, OnProgress, Question, Scorer, compiled_scorer
 from taiji.language.workers import Note, Worker
@@ -26,9 +28,10 @@ from taiji.reasoning.prompts import PromptFitter, losses, prompt_fitter
 from taiji.schema import CANDIDATES, SCORES
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
-from taiji.stages.parts.shards import Pieces, write_shards
+from taiji.stages.parts.shards import write_shards
 from taiji.store.files import read_parquet
 from taiji.store.shards import Shards
+from taiji.store.stored_rows import StoredRows
 
 _SHARD_ROWS = 32
 """Prompts between two commits: about a minute of scoring on two cores."""
@@ -42,27 +45,28 @@ def score(ctx: StageContext) -> Summary:
     """Write `scores.parquet`: every chain with its scores."""
     path = ctx.out / "scores.parquet"
     _write_scores(ctx, path)
-    return _summary(read_parquet(path, SCORES))
+    names = ("example_id", "perplexity", "gain", "lines_dropped")
+    return _summary(read_parquet(path, pa.schema(map(SCORES.field, names))))
 
 
 def _write_scores(ctx: StageContext, path: Path) -> None:
     candidates = read_parquet(ctx.inputs["distill"] / "candidates.parquet", CANDIDATES)
-    examples = Constructed(ctx.inputs["construct"]).targeted_examples("sft")
+    examples = Constructed(ctx.inputs["construct"]).targeted_rows("sft")
     shards = Shards(ctx.parts("scores"), SCORES)
     pieces = _told(candidates, examples)
     write_shards(ctx, shards, pieces, partial(_rater, ctx.recipe), what="prompts")
     shards.merge(len(pieces), path)
 
 
-def _told(candidates: pa.Table, examples: pa.Table) -> Pieces[Told]:
+def _told(candidates: pa.Table, examples: StoredRows) -> Pieces[Told]:
     """Each example with its chains, a few dozen at a time: as Python a history is kilobytes."""
     runs = pc.run_end_encode(candidates["example_id"].combine_chunks())
-    ends = [0, *runs.run_ends.to_pylist()]
-    places = pc.index_in(runs.values, value_set=examples["example_id"])
+    ends = np.append(0, runs.run_ends)
+    places = np.asarray(pc.index_in(runs.values, value_set=examples.column("example_id")))
 
     def cut(start: int, stop: int) -> Told:
         rows = candidates.slice(ends[start], ends[stop] - ends[start]).to_pylist()
-        asked = examples.take(places.slice(start, stop - start)).to_pylist()
+        asked = examples.take(places[start:stop]).to_pylist()
         groups = (list(group) for _, group in groupby(rows, itemgetter("example_id")))
         return list(zip(asked, groups, strict=True))
 

@@ -1,7 +1,7 @@
 """Stage 2, ORFT: fine-tune the student on the kept chains (Eq. 2)."""
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,11 @@ from taiji.training.model_card import model_card
 from taiji.training.processes import first_says, is_first, shards
 
 _ROWS_AT_A_TIME = 256
+_READ_OF_CHAINS = pa.schema(
+    [SCORED.field(name) for name in ("example_id", "teacher", "cot", "answer", "kept")]
+)
 
-Row = dict[str, Any]
+Ids = array[int]
 
 
 def sft(ctx: StageContext) -> Summary:
@@ -85,39 +88,62 @@ def _kept_rows(ctx: StageContext, scaffold: ChatScaffold) -> tuple[list[_Chain],
     Also how much was left out. A completion beyond `max_completion_tokens` is left out: the
     student could never end it.
     """
-    student = ctx.recipe.student
-    scored = read_parquet(ctx.inputs["refine"] / "scored.parquet", SCORED)
+    scored = read_parquet(ctx.inputs["refine"] / "scored.parquet", _READ_OF_CHAINS)
     kept = scored.filter(scored["kept"])
     chains = kept.take(np.random.default_rng(ctx.recipe.seed).permutation(kept.num_rows))
-    examples = Constructed(ctx.inputs["construct"]).targeted_examples("sft")
-    fitter = prompt_fitter(ctx.recipe, scaffold)
-    rows: list[_Chain] = []
-    num_too_long = 0
-    for chain, example in _with_examples(chains, examples):
-        completion = scaffold.completion_ids(chain["cot"], chain["answer"]).ids
-        if len(completion) > student.max_completion_tokens:
-            num_too_long += 1
-        elif len(rows) < ctx.recipe.sft.num_examples:
-            prompt, dropped = fitter.fit(example)
-            prompt_ids = scaffold.prompt_ids(prompt)
-            row = TrainingRow(array("i", prompt_ids), array("i", completion))
-            rows.append(_Chain(row, chain["teacher"], example["user_id"], dropped))
-    if not rows:
+    completions, num_too_long = _completions(ctx, chains, scaffold)
+    if not completions:
         raise DataError(
             f"sft: nothing to train on: {len(chains)} chains kept, {num_too_long} longer than "
             "student.max_completion_tokens: raise it, or refine.quantile"
         )
+    rows = _with_prompts(ctx, chains.take(pa.array(completions)), completions.values(), scaffold)
     if ctx.recipe.sft.max_tokens is not None:
         rows = _within_budget(rows, ctx.recipe.sft.max_tokens)
     return rows, {"too_long": num_too_long, **losses(row.lines_dropped for row in rows)}
 
 
-def _with_examples(chains: pa.Table, examples: pa.Table) -> Iterator[tuple[Row, Row]]:
-    """Each chain with its example, a few at a time: as Python a history is kilobytes."""
-    places = pc.index_in(chains["example_id"], value_set=examples["example_id"])
+def _completions(
+    ctx: StageContext, chains: pa.Table, scaffold: ChatScaffold
+) -> tuple[dict[int, Ids], int]:
+    """Token ids of the first chains that are short enough, by place; and how many are too long."""
+    limit, most = ctx.recipe.student.max_completion_tokens, ctx.recipe.sft.num_examples
+    found: dict[int, Ids] = {}
+    num_too_long = 0
     for start in range(0, len(chains), _ROWS_AT_A_TIME):
-        told = examples.take(places.slice(start, _ROWS_AT_A_TIME)).to_pylist()
-        yield from zip(chains.slice(start, _ROWS_AT_A_TIME).to_pylist(), told, strict=True)
+        part = chains.select(["cot", "answer"]).slice(start, _ROWS_AT_A_TIME)
+        for place, row in enumerate(part.to_pylist(), start):
+            ids = scaffold.completion_ids(row["cot"], row["answer"]).ids
+            if len(ids) > limit:
+                num_too_long += 1
+            elif len(found) < most:
+                found[place] = array("i", ids)
+    return found, num_too_long
+
+
+def _with_prompts(
+    ctx: StageContext, chains: pa.Table, completions: Iterable[Ids], scaffold: ChatScaffold
+) -> list[_Chain]:
+    """Chains with the prompts of their examples.
+
+    Examples are gone through as they lie, a few at a time: as Python a history is kilobytes.
+    """
+    examples = Constructed(ctx.inputs["construct"]).targeted_rows("sft")
+    places = pc.index_in(chains["example_id"], value_set=examples.column("example_id"))
+    place_N = np.asarray(places, dtype=np.int64)
+    fitter, teachers = prompt_fitter(ctx.recipe, scaffold), chains["teacher"].to_pylist()
+    asked = np.unique(place_N)
+    prompts: dict[int, tuple[Ids, str, int]] = {}
+    for start in range(0, asked.size, _ROWS_AT_A_TIME):
+        part = asked[start : start + _ROWS_AT_A_TIME]
+        for place, example in zip(part.tolist(), examples.take(part).to_pylist(), strict=True):
+            prompt, dropped = fitter.fit(example)
+            prompts[place] = array("i", scaffold.prompt_ids(prompt)), example["user_id"], dropped
+    rows = []
+    for place, teacher, completion in zip(place_N.tolist(), teachers, completions, strict=True):
+        prompt_ids, user_id, dropped = prompts[place]
+        rows.append(_Chain(TrainingRow(prompt_ids, completion), teacher, user_id, dropped))
+    return rows
 
 
 def _within_budget(rows: Sequence[_Chain], max_tokens: int) -> list[_Chain]:

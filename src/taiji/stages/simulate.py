@@ -54,6 +54,7 @@ def simulate(ctx: StageContext) -> Summary:
     exposures, calendar, asof = logs.labelled_exposures, logs.calendar, logs.as_of
     seen = logs.users.filter(pc.invert(logs.users["holdout"]))["user_id"]
     train = _of_users(calendar.window("reward").rows(exposures), seen)
+    lines = logs.taken.select(["user_id", "item_id", "ts"])
     ranker = fit_ranker(
         asof.features(train),
         Labels.from_exposures(train),
@@ -64,7 +65,7 @@ def simulate(ctx: StageContext) -> Summary:
     save_ranker(ranker, ctx.out / "ranker")
     figures: dict[str, Any] = {
         **_validate(ranker, asof, calendar.window("rl").rows(exposures)),
-        **_pool(ctx, ranker, asof, _of_users(logs.taken, seen), calendar.start("rl")),
+        **_pool(ctx, ranker, asof, _of_users(lines, seen), calendar.start("rl")),
         "training_exposures": train.num_rows,
         "goal": Labels.from_exposures(train).goal,
     }

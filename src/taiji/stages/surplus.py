@@ -79,7 +79,7 @@ class _Users:
 
 def _texts(ctx: StageContext, logs: Constructed) -> pa.Table:
     """Texts of the ranking users with user and moment."""
-    wanted = logs.examples(*RANK_SPLITS).select(["example_id", "user_id", "split", "cutoff"])
+    wanted = logs.examples(*RANK_SPLITS, columns=["example_id", "user_id", "split", "cutoff"])
     texts = read_parquet(ctx.inputs["infer"] / "texts.parquet", TEXTS)
     joined = texts.join(wanted, keys="example_id", join_type="inner")
     if not joined.num_rows:

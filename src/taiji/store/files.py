@@ -8,7 +8,7 @@ them about half of all single-bit flips read back as wrong data in silence.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from taiji.errors import DataError, MissingArtifactError
 
 _CHUNK_BYTES = 1 << 20
+_ROWS_OF_A_GROUP = 1 << 20
 
 
 def write_parquet(table: pa.Table, path: Path, schema: pa.Schema) -> None:
@@ -33,6 +34,39 @@ def write_parquet(table: pa.Table, path: Path, schema: pa.Schema) -> None:
         pq.write_table(checked, temporary, compression="zstd", write_page_checksum=True)
 
 
+def write_tables(tables: Iterable[pa.Table], path: Path, schema: pa.Schema) -> int:
+    """Write tables one after the other into one Parquet file, as `write_parquet`; its rows.
+
+    Raises:
+        DataError: As `write_parquet`.
+    """
+    num_rows = 0
+    with (
+        replacing(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for group in _grouped(conform(table, schema, where=str(path)) for table in tables):
+            writer.write_table(group)
+            num_rows += group.num_rows
+        if not num_rows:
+            writer.write_table(schema.empty_table())
+    return num_rows
+
+
+def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Tables of about a million rows, so that many small ones do not make many row groups."""
+    waiting: list[pa.Table] = []
+    held = 0
+    for table in tables:
+        waiting.append(table)
+        held += table.num_rows
+        if held >= _ROWS_OF_A_GROUP:
+            yield pa.concat_tables(waiting)
+            waiting, held = [], 0
+    if held:
+        yield pa.concat_tables(waiting)
+
+
 def read_parquet(
     path: Path,
     schema: pa.Schema | None = None,
@@ -43,7 +77,7 @@ def read_parquet(
 
     Args:
         path: The file.
-        schema: Columns that it must have; no others are kept.
+        schema: Columns that it must have; no others are read.
         only: A column and the values of the rows to read; other rows never become Arrow.
 
     Raises:
@@ -54,12 +88,21 @@ def read_parquet(
         raise MissingArtifactError(f"{path}: not there: run the stage that writes it")
     try:
         chosen = None if only is None else pc.field(only[0]).isin(pa.array(only[1], pa.string()))
-        table = pq.read_table(path, page_checksum_verification=True, filters=chosen)
+        table = pq.read_table(
+            path, columns=_columns(path, schema), page_checksum_verification=True, filters=chosen
+        )
         _ = table.column_names  # decoded only when asked for
     except (pa.ArrowException, OSError, UnicodeError) as error:
         why = " ".join(str(error).split())
         raise DataError(f"{path}: damaged Parquet ({why}): rerun the stage") from error
     return table if schema is None else conform(table, schema, where=str(path))
+
+
+def _columns(path: Path, schema: pa.Schema | None) -> list[str] | None:
+    """The columns to read; all where some are missing, so that what is there can be told."""
+    if schema is None or not set(schema.names) <= set(pq.read_schema(path).names):
+        return None
+    return list(schema.names)
 
 
 def conform(table: pa.Table, schema: pa.Schema, *, where: str) -> pa.Table:

@@ -12,10 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taiji.errors import MissingArtifactError
-from taiji.store.files import conform, replacing
+from taiji.store.files import conform, replacing, write_tables
 from taiji.store.vouched import set_aside
-
-_ROWS_OF_A_GROUP = 1 << 20
 
 
 class Shards:
@@ -79,17 +77,7 @@ class Shards:
         Raises:
             MissingArtifactError: A part is not there.
         """
-        num_rows = 0
-        with (
-            replacing(path) as temporary,
-            pq.ParquetWriter(
-                temporary, self._schema, compression="zstd", write_page_checksum=True
-            ) as writer,
-        ):
-            for group in _grouped(self.all(num_shards), self._schema):
-                writer.write_table(group)
-                num_rows += group.num_rows
-        return num_rows
+        return write_tables(self.all(num_shards), path, self._schema)
 
     def _content(self, index: int) -> pa.Buffer | None:
         """The Parquet file inside a part, if it is what was written for this place."""
@@ -112,14 +100,3 @@ class Shards:
 
     def _path(self, index: int) -> Path:
         return self._folder / f"{index:06d}.part"
-
-
-def _grouped(parts: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Tables of about a million rows, so that many small parts do not make many row groups."""
-    waiting: list[pa.Table] = [schema.empty_table()]
-    for part in parts:
-        waiting.append(part)
-        if sum(table.num_rows for table in waiting) >= _ROWS_OF_A_GROUP:
-            yield pa.concat_tables(waiting)
-            waiting = [schema.empty_table()]
-    yield pa.concat_tables(waiting)

@@ -123,7 +123,7 @@ def test_a_table_that_is_created_can_be_replaced(engine):
 def test_a_function_over_batches_keeps_the_order_of_the_sql(engine, tmp_path):
     path = tmp_path / "doubled.parquet"
     sql = "SELECT user_id, price FROM rows ORDER BY price DESC NULLS LAST"
-    assert engine.map_batches(sql, doubling(), DOUBLED, path, num_rows=2) == 4
+    assert engine.map_batches([sql], doubling(), DOUBLED, path, num_rows=2) == 4
     table = pq.read_table(path)
     assert table.schema == DOUBLED
     assert table["twice"].to_pylist() == [5.0, 3.0, 1.0, None]

@@ -17,6 +17,7 @@ from weeks import WEEKS, week_start, window_start
 from taiji.config import DataSection, DateWindows, ShareWindows, SplitsSection
 from taiji.data.calendar import RANK_SPLITS, TARGET_SPLITS
 from taiji.data.engine import open_engine
+from taiji.data.engine.duckdb_engine import DuckDbEngine
 from taiji.data.examples.examples import draw_examples
 from taiji.errors import DataError
 from taiji.schema import EVENTS, EXAMPLES, INTERACTIONS, ITEMS, USERS
@@ -450,6 +451,14 @@ def test_rows_are_the_same_however_the_log_is_ordered():
         interactions=tables.interactions.take(shuffled),
     )
     assert draw(tables)[0].equals(draw(turned)[0])
+
+
+def test_what_was_known_is_the_same_put_together_at_once_or_in_parts(monkeypatch):
+    made = world(random_orders(random.Random(5), num_users=4, num_orders=30))
+    whole, _ = draw(made)
+    assert whole.num_rows > 10
+    monkeypatch.setattr(DuckDbEngine, "asks_at_once", 3)
+    assert draw(made)[0].equals(whole)
 
 
 def test_examples_come_in_the_order_of_their_splits_and_have_ids_of_their_own():

@@ -1,8 +1,9 @@
 import pyarrow as pa
 
 from taiji.config import LocalCompute, Recipe
+from taiji.language.pieces import Pieces
 from taiji.stages.parts.context import StageContext
-from taiji.stages.parts.shards import Pieces, rows_of, write_shards
+from taiji.stages.parts.shards import rows_of, write_shards
 from taiji.store.shards import Shards
 
 NUMBERS = pa.schema([pa.field("n", pa.int64(), nullable=False)])

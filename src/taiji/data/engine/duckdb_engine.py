@@ -1,7 +1,7 @@
 """DuckDB in this process: streams what is larger than memory, spills to disk."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ class DuckDbEngine:
     """`taiji.data.engine.protocol.Engine` on DuckDB; see there for what each method does."""
 
     name = "duckdb"
+    asks_at_once: int | None = 1 << 16  # lists that it collects are not written to disk
 
     def __init__(self, scratch: Path, *, memory_gib: float = 1.5) -> None:
         self.scratch = scratch
@@ -75,14 +76,15 @@ class DuckDbEngine:
 
     def map_batches(
         self,
-        sql: str,
+        queries: Iterable[str],
         function: BatchFunction,
         schema: pa.Schema,
         path: Path,
         num_rows: int = BATCH_ROWS,
     ) -> int:
         """Apply a function batch by batch into one Parquet file."""
-        return write_batches(map(function, self.batches(sql, num_rows)), path, schema)
+        batches = (batch for sql in queries for batch in self.batches(sql, num_rows))
+        return write_batches(map(function, batches), path, schema)
 
     def write(self, sql: str, path: Path, schema: pa.Schema) -> int:
         """Write a result as one Parquet file."""

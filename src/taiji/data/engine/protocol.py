@@ -8,7 +8,7 @@ is the work of one Python function over Arrow batches, the same on both engines.
 every session is UTC.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,8 @@ class Engine(Protocol):
 
     name: str
     scratch: Path
+    asks_at_once: int | None
+    """Rows of which what was known is put together at once; None: all, the engine shares them."""
 
     def read(
         self, name: str, paths: Sequence[str | Path], columns: Sequence[str] | None = None
@@ -62,16 +64,17 @@ class Engine(Protocol):
 
     def map_batches(
         self,
-        sql: str,
+        queries: Iterable[str],
         function: BatchFunction,
         schema: pa.Schema,
         path: Path,
         num_rows: int = BATCH_ROWS,
     ) -> int:
-        """Apply a function to a result, batch by batch, into one Parquet file; return its rows.
+        """Apply a function to results, batch by batch, into one Parquet file; return its rows.
 
         Args:
-            sql: End it in ORDER BY over a key: the file keeps that order.
+            queries: SQL of each part of the file, asked for when the part before it is written.
+                End it in ORDER BY over a key: the file keeps that order.
             function: Must be picklable, and treat each row alone: how rows fall into batches
                 differs between engines.
             schema: Columns that the function returns.

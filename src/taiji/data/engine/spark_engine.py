@@ -44,6 +44,7 @@ class SparkEngine:
     """`taiji.data.engine.protocol.Engine` on Spark; see there for what each method does."""
 
     name = "spark"
+    asks_at_once: int | None = None
 
     def __init__(self, scratch: Path, *, memory_gib: float = 1.5) -> None:
         self.scratch = scratch.absolute()
@@ -102,7 +103,7 @@ class SparkEngine:
 
     def map_batches(
         self,
-        sql: str,
+        queries: Iterable[str],
         function: BatchFunction,
         schema: pa.Schema,
         path: Path,
@@ -115,9 +116,14 @@ class SparkEngine:
             return map(function, batches)
 
         self._spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(num_rows))
-        with _quiet():
-            told = self._spark.sql(sql).mapInArrow(apply, from_arrow_schema(schema))
-        return write_batches(self._gather(told, num_rows), path, schema)
+
+        def written(sql: str) -> Iterator[pa.RecordBatch]:
+            with _quiet():
+                told = self._spark.sql(sql).mapInArrow(apply, from_arrow_schema(schema))
+            yield from self._gather(told, num_rows)
+
+        batches = (batch for sql in queries for batch in written(sql))
+        return write_batches(batches, path, schema)
 
     def write(self, sql: str, path: Path, schema: pa.Schema) -> int:
         """Write a result as one Parquet file."""

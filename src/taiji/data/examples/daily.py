@@ -203,7 +203,7 @@ def write_day(
         raise DataError(f"interactions: nothing has happened by {day}: give a later day")
     path = folder / f"dt={day}" / _FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_prompts(engine, section, path, find_target_kinds(engine, section))
+    write_prompts(engine, section, path, find_target_kinds(engine, section), _LOG)
     return DayReport(path, after, num_touched, num_users)
 
 
@@ -275,7 +275,6 @@ def _ask(engine: Engine, section: DataSection, day: date, after: date | None) ->
     engine.create("changes", _CHANGES.format(departures=departures, **settings))
     engine.create("cutoffs", _CUTOFFS.format(**settings))
     engine.create("asks", _ASKS.format(**settings))
-    engine.create("log", _LOG)
 
 
 def _end_of(day: date, timezone: str) -> datetime:

@@ -7,6 +7,7 @@ nothing at or after it. `draw_examples` says what was left out and why.
 
 import logging
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("sft", "rl", "test", "rank_train", "rank_test")
 """All splits, in the order in which examples are written."""
+
+LOG_OF_ASKED = "SELECT * FROM interactions LEFT SEMI JOIN asks USING (user_id)"
 
 
 def draw_examples(
@@ -86,32 +89,57 @@ def draw_examples(
         ("asks", sql.ASKS),
     ):
         engine.create(name, text.format(**settings))
-    engine.create("log", "SELECT * FROM interactions LEFT SEMI JOIN asks USING (user_id)")
     write_prompts(engine, section, path, kinds)
     return calendar, _funnel(engine)
 
 
 def write_prompts(
-    engine: Engine, section: DataSection, path: Path, target_kinds: tuple[str, ...]
+    engine: Engine,
+    section: DataSection,
+    path: Path,
+    target_kinds: tuple[str, ...],
+    log: str = LOG_OF_ASKED,
 ) -> int:
     """Write what is known at every row of `asks`, as text; return the rows.
 
     Args:
-        engine: Has `asks` and `log` as `taiji.data.examples.past` wants them, `items`, `users` and
-            `events`.
+        engine: Has `asks` as `taiji.data.examples.past` wants them, their places counted from 1,
+            `interactions`, `items`, `users` and `events`; `asks` and `log` are then those of the
+            last part.
         section: The recipe's `data`.
         path: Where the table goes, in the columns of `schema.EXAMPLES`.
         target_kinds: Of interactions that make a habit.
+        log: SQL of the interactions that matter to `asks`.
     """
-    timezone = section.splits.timezone
-    figures = prepare_figures(
+    figures = partial(
+        prepare_figures,
         engine,
         history_items=section.history_items,
-        timezone=timezone,
+        timezone=section.splits.timezone,
         habit_kinds=kinds_sql(target_kinds),
     )
     render = partial(render_examples, items=_item_texts(engine), settings=_wording(engine, section))
-    return engine.map_batches(figures, render, EXAMPLES, path)
+
+    def queries() -> Iterator[str]:
+        for _ in _asks_in_parts(engine):
+            engine.create("log", log)
+            yield figures()
+
+    return engine.map_batches(queries(), render, EXAMPLES, path)
+
+
+def _asks_in_parts(engine: Engine) -> Iterator[None]:
+    """Have `asks` hold some of its rows after the other, as many as the engine takes at once."""
+    num = engine.query("SELECT count(*) AS num FROM asks")["num"][0].as_py()
+    most = engine.asks_at_once
+    if most is None or num <= most:
+        yield
+        return
+    engine.create("all_asks", "SELECT * FROM asks")
+    for start in range(0, num, most):
+        part = f"SELECT * FROM all_asks WHERE place > {start} AND place <= {start + most}"
+        engine.create("asks", part)
+        yield
 
 
 def find_calendar(engine: Engine, section: DataSection) -> Calendar:
@@ -205,7 +233,8 @@ def _settings(section: DataSection, seed: int, calendar: Calendar) -> dict[str, 
 
 def _item_texts(engine: Engine) -> ItemTexts:
     """Items that histories name: their texts travel to wherever lines are written."""
-    named = f"SELECT {', '.join(ITEMS.names)} FROM items LEFT SEMI JOIN log USING (item_id)"
+    columns = ", ".join(ITEMS.names)
+    named = f"SELECT {columns} FROM items LEFT SEMI JOIN interactions USING (item_id)"
     return build_item_texts(engine.query(f"{named} ORDER BY item_id"))
 
 

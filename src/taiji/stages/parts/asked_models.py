@@ -32,6 +32,7 @@ from taiji.store.files import digest_value
 from taiji.store.manifest import NAME as MANIFEST
 from taiji.store.manifest import read_manifest
 from taiji.store.shards import Shards
+from taiji.store.stored_rows import StoredRows
 
 _SCORED_ROWS = 8
 """Examples between two commits where openings are scored: hundreds of branches each."""
@@ -61,7 +62,7 @@ class AskedModel:
         self._source = str(source)
         self._ctx = ctx
 
-    def texts(self, what: str, examples: pa.Table) -> pa.Table:
+    def texts(self, what: str, examples: pa.Table | StoredRows) -> pa.Table:
         """What the model writes: one row of `schema.TEXTS` for each example, in their order.
 
         Args:
@@ -104,7 +105,7 @@ class AskedModel:
         self,
         what: str,
         columns: pa.Schema,
-        asked: pa.Table,
+        asked: pa.Table | StoredRows,
         size: int,
         build: Callable[[], Worker[pa.Table, pa.Table]],
     ) -> pa.Table:

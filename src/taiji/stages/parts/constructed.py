@@ -1,10 +1,12 @@
 """What `construct` wrote, as every later stage asks for it."""
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,10 +17,14 @@ from taiji.errors import DataError
 from taiji.ranking.as_of import AsOf
 from taiji.schema import EXAMPLES, EXPOSURES, INTERACTIONS, ITEMS, USERS
 from taiji.store.files import read_json, read_parquet
+from taiji.store.stored_rows import StoredRows
 
 _log = logging.getLogger(__name__)
 
 CONTENTS = "contents.json"
+
+_LOOKED_AT = pa.schema(map(INTERACTIONS.field, ("user_id", "item_id", "ts", "kind", "price")))
+"""Of a log of millions the other columns would double what every stage holds."""
 
 
 class Constructed:
@@ -47,8 +53,8 @@ class Constructed:
 
     @cached_property
     def interactions(self) -> pa.Table:
-        """Rows of `schema.INTERACTIONS`."""
-        return self._read("interactions", INTERACTIONS)
+        """Rows of `schema.INTERACTIONS`, in the columns that ranking models and priors look at."""
+        return self._read("interactions", _LOOKED_AT)
 
     @cached_property
     def calendar(self) -> Calendar:
@@ -77,7 +83,9 @@ class Constructed:
         kinds = pa.array(self.contents.target_kinds, pa.string())
         if not len(kinds):
             return self.interactions
-        return self.interactions.filter(pc.is_in(self.interactions["kind"], value_set=kinds))
+        wanted = pc.is_in(self.interactions["kind"], value_set=kinds)
+        all_are = pc.all(wanted).as_py() is not False
+        return self.interactions if all_are else self.interactions.filter(wanted)
 
     @cached_property
     def labelled_exposures(self) -> pa.Table:
@@ -100,6 +108,8 @@ class Constructed:
         if self.contents.goal == "click":
             nothing = pa.nulls(exposures.num_rows, pa.int8())
             return exposures.set_column(place, exposures.schema.field(place), nothing)
+        if not exposures["conversion"].null_count:
+            return exposures
         known = exposures.filter(pc.is_valid(exposures["conversion"]))
         if not known.num_rows:
             raise DataError(
@@ -110,13 +120,22 @@ class Constructed:
             _log.warning("%d exposures left out: their conversion is not known", num_unknown)
         return known
 
-    def examples(self, *splits: str) -> pa.Table:
+    def examples(self, *splits: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of `schema.EXAMPLES` of these splits, or all; read anew, as nobody needs them twice.
 
-        Histories are the bulk of the artifact, so they are not kept here.
+        Histories are the bulk of the artifact, so they are not kept here: name `columns` to do
+        without them, or read `example_rows`.
         """
         path = self._folder / "examples.parquet"
-        return read_parquet(path, EXAMPLES, only=("split", splits) if splits else None)
+        wanted = EXAMPLES if columns is None else pa.schema(map(EXAMPLES.field, columns))
+        return read_parquet(path, wanted, only=("split", splits) if splits else None)
+
+    def example_rows(self, *splits: str) -> StoredRows:
+        """The same rows where they lie, split by split: a few at a time become a table."""
+        path = self._folder / "examples.parquet"
+        of_row = read_parquet(path, pa.schema([EXAMPLES.field("split")]))["split"]
+        places = [np.flatnonzero(pc.equal(of_row, split)) for split in splits]
+        return StoredRows(path, EXAMPLES, np.concatenate(places))
 
     def targeted_examples(self, split: str) -> pa.Table:
         """The examples of a split that have a target: `sft`, `rl` or `test`.
@@ -124,14 +143,23 @@ class Constructed:
         Raises:
             DataError: There is none.
         """
-        examples = self.examples(split)
-        examples = examples.filter(pc.is_valid(examples["target_item_id"]))
-        if not examples.num_rows:
+        rows = self.targeted_rows(split)
+        return rows.slice(0, rows.num_rows)
+
+    def targeted_rows(self, split: str) -> StoredRows:
+        """The same where they lie, for splits that may be large.
+
+        Raises:
+            DataError: There is none.
+        """
+        rows = self.example_rows(split)
+        rows = rows.where(pc.is_valid(rows.column("target_item_id")))
+        if not rows.num_rows:
             raise DataError(
                 f"{self._folder / 'examples.parquet'}: no example of the split {split} has a "
                 f"target: raise data.num_{split}"
             )
-        return examples
+        return rows
 
     def catalogue(self, examples: pa.Table, size: int) -> pa.Table:
         """The items sold most before the earliest of these examples; see `popular_items`."""

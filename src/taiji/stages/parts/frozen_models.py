@@ -15,11 +15,11 @@ from taiji.lift.dose_response import Seed, Side, World
 from taiji.lift.moments import Shown
 from taiji.lift.purchases import Purchases
 from taiji.lift.stack import Judge, Rows
-from taiji.ranking.as_of import Pairs
 from taiji.ranking.calibration import held_out
 from taiji.ranking.categories import Categories
 from taiji.ranking.columns import microseconds, places, to_microseconds
 from taiji.ranking.inputs import MIN_COUNT
+from taiji.ranking.pairs import Pairs
 from taiji.ranking.train import Labels, fit_ranker, predict
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext

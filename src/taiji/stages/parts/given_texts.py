@@ -7,7 +7,7 @@ counts. Every row that cannot be used is named, and nothing is used of a file wi
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ MODEL = "policy"
 """Given texts stand where the policy's would, so that every arm and table knows them."""
 
 _MOST_NAMED = 5
+_ROWS_AT_A_TIME = 1 << 15
 _FORM = '{"user": "u1", "time": "2024-05-01T00:00:00Z", "text": "..."}'
 
 _log = logging.getLogger(__name__)
@@ -106,18 +107,18 @@ def _row(line: str) -> dict[str, Any] | str:
     return {"user": row["user"], "time": time.astimezone(UTC), "text": row["text"]}
 
 
-def given_texts(given: pa.Table, examples: Sequence[dict[str, Any]]) -> pa.Table:
-    """One row of `schema.TEXTS` for each example; without a text by then it is empty.
+def given_texts(given: pa.Table, examples: pa.Table) -> Iterator[pa.Table]:
+    """One row of `schema.TEXTS` for each example, some at a time; without a text it is empty.
 
     Args:
         given: Rows of `GIVEN`.
-        examples: Rows of `schema.EXAMPLES` of the ranking users.
+        examples: example_id, user_id and cutoff of the ranking users.
 
     Raises:
         DataError: No example has a text.
     """
-    asked = np.array([row["user_id"] for row in examples], dtype=object)
-    cutoffs = microseconds(pa.chunked_array([pa.array([row["cutoff"] for row in examples], TIME)]))
+    asked = examples["user_id"].to_numpy(zero_copy_only=False)
+    cutoffs = microseconds(examples["cutoff"])
     serving = serving_texts(given["user"].to_pylist(), microseconds(given["time"]), asked, cutoffs)
     found = int((serving >= 0).sum())
     if not found:
@@ -126,15 +127,15 @@ def given_texts(given: pa.Table, examples: Sequence[dict[str, Any]]) -> pa.Table
             "needed from before the windows ranker and test begin, of a user that the log knows "
             "and that data.num_rank_users draws"
         )
-    met = meeting(("users with a text", given["user"]), ("ranking users", pa.array(asked.tolist())))
+    met = meeting(("users with a text", given["user"]), ("ranking users", examples["user_id"]))
     require_met(met.problem("infer.texts_from: user", "write the ids as the log does"))
-    _log.info("infer.texts_from: %d of %d moments have a text", found, len(examples))
-    texts = given["text"].to_pylist()
-    rows = [
-        _text_row(example["example_id"], texts[place] if place >= 0 else "")
-        for example, place in zip(examples, serving.tolist(), strict=True)
-    ]
-    return pa.Table.from_pylist(rows, TEXTS)
+    _log.info("infer.texts_from: %d of %d moments have a text", found, examples.num_rows)
+    served = pa.array(np.where(serving >= 0, serving, 0), mask=serving < 0)
+    for start in range(0, examples.num_rows, _ROWS_AT_A_TIME):
+        names = examples["example_id"].slice(start, _ROWS_AT_A_TIME).to_pylist()
+        texts = given["text"].take(served.slice(start, _ROWS_AT_A_TIME)).to_pylist()
+        rows = [_text_row(name, text or "") for name, text in zip(names, texts, strict=True)]
+        yield pa.Table.from_pylist(rows, TEXTS)
 
 
 def _text_row(example_id: str, text: str) -> dict[str, Any]:

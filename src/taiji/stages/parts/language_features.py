@@ -50,7 +50,8 @@ class FeatureSource:
 
     def covered(self, user_ids: NDArray[np.object_]) -> NDArray[np.bool_]:
         """Which users have features of the policy's text in the test window."""
-        return np.isin(user_ids, list(self._by_text[POLICY]["rank_test"].user_ids))
+        known = pa.array(self._by_text[POLICY]["rank_test"].user_ids, pa.string())
+        return np.asarray(pc.is_in(pa.array(user_ids, pa.string()), value_set=known))
 
     def of(self, variant: Variant) -> tuple[LanguageFeatures, LanguageFeatures]:
         """Features for the training window and for the test window."""
@@ -130,7 +131,9 @@ def _read(ctx: StageContext, folder: Path, asof: AsOf, arms: Sequence[str]) -> B
 
 def _written_at(ctx: StageContext, table: pa.Table) -> NDArray[np.int64] | None:
     """When each row's text was asked for; None if every user has one a window."""
-    examples = Constructed(ctx.inputs["construct"]).examples(*RANK_SPLITS)
+    examples = Constructed(ctx.inputs["construct"]).examples(
+        *RANK_SPLITS, columns=["example_id", "user_id", "split", "cutoff"]
+    )
     place = pc.index_in(table["example_id"], value_set=examples["example_id"].combine_chunks())
     if place.null_count:
         raise DataError("features: of other examples than construct's: rerun features")

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from taiji.ranking.as_of import Pairs
+from taiji.ranking.pairs import Pairs
 from taiji.stages.parts.constructed import Constructed
 
 
