@@ -67,6 +67,6 @@ def store_vectors(
         for number, vectors_ND in work(compute, partial(encoding, load), pieces):
             dimension = vectors_ND.shape[1]
             stream.seek(number * PIECE_TEXTS * dimension * 4)
-            stream.write(np.ascontiguousarray(vectors_ND, dtype=np.float32))
+            stream.write(np.ascontiguousarray(vectors_ND, dtype=np.float32).tobytes())
     places = pc.index_in(texts, value_set=distinct)
     return StoredVectors(path, dimension, np.asarray(places, dtype=np.int64))

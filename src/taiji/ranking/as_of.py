@@ -160,8 +160,8 @@ class AsOf:
         Newest first.
         """
         ts = np.array([to_microseconds(cutoff) for cutoff in cutoffs], dtype=np.int64)
-        lists: list[list[str]] = self.item_lists(pa.array(user_ids, pa.string()), ts, length)
-        return lists.to_pylist()
+        lists = self.item_lists(pa.array(user_ids, pa.string()), ts, length)
+        return list(lists.to_pylist())
 
     def item_lists(self, user_ids: pa.Array, ts_N: Ints, length: int) -> pa.ListArray:
         """The same for many users, as lists of item ids; empty where the user is null."""

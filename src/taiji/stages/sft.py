@@ -29,7 +29,7 @@ _READ_OF_CHAINS = pa.schema(
     [SCORED.field(name) for name in ("example_id", "teacher", "cot", "answer", "kept")]
 )
 
-Ids = array[int]
+Ids = Sequence[int]
 
 
 def sft(ctx: StageContext) -> Summary:
