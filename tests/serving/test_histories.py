@@ -40,9 +40,10 @@ def lines(seed):
     for number in range(150):
         moment = STARTS + timedelta(hours=number * 5, minutes=draw.randrange(60))
         when, customer = moment.isoformat(), draw.choice(USERS)
-        for _ in range(draw.randrange(1, 4)):
+        for line in draw.sample(range(1, 4), draw.randrange(1, 4)):
             pieces, amount = draw.randrange(1, 4), f"{draw.randrange(100, 900) / 100:.2f}"
-            orders.append((customer, draw.choice(ITEMS), when, f"o{number}", pieces, amount))
+            told = (line, draw.choice(["", 3, 5]))
+            orders.append((customer, draw.choice(ITEMS), when, f"o{number}", pieces, amount, *told))
         if draw.random() < 0.3:
             searches.append((customer, when, draw.choice(["tea", "blue mug", "a < b"])))
     return orders, searches
@@ -56,13 +57,14 @@ def write(folder, orders, searches):
         ("items", "sku,name,path", items),
         (
             "orders",
-            "customer,sku,when,order,pieces,amount",
+            "customer,sku,when,order,pieces,amount,no,stars",
             [",".join(map(str, r)) for r in orders],
         ),
         ("searches", "customer,when,words", [",".join(r) for r in searches]),
     ):
         (folder / f"{name}.csv").write_text("\n".join([head, *rows, ""]), encoding="utf-8")
-    source = shop(folder, events=[SEARCHES])
+    told = {"line": "no", "note": {"template": "rated {stars}"}}
+    source = shop(folder, events=[SEARCHES], interactions=told)
     return DataSection.model_validate({"source": source, "history_items": 5})
 
 
@@ -105,7 +107,7 @@ def test_a_prompt_from_events_equals_the_one_from_the_log(tmp_path, seed):
     part = write(tmp_path / "part", orders[:cut], searches[:cut_searches])
     write_tables(part, tmp_path / "part_tables")
     admission = Admission(part, tmp_path / "part_tables" / "items.parquet", tmp_path / "b")
-    columns = ("customer", "sku", "when", "order", "pieces", "amount")
+    columns = ("customer", "sku", "when", "order", "pieces", "amount", "no", "stars")
     sent = [
         Sent("interactions", dict(zip(columns, map(str, row), strict=True)), f"line {number}")
         for number, row in enumerate(orders[cut:])
@@ -127,6 +129,7 @@ def test_a_prompt_from_events_equals_the_one_from_the_log(tmp_path, seed):
     histories.close()
     same = ["user_id", "cutoff", "profile", "history", "history_length", "long_tail"]
     assert told.examples.select(same).equals(expected.select(same))
+    assert "rated 5" in str(expected["history"].to_pylist())
     micros = expected["cutoff"].cast(pa.int64()).to_pylist()
     assert [told.event_times[user] + 1 for user in expected["user_id"].to_pylist()] == micros
 

@@ -155,6 +155,11 @@ class InteractionsTable(JoinedTable):
     quantity: Number | None = Field(None, description="pieces; null = one")
     price: Price | None = Field(None, description="what was paid; null = not known")
     line: Number | None = Field(None, description="place of the row in its order; null = not known")
+    in_file_order: bool = Field(
+        False,
+        description="lines of an order that no `line` numbers stand as in their file (csv, JSON "
+        "lines); events of the service have none and stand by item",
+    )
     note: Text | None = Field(
         None,
         description="what else a history line tells: a rating as {template: 'rated {stars}'}, "

@@ -211,12 +211,13 @@ def _end_of(day: date) -> datetime:
 
 def _canonical_sql(judged: str, kind: _Kind) -> str:
     if kind.table == "interactions":
-        columns = "kind, item_id AS subject, quantity AS amount, price"
+        columns = "kind, item_id AS subject, quantity AS amount, price, line, note"
         columns += f", {_ORDER_KEY} AS order_id"
         columns += ", event_id" if _has_event_id(kind) else ", cast(NULL as string) AS event_id"
     else:
         columns = "modality AS kind, value AS subject, weight AS amount"
         columns += ", cast(NULL as double) AS price, '' AS order_id"
+        columns += ", cast(NULL as bigint) AS line, cast(NULL as string) AS note"
         columns += ", cast(NULL as string) AS event_id"
     table = literal(kind.table)
     return f"SELECT row_no, fault, {table} AS kind_of_table, user_id, ts, {columns} FROM ({judged})"
@@ -232,7 +233,7 @@ def _event(row: Mapping[str, Any], table: Table, sent_id: str) -> Event:
         microseconds=1
     )
     facts = (table, row["user_id"], micros, row["kind"], row["subject"], row["order_id"])
-    amounts = (row["amount"], row["price"])
+    amounts = (row["amount"], row["price"], row["line"], row["note"])
     own = json.dumps([*facts, *amounts], ensure_ascii=True).encode()
     event_id = sent_id or row["event_id"] or hashlib.blake2b(own, digest_size=16).hexdigest()
     return Event(event_id, *facts, *amounts)

@@ -20,6 +20,8 @@ class Event:
         subject: The item; of another behaviour, its value.
         order_id: Empty for another behaviour.
         amount: The quantity; of another behaviour, its weight.
+        line: Place in the order, where the mapping has a column for it.
+        note: What else a history line tells, such as "rated 4".
     """
 
     event_id: str
@@ -31,6 +33,8 @@ class Event:
     order_id: str
     amount: float | None
     price: float | None
+    line: int | None = None
+    note: str | None = None
 
     def pack(self) -> bytes:
         """As a message."""

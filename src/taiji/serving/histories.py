@@ -41,7 +41,7 @@ FROM (
 SELECT user_id, item_id, ts, order_id, kind, quantity, price, line, note FROM run_lines
 UNION ALL
 SELECT new.user_id, new.item_id, new.ts, new.order_id, new.kind, new.quantity, new.price,
-    cast(NULL as bigint) AS line, cast(NULL as string) AS note
+    new.line, new.note
 FROM new_interactions AS new
 LEFT ANTI JOIN run_lines AS log ON {SAME_LINE}
 )

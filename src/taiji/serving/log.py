@@ -26,7 +26,9 @@ CREATE TABLE IF NOT EXISTS events (
     subject TEXT NOT NULL,
     order_id TEXT NOT NULL,
     amount REAL,
-    price REAL
+    price REAL,
+    line INTEGER,
+    note TEXT
 );
 CREATE INDEX IF NOT EXISTS events_by_user ON events (user_id);
 CREATE TABLE IF NOT EXISTS waiting (
@@ -49,8 +51,8 @@ CREATE TABLE IF NOT EXISTS totals (name TEXT PRIMARY KEY, value REAL NOT NULL) W
 
 _INSERT = """
 INSERT OR IGNORE INTO events
-    (event_id, table_name, user_id, ts, kind, subject, order_id, amount, price)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    (event_id, table_name, user_id, ts, kind, subject, order_id, amount, price, line, note)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 _WAIT = """
@@ -114,7 +116,7 @@ class EventLog:
         with self._connections.transaction() as db:
             for e in events:
                 row = (e.event_id, e.table, e.user_id, e.ts, e.kind, e.subject, e.order_id)
-                cursor = db.execute(_INSERT, (*row, e.amount, e.price))
+                cursor = db.execute(_INSERT, (*row, e.amount, e.price, e.line, e.note))
                 if cursor.rowcount:
                     new += 1
                     worth = self._values.get(e.kind, 1.0)

@@ -9,7 +9,8 @@ import pyarrow as pa
 from taiji.schema import TIME
 
 SELECT = (
-    "SELECT table_name, position, user_id, ts, kind, subject, order_id, amount, price FROM events"
+    "SELECT table_name, position, user_id, ts, kind, subject, order_id, amount, price, line, note "
+    "FROM events"
 )
 """Rows as `read_past` takes them."""
 
@@ -23,6 +24,8 @@ INTERACTIONS = pa.schema(
         ("kind", pa.string()),
         ("quantity", pa.float64()),
         ("price", pa.float64()),
+        ("line", pa.int64()),
+        ("note", pa.string()),
     ]
 )
 BEHAVIOUR = pa.schema(
@@ -57,7 +60,7 @@ def read_past(rows: Sequence[Sequence[Any]]) -> Past:
     bought = [row for row in rows if row[0] == "interactions"]
     other = [row for row in rows if row[0] == "events"]
     return Past(
-        _table(INTERACTIONS, bought, (1, 2, 5, 3, 6, 4, 7, 8)),
+        _table(INTERACTIONS, bought, (1, 2, 5, 3, 6, 4, 7, 8, 9, 10)),
         _table(BEHAVIOUR, other, (1, 2, 3, 4, 5, 7)),
         {row[2]: row[1] for row in rows},
     )

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from data_shop import ORDERS, prepared, said, shop, write_shop
+from pyarrow import csv
 from pydantic import ValidationError
 
 from taiji.config.mapping_fields import CategoryField, NumberField, TextField, TimeField
@@ -27,6 +28,9 @@ def test_the_place_of_a_line_is_its_number_and_a_note_is_kept(tmp_path):
         (None, "rated 4"),
         (None, None),
     ]
+    placed = shop(tmp_path, interactions={"note": note, "in_file_order": True})
+    _, tables = prepared(placed, tmp_path / "placed")
+    assert [(r["item_id"], r["line"]) for r in tables["interactions"]] == [("mug", 2), ("pot", 3)]
     source = shop(tmp_path, interactions={"line": "no"})
     _, tables = prepared(source, tmp_path / "numbers")
     assert [row["line"] for row in tables["interactions"]] == [2, 1]
@@ -458,3 +462,13 @@ def test_all_that_is_missing_is_said_at_once(tmp_path):
     assert lines[0].endswith("items.csv: items.title: E101 no column nmae: did you mean name?")
     assert "interactions.user_id: E101 no column cust: " in lines[1]
     assert "none.csv: E101 no such file" in lines[2]
+
+
+def test_parquet_has_no_file_order_and_says_so(tmp_path):
+    write_shop(tmp_path)
+    pq.write_table(csv.read_csv(tmp_path / "orders.csv"), tmp_path / "orders.parquet")
+    source = shop(tmp_path, interactions={"files": "orders.parquet", "in_file_order": True})
+    with pytest.raises(
+        UnusableError, match=r"interactions.in_file_order: E102 rows of Parquet .* `line`"
+    ):
+        prepared(source, tmp_path / "out")

@@ -8,7 +8,7 @@ stream through the engine from file to file.
 import logging
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -104,7 +104,8 @@ def prepare_all(engine: Engine, section: DataSection, seed: int, folder: Path) -
             if one.name == "items":
                 engine.create(m.CATALOGUE, sql.kept_sql("items", numbers["items"]))
         profile = () if source.users is None else tuple(source.users.profile)
-        written = _write(engine, section, seed, folder, numbers, profile)
+        placed = {one.view.number for one in opened if _in_file_order(one)}
+        written = _write(engine, section, seed, folder, numbers, profile, placed)
         refused = _write_quarantine(engine, opened, folder / "quarantine.parquet")
         for one in opened:
             counts = _counts(engine, one)
@@ -125,6 +126,10 @@ def _limit(source: TablesSource) -> datetime:
     """The first moment that is too late."""
     last = source.observed_until or datetime.now(UTC).date()
     return datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
+
+
+def _in_file_order(one: Opened) -> bool:
+    return isinstance(one.section, InteractionsTable) and one.section.in_file_order
 
 
 def _mapped(one: Opened, source: TablesSource) -> Mapped:
@@ -150,8 +155,13 @@ def _write(
     folder: Path,
     numbers: Numbers,
     profile: tuple[str, ...],
+    placed: Collection[int],
 ) -> dict[str, int]:
-    """Write the canonical tables; return the rows of each."""
+    """Write the canonical tables; return the rows of each.
+
+    Args:
+        placed: Raw tables of interactions whose lines stand as in their file.
+    """
     held_out = sample_sql(section.holdout_share, "holdout", "seen.user_id")
     drawn = sample_sql(
         section.exposure_share,
@@ -159,9 +169,9 @@ def _write(
         *("user_id", "item_id", "cast(ts as string)", "placement"),
     )
     items = f"SELECT {', '.join(ITEMS.names)} FROM {m.CATALOGUE} ORDER BY item_id"
-    interactions, exposures, events = (
-        sql.kept_sql(name, numbers.get(name, []))
-        for name in ("interactions", "exposures", "events")
+    interactions = sql.kept_sql("interactions", numbers.get("interactions", []), placed)
+    exposures, events = (
+        sql.kept_sql(name, numbers.get(name, [])) for name in ("exposures", "events")
     )
     find_orders(engine, interactions, section.splits.timezone)
     lines = LINES.format(kept=interactions)

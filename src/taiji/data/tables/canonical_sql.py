@@ -3,7 +3,7 @@
 `judged_<n>` holds every row of raw table n with its `fault`, null if the row is kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from taiji.data.problems import MOST_KEPT
 from taiji.data.tables.expressions import literal
@@ -25,10 +25,24 @@ COLUMNS = {
 }
 
 
-def kept_sql(table: str, numbers: Sequence[int]) -> str:
-    """Return the good rows of all raw tables that feed a table."""
+def kept_sql(table: str, numbers: Sequence[int], in_file_order: Collection[int] = ()) -> str:
+    """Return the good rows of all raw tables that feed a table.
+
+    Args:
+        table: Its name.
+        numbers: Of the raw tables.
+        in_file_order: Those whose lines stand as in their file, where no column numbers them. It
+            is said here, after the judging: a row's place makes it no other row.
+    """
+    columns = {
+        number: COLUMNS[table].replace("line", "coalesce(line, row_no) AS line")
+        if number in in_file_order
+        else COLUMNS[table]
+        for number in numbers
+    }
     selects = [
-        f"SELECT {COLUMNS[table]} FROM judged_{number} WHERE fault IS NULL" for number in numbers
+        f"SELECT {named} FROM judged_{number} WHERE fault IS NULL"
+        for number, named in columns.items()
     ]
     return "\nUNION ALL\n".join(selects) or f"SELECT {_NO_ROWS[table]} WHERE 1 = 0"
 

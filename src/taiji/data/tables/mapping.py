@@ -160,7 +160,7 @@ def _shop_price(table: ItemsTable, view: View) -> str:
 
 
 def _line(table: InteractionsTable, view: View) -> str:
-    """Where a row stood in its order; its row in the file says it for no event of the service."""
+    """Where a row stood in its order, as far as a column says it."""
     number = "NULL" if table.line is None else view.columns.number(table.line)
     return f"cast({number} as bigint)"
 

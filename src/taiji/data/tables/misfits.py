@@ -3,7 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from taiji.config.mapping import ItemsTable, JoinedTable, JoinTable, RawTable, UsersTable
+from taiji.config.mapping import (
+    InteractionsTable,
+    ItemsTable,
+    JoinedTable,
+    JoinTable,
+    RawTable,
+    UsersTable,
+)
 from taiji.config.mapping_fields import (
     CategoryField,
     KindField,
@@ -108,8 +115,7 @@ def misfits(opened: Opened) -> Iterator[Problem]:
         if column not in kinds:
             where, mend = f"{opened.label}: {opened.name}.{name}", no_such_column(column, kinds)
             yield Problem("E101", where, f"no column {column}", mend, fatal=True)
-    if isinstance(opened.section, ItemsTable):
-        yield from _unnumbered(opened.section, opened)
+    yield from _unnumbered(opened)
     for name, column, field in needs:
         if column in kinds and (
             found := _misfit(field, column, kinds[column], opened.types.get(column, "text"))
@@ -142,9 +148,16 @@ def _misfit_time(field: TimeField, kind: Kind) -> tuple[str, str, str] | None:
     return None
 
 
-def _unnumbered(items: ItemsTable, opened: Opened) -> Iterator[Problem]:
-    if items.repeated in ("first", "last") and not opened.view.numbered:
-        where = f"{opened.label}: items.repeated"
-        what = f"{items.repeated}: rows of Parquet have no numbers here, so none of them is"
+def _unnumbered(opened: Opened) -> Iterator[Problem]:
+    table, what = opened.section, "rows of Parquet have no numbers here"
+    if opened.view.numbered:
+        return
+    if isinstance(table, ItemsTable) and table.repeated in ("first", "last"):
+        said = f"{table.repeated}: {what}, so none of them is {table.repeated}"
         mend = "choose most_frequent, or give csv or JSON lines"
-        yield Problem("E102", where, f"{what} {items.repeated}", mend, fatal=True)
+        yield Problem("E102", f"{opened.label}: items.repeated", said, mend, fatal=True)
+    if isinstance(table, InteractionsTable) and table.in_file_order:
+        mend = "leave in_file_order out, name the column `line`, or give csv or JSON lines"
+        yield Problem(
+            "E102", f"{opened.label}: {opened.name}.in_file_order", what, mend, fatal=True
+        )
