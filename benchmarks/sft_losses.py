@@ -28,7 +28,7 @@ from taiji.config.loading import load_recipe
 from taiji.language.models import load_causal_lm
 from taiji.language.prompt import ChatScaffold
 from taiji.reasoning.prompts import prompt_fitter
-from taiji.reasoning.sft import TrainingRow, sft_loss, token_mean_loss, train_student
+from taiji.reasoning.sft import StudentRun, TrainingRow, sft_loss, token_mean_loss, train_student
 from taiji.schema import SCORED
 from taiji.stages.parts.constructed import Constructed
 from taiji.store.files import read_json, read_parquet, write_json
@@ -103,10 +103,8 @@ def tune(
     before, seen = weights(model), []
     section = recipe.sft.model_validate(recipe.sft.model_dump() | ARMS[arm])
     with tempfile.TemporaryDirectory() as folder:
-        train_student(
-            model, tokenizer, train, section, seed=seed, folder=Path(folder),
-            on_step=lambda row, _: seen.append(row["grad_norm"]),
-        )  # fmt: skip
+        run = StudentRun(section, seed, Path(folder))
+        train_student(model, tokenizer, train, run, lambda row, _: seen.append(row["grad_norm"]))
     moved = [
         (value.detach().float() - before[name]).flatten()
         for name, value in model.named_parameters()
