@@ -138,7 +138,7 @@ class Exam:
         writers = [as_writer(name, written) for name, written in texts.items()]
         writers += baseline_writers(self.logs, self.tests)
         judged = {writer.name: judge.judge(writer, self.tests) for writer in writers}
-        of_lists = list_judge(self.ctx, self.logs, self.catalogue, self.encoder)
+        of_lists = list_judge(self.ctx, self.logs, self.catalogue, self.encoder, self.encoder)
         listings = of_lists.judge(self.tests, models, {name: texts[name] for name in asked})
         section = self.recipe.evaluate
         return {

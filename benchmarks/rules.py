@@ -30,7 +30,8 @@ import vl_convert
 
 from taiji.alignment.rewards.grounding import Grounder
 from taiji.alignment.rewards.hacking import answer_shares
-from taiji.alignment.rollouts import Rollout, RolloutJudge
+from taiji.alignment.rewards.reward import Rollout
+from taiji.alignment.rollouts import RolloutJudge
 from taiji.config import Recipe
 from taiji.config.loading import load_recipe
 from taiji.data.item_text import item_texts

@@ -33,7 +33,7 @@ def write(root: Path, tables: dict[str, pa.Table] | None = None, **changes: Any)
     text = dump_recipe(recipe(root.name, **changes))
     (root / "recipe.resolved.yaml").write_text(text, encoding="utf-8")
     for stage in STAGES:
-        if stage.name not in ("ceiling", "surplus", "abtest"):
+        if stage.name not in ("ceiling", "surplus", "abtest", "head"):
             work = directory.begin(stage.name, KEY)
             _WRITERS.get(stage.name, lambda *_: None)(work, found)
             summary = {"rows": 3, "note": small_run.HOSTILE[0]}

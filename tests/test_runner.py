@@ -104,7 +104,7 @@ def test_until_runs_only_what_is_needed(tmp_path):
 def test_a_stage_that_nobody_asked_for_does_not_run(tmp_path):
     assert "abtest" not in run(tmp_path, recipe()).ran()
     assert run(tmp_path, recipe(), "abtest").ran() == ["abtest"]
-    asked_for = recipe(abtest={"enabled": True})
+    asked_for = recipe(abtest={"enabled": True}, head={"enabled": True})
     never = {"ceiling", "surplus"}  # which only a person asks for
     wanted = [stage.name for stage in STAGES if stage.name not in never]
     assert run(tmp_path / "asked", asked_for).ran() == wanted

@@ -1,14 +1,16 @@
-"""The story on one page: fifteen stages, what each does, and what it reads.
+"""The story on one page: sixteen stages, what each does, and what it reads.
 
-    logs -> construct -> distill -> score -> refine -> sft ---+
+    logs -> construct -> distill -> score -> refine -> sft ---+-> (head)
+                 |                                            v     v
+                 +-> simulate ---------------------------> align <--+
                  |                                            v
-                 +-> simulate ---------------------------> align -> infer -> features -> rank
-                 |                                                    |              (-> abtest)
-                 +-> (ceiling) -----------------------------------> (surplus)
+                 |                                          infer -> features -> rank (-> abtest)
+                 |                                            |
+                 +-> (ceiling) ----------------------> (surplus)
     everything -> evaluate -> report
 
-`abtest` runs where a person or the recipe asks for it, `ceiling` and `surplus` where a person
-does; the others always. Each stage is one
+`abtest` runs where a person or the recipe asks for it, `head` where the recipe does, `ceiling` and
+`surplus` where a person does; the others always. Each stage is one
 function in `taiji.stages`, in the file of its name. How stages are run, reused and resumed is in
 `taiji.runner`.
 """
@@ -94,11 +96,20 @@ STAGES = (
         ("simulate", "ranker"),
     ),
     Stage(
+        "head",
+        "RPORec: train heads that rank items, on the student's own chains (only if asked for).",
+        3,
+        ("construct", "sft"),
+        ("head", "infer", "student", "encoder", "data.text"),
+        contents=("student", "infer", "encoder"),
+    ),
+    Stage(
         "align",
         "POPO: reinforcement learning with adaptive reward weights (Eq. 3 to 9).",
         3,
         ("construct", "sft", "simulate"),
         ("align", "student", "encoder", "data.text"),
+        may_read=("head",),
         contents=("align.rewards", "encoder"),
     ),
     Stage(
@@ -147,7 +158,7 @@ STAGES = (
         0,
         ("construct", "distill", "refine", "sft", "simulate", "align", "infer", "rank"),
         ("evaluate", "encoder", "align", "distill", "student", "infer", "data.text"),
-        may_read=("abtest",),
+        may_read=("head", "abtest"),
         contents=("align.rewards", "encoder", "evaluate", "student"),
     ),
     Stage(

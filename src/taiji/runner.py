@@ -274,7 +274,8 @@ def unreachable(stage: str, contents: Contents) -> ConfigError | DataError:
 
 def _optional(recipe: Recipe) -> set[str]:
     """Stages that the recipe asks for and that nothing needs."""
-    return {"abtest"} if recipe.abtest.enabled else set()
+    asked = {"abtest": recipe.abtest.enabled, "head": recipe.head.enabled}
+    return {name for name, enabled in asked.items() if enabled}
 
 
 def _inputs(

@@ -39,6 +39,10 @@ def stage_function(name: str) -> StageFunction:
             from taiji.stages.simulate import simulate
 
             return simulate
+        case "head":
+            from taiji.stages.head import head
+
+            return head
         case "align":
             from taiji.stages.align import align
 

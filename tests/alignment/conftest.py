@@ -61,6 +61,8 @@ def make_trainer(
         rewards: list[Any] | None = None,
         prompts: list[list[int]] | None = None,
         lora: Any = None,
+        bonus: Any = None,
+        token_factor: Any = None,
         **settings: Any,
     ) -> PopoTrainer:
         model = LlamaForCausalLM.from_pretrained(toy_model_folder)
@@ -90,6 +92,8 @@ def make_trainer(
             train_dataset=Dataset.from_dict({"prompt": prompts}),
             processing_class=toy_tokenizer,
             peft_config=lora,
+            bonus=bonus,
+            token_factor=token_factor,
         )
         trainer.remove_callback(PrinterCallback)
         return trainer

@@ -5,7 +5,7 @@ from taiji.alignment.diagnosis import Diagnosis
 from taiji.alignment.popo.step_log import spread, variance_shares
 from taiji.alignment.rewards.normalisers import Linear
 from taiji.alignment.rewards.preference import PreferenceReward, Scale
-from taiji.alignment.rollouts import Rollout
+from taiji.alignment.rewards.reward import Rollout
 
 SCORES = {
     ("e1", "milk"): 0.9,

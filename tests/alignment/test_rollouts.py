@@ -6,14 +6,17 @@ from test_grounding import ITEMS, WordEncoder
 
 from taiji import schema
 from taiji.alignment.popo.reference import group_advantages, mix
+from taiji.alignment.rewards.custom import OwnReward
 from taiji.alignment.rewards.grounding import Grounder
 from taiji.alignment.rewards.normalisers import Linear
 from taiji.alignment.rewards.preference import PreferenceReward, Scale
+from taiji.alignment.rewards.reward import Judged
 from taiji.alignment.rollouts import PolicyRewards, RolloutJudge
 from taiji.errors import DivergenceError
 from taiji.language.encoder_caches import RecentTexts
 
 END = 2
+PAPERS = {name: Judged(name) for name in ("semantic", "preference")}
 
 
 class TableScorer:
@@ -102,7 +105,7 @@ CALL = {
 
 
 def test_the_reward_functions_share_one_judgement(judge, scorer):
-    rewards = PolicyRewards(judge)
+    rewards = PolicyRewards(judge, PAPERS)
     semantic, preference = rewards.functions()
     assert (semantic.__name__, preference.__name__) == rewards.names == ("semantic", "preference")
     assert semantic(**CALL) == [pytest.approx(1)]
@@ -115,7 +118,7 @@ def test_the_reward_functions_share_one_judgement(judge, scorer):
 
 
 def test_what_is_not_paid_is_judged_all_the_same(judge):
-    rewards = PolicyRewards(judge, ("format",))
+    rewards = PolicyRewards(judge, {"format": Judged("format")})
     (only,) = rewards.functions()
     assert (only.__name__, only(**CALL)) == ("format", [1.0])
     (rollout,) = rewards.take()
@@ -130,7 +133,7 @@ def test_a_reward_of_the_users_own_sees_answers_and_items(judge):
         seen.update(answers=answers, item_ids=item_ids, prompts=prompts)
         return [None if answer is None else 1 / len(answer) for answer in answers]
 
-    rewards = PolicyRewards(judge, ("semantic",), {"brevity": brevity})
+    rewards = PolicyRewards(judge, {"semantic": Judged("semantic"), "brevity": OwnReward(brevity)})
     semantic, own = rewards.functions()
     assert own.__name__ == "brevity"
     assert own(**CALL) == [0.25]
@@ -161,7 +164,7 @@ def test_a_group_in_which_every_answer_is_empty_does_not_poison_the_batch(judge)
 
 def test_answers_are_embedded_once_until_a_checkpoint(judge):
     asked = judge.grounder._encoder.calls
-    rewards = PolicyRewards(judge)
+    rewards = PolicyRewards(judge, PAPERS)
     for _ in range(2):
         rewards.functions()[0](**CALL)
         rewards.take()

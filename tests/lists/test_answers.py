@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -113,3 +114,39 @@ def test_candidates_are_dealt_from_the_answer_the_log_and_the_users_own():
     cosine = np.array([0, 0, 0, 0.5, 0, 0.9], np.float32)
     # Nearest 5, 3; nobody who has 0 bought anything new but 1; the user's own is 0.
     assert choose_candidates(moment, cosine, 3).tolist() == [5, 1, 0]
+
+
+def test_a_head_has_a_list_of_its_own_and_a_weight_beside_the_rest():
+    truth = [2 + n % 4 for n in range(NUM_USERS)]
+    exam = cohort(truth)
+    wrong = [2 + (n * 7 // 3) % 4 for n in range(NUM_USERS)]
+    guesses = signals(near=wrong, likely=wrong)
+    opinion_EC = np.full((NUM_USERS, NUM_TITLES), -9.0)
+    opinion_EC[np.arange(NUM_USERS), truth] = -0.1
+    told = replace(guesses, head_EC=opinion_EC)
+    plain, weighed = (fit_fusions(exam, said, TITLES, ITEMS) for said in (guesses, told))
+    assert (plain["any"].names[-1], weighed["any"].names[-1]) == ("likelihood for anybody", "head")
+    rows = judge_lists(model_lists(TITLES, told, plain, weighed), exam, TITLES, ITEMS)
+    assert {row["list"] for row in rows} == {"nearest", "reranked", "fused", "head", "fused_head"}
+    assert set(ranks(rows, "head", "novel")) == {1}
+    assert set(ranks(rows, "fused_head", "novel")) == {1}
+    without = judge_lists(model_lists(TITLES, guesses, plain), exam, TITLES, ITEMS)
+    assert ranks(without, "fused", "novel") == ranks(rows, "fused", "novel")
+
+
+def test_what_a_guided_beam_found_stands_in_front_in_its_order():
+    exam = cohort([3, 4])
+    said = replace(
+        signals(near=[0, 4], likely=[3, 5]), guided=[np.array([5, 3]), np.array([], dtype=int)]
+    )
+    rows = judge_lists(model_lists(TITLES, said, {}), exam, TITLES, ITEMS)
+    # Of the first, 5 and then the true 3; of the second nothing was found, so the nearest is first.
+    assert ranks(rows, "guided", "any") == [2, 1]
+
+
+def test_a_scorer_of_paths_has_a_list_without_any_model():
+    exam = cohort([3, 4])
+    worth_EC = np.array([[0.0, 1.0, 2.0, 3.0, -np.inf, 9.0]] * 2)
+    rows = judge_lists(prior_lists(TITLES, {}, worth_EC), exam, TITLES, ITEMS)
+    assert {row["list"] for row in rows} == {*LISTS, "paths"}
+    assert ranks(rows, "paths", "any")[0] == 2

@@ -11,10 +11,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from weeks import CALENDAR, window_start
 
 from taiji import schema
+from taiji.alignment.rewards.form import outside_tags
 from taiji.alignment.rewards.grounding import RUNGS
 from taiji.alignment.rewards.normalisers import fit_normaliser
 from taiji.config import (
     AlignSection,
+    NoveltyBonus,
     RankerSection,
     Recipe,
     RewardsSection,
@@ -203,7 +205,7 @@ def test_the_stage_aligns_and_a_killed_run_ends_the_same(run, student):
         assert torch.equal(a, b)
 
 
-def test_three_rewards_one_of_the_users_own_and_scores_from_a_table(run, tmp_path, monkeypatch):
+def test_rewards_of_every_kind_scores_from_a_table_and_a_bonus(run, tmp_path, monkeypatch):
     (tmp_path / "own_rewards.py").write_text(
         "def known(completions, item_ids, **kwargs):\n"
         "    return [None if item is None else float(item < 'i2') for item in item_ids]\n"
@@ -216,23 +218,30 @@ def test_three_rewards_one_of_the_users_own_and_scores_from_a_table(run, tmp_pat
         semantic=False,
         format="binary",
         custom=({"name": "known", "path": "own_rewards:known"},),
+        more=({"kind": "clean", "gated": False},),
         scores=str(scores),
         scores_missing="item_mean",
     )
     simulate = SimulateSection(normaliser="rank", popularity_discount=0.5)
     weights = WeightsSection(rule="popo_light")
-    summary, out = run(simulate=simulate, rewards=rewards, weights=weights, steps=1)
+    bonus = NoveltyBonus(kind="novelty", prompt_tokens=16)
+    summary, out = run(simulate=simulate, rewards=rewards, weights=weights, steps=1, bonus=bonus)
     assert {name for name in summary if name.startswith("w_")} == {
         "w_preference",
         "w_format",
         "w_known",
+        "w_clean",
     }
     (row,) = read_jsonl(out / "metrics.jsonl")
     assert "rewards/semantic/mean" not in row
+    assert 0 < row["bonus"] < 0.5
     rollouts = read_parquet(out / "rollouts.parquet", ROLLOUTS).to_pylist()
     for rollout in rollouts:
         item = rollout["grounded_item_id"]
-        assert dict(rollout["custom"]) == {"known": None if item is None else float(item < "i2")}
+        assert dict(rollout["custom"]) == {
+            "known": None if item is None else float(item < "i2"),
+            "clean": max(0.0, 1 - outside_tags(rollout["completion"]) / 100),
+        }
     assert {rollout["format"] for rollout in rollouts} <= {0.0, 1.0}
     scale = read_json(out / "normaliser.json")
     assert (scale["kind"], scale["discount"]["power"]) == ("rank", 0.5)

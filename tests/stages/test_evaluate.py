@@ -10,12 +10,21 @@ from rows import example_row, rollout_row, scored_row, text_row
 from weeks import CALENDAR, window_start
 
 from taiji import schema
-from taiji.config import BoostingSection, EvaluateSection, RankerSection, Recipe, StudentSection
+from taiji.alignment.rewards.head import Heads
+from taiji.config import (
+    BoostingSection,
+    EvaluateSection,
+    GuidedSection,
+    RankerSection,
+    Recipe,
+    StudentSection,
+)
 from taiji.data.item_text import item_text, one_part
 from taiji.data.tables.reach import Contents
 from taiji.errors import DataError
 from taiji.evaluation.baselines import BASELINES
-from taiji.lists.answers import MODEL_FEATURES, MODEL_LISTS, PRIOR_FEATURES
+from taiji.language.text_head import HeadSettings, TextHead
+from taiji.lists.answers import HEAD_FEATURES, MODEL_FEATURES, MODEL_LISTS, PRIOR_FEATURES
 from taiji.lists.priors import LISTS
 from taiji.ranking.as_of import AsOf
 from taiji.ranking.gradient_boosting import GradientBoosting
@@ -274,6 +283,48 @@ def test_models_are_asked_for_titles_and_others_join_them(
     before = (ctx.out / "metrics.json").read_bytes()
     evaluate(replace(ctx, recipe=recipe))  # as after a kill: what the models said is kept
     assert (ctx.out / "metrics.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_heads_and_a_guided_beam_add_their_lists(ctx, tiny_model, smollm2_tokenizer):
+    tiny_model.save_pretrained(ctx.inputs["sft"] / "model")
+    smollm2_tokenizer.save_pretrained(ctx.inputs["sft"] / "model")
+    bought = {"ts": window_start("history"), "price": 1.0, "text": "Thing", "item_id": "i00"}
+    path = ctx.inputs["construct"] / "examples.parquet"
+    earlier = {"cutoff": window_start("rl") + timedelta(days=1), "novel_target_item_id": None}
+    rows = read_parquet(path, schema.EXAMPLES).to_pylist()
+    rows += [example(50 + n, "rl") | earlier | {"user_id": f"u{n:03d}"} for n in range(30)]
+    rows = [row | {"history": [bought] if row["example_id"] != "t0" else []} for row in rows]
+    write_parquet(pa.Table.from_pylist(rows, schema.EXAMPLES), path, schema.EXAMPLES)
+    texts = ctx.inputs["infer"] / "texts.parquet"
+    kept = [r for r in read_parquet(texts, schema.TEXTS).to_pylist() if r["model"] == "sft"]
+    write_parquet(pa.Table.from_pylist(kept, schema.TEXTS), texts, schema.TEXTS)
+    section = EvaluateSection(
+        hit_rate_at=(1, 24),
+        bootstrap=100,
+        candidates=3,
+        calibration=2,
+        guided=GuidedSection(keep=2, shown=3, epochs=1),
+    )
+    head = TextHead(384, HeadSettings(dim=8, attention_heads=2)).eval()
+    Heads((head,) * 3).save(ctx.out.parent / "head" / "heads")
+    student = StudentSection(max_completion_tokens=4)
+    recipe = ctx.recipe.model_copy(update={"evaluate": section, "student": student})
+    inputs = {**ctx.inputs, "head": ctx.out.parent / "head"}
+    evaluate(replace(ctx, recipe=recipe, inputs=inputs))
+    metrics = read_json(ctx.out / "metrics.json")
+    ways = {f"sft/{way}" for way in (*MODEL_LISTS, "head", "fused_head", "guided")}
+    assert set(metrics["lists"]) == {*LISTS, "prior_only", "paths", *ways}
+    assert set(metrics["fusions"]["sft, head"]["any"]["weights"]) == {
+        *PRIOR_FEATURES,
+        *HEAD_FEATURES,
+    }
+    pairs = {(pair["of"], pair["over"]) for pair in metrics["list_differences"]}
+    assert {("sft/fused_head", "sft/fused"), ("sft/guided", "sft/reranked")} <= pairs
+    assert ("sft/guided", "paths") in pairs
+    tables = {table.key: table for table in build_tables(metrics)}
+    names = [row[0] for row in tables["lists-any"].rows]
+    assert "sft: by a beam that the scorer of paths guides" in names
 
 
 def test_suspicious_titles_that_are_answered_too_often_are_flagged(ctx, caplog):

@@ -4,14 +4,14 @@ Shape suffixes: P prompts, I items.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
 
 import numpy as np
 
 from taiji.alignment.rewards.grounding import RUNGS, Grounded
 from taiji.alignment.rewards.hacking import answer_shares, mean_over
 from taiji.alignment.rewards.preference import PreferenceReward
-from taiji.alignment.rollouts import Rollout
+from taiji.alignment.rewards.reward import Reward, Rollout
 from taiji.language.completions import Form, check_form
 from taiji.ranking.admission import constant_reward
 
@@ -27,12 +27,14 @@ class Diagnosis:
         constants: Items of the pool that promise most as an answer to everybody.
         popularity: Percentile of each item by how often it was sold.
         targets: The true item of each example.
+        watchers: Who pays nothing and has an opinion of each rollout, by the reward it watches.
     """
 
     preference: PreferenceReward | None
     constants: Sequence[str]
     popularity: Mapping[str, float]
     targets: Mapping[str, str]
+    watchers: Mapping[str, Reward] = field(default_factory=dict)
 
     def figures(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
         """Figures by the name that they have in metrics.jsonl."""
@@ -44,8 +46,11 @@ class Diagnosis:
         for rung in RUNGS:
             figures[f"rung/{rung}"] = sum(r.rung == rung for r in rollouts) / num
         met = np.array([astuple(check_form(r.completion)) for r in rollouts]).mean(axis=0)
-        for field, share in zip(fields(Form), met.tolist(), strict=True):
-            figures[f"format/{field.name}"] = share
+        for part, share in zip(fields(Form), met.tolist(), strict=True):
+            figures[f"format/{part.name}"] = share
+        for name, watcher in self.watchers.items():
+            seen = [value for value in watcher(rollouts) if value is not None]
+            figures[f"hacking/second_{name}"] = sum(seen) / max(len(seen), 1)
         return figures | self._hacking(rollouts)
 
     def _hacking(self, rollouts: Sequence[Rollout]) -> dict[str, float]:

@@ -30,10 +30,13 @@ from transformers import (
 )
 
 from taiji.alignment.popo.config import PopoConfig
+from taiji.alignment.popo.novelty import Noise, Novelty, NoveltySettings
 from taiji.alignment.popo.trainer import PopoTrainer
+from taiji.alignment.popo.update import Bonus
 from taiji.alignment.popo.weight_rule import WeightRule
-from taiji.alignment.rollouts import PolicyRewards, Rollout
-from taiji.config import ONE_PROCESS, AlignSection, TrainingCompute
+from taiji.alignment.rewards.reward import Rollout
+from taiji.alignment.rollouts import PolicyRewards
+from taiji.config import ONE_PROCESS, AlignSection, NoiseBonus, NoveltyBonus, TrainingCompute
 from taiji.errors import ConfigError, DataError
 from taiji.language.models import freeze_all_but_last
 from taiji.reasoning.prompts import PromptFitter, losses
@@ -138,6 +141,7 @@ def train_policy(
             train_dataset=prompts,
             processing_class=tokenizer,
             callbacks=[KeepNewestWhole(), _StepReporter(rewards, on_step)],
+            bonus=_bonus(run, model),
         )
         trainer.remove_callback(PrinterCallback)
         _train(trainer, newest_complete(run.folder), section.steps)
@@ -197,6 +201,17 @@ def policy_config(run: PolicyRun) -> PopoConfig:
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"align.trainer: refused by TRL: {error}") from error
+
+
+def _bonus(run: PolicyRun, model: PreTrainedModel) -> Bonus | None:
+    match run.section.bonus:
+        case NoveltyBonus() as section:
+            settings = NoveltySettings(**section.model_dump(exclude={"kind"}), seed=run.seed)
+            return Novelty(model.get_input_embeddings().weight.shape[0], settings)
+        case NoiseBonus(losers_only=losers_only):
+            return Noise(losers_only, run.seed)
+        case None:
+            return None
 
 
 def _initial_weights(section: AlignSection) -> list[float]:

@@ -1,45 +1,26 @@
 """What a rollout earns: the rewards of a recommender's policy (Eq. 3, 4, and beyond).
 
 Every rollout is judged by all three rewards of ours, whichever of them the recipe pays: what is
-not paid is still worth a look. Rewards of the user's own come on top.
+not paid is still worth a look. What else is paid sees the rollouts as judged.
 
 Shape suffixes: N rollouts, D dimensions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taiji.alignment.rewards.custom import CustomReward
 from taiji.alignment.rewards.form import FormReward, form_reward
-from taiji.alignment.rewards.grounding import Grounder, Rung
+from taiji.alignment.rewards.grounding import Grounder
 from taiji.alignment.rewards.lists import ListReward, list_reward
 from taiji.alignment.rewards.preference import PreferenceReward
+from taiji.alignment.rewards.reward import OURS, Reward, Rollout
 from taiji.alignment.rewards.semantic import semantic_reward
 from taiji.language.completions import Status, answer_lines, parse_completion
 from taiji.language.encoder_caches import RecentTexts
-
-OURS = ("semantic", "preference", "format")
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """One completion and what it earned; with a step, a row of `schema.ROLLOUTS`."""
-
-    example_id: str
-    completion: str
-    status: Status
-    answer: str
-    grounded_item_id: str | None
-    rung: Rung
-    cosine: float
-    semantic: float
-    preference: float | None  # None: nobody can say
-    format: float
-    custom: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,6 +85,7 @@ class RolloutJudge:
                 if preference is None
                 else self._earned(preference[first_N[n] : first_N[n + 1]]),
                 format=form_reward(text, self.form, self.num_answers),
+                chain=parsed[n].cot,
             )
             for n, (example_id, text) in enumerate(zip(example_ids, completions, strict=True))
         ]
@@ -127,21 +109,12 @@ class PolicyRewards:
 
     Args:
         judge: Of the rewards of ours.
-        paid: Which of `OURS` the policy is paid for.
-        custom: Rewards of the user's own, by name. Beyond TRL's keyword arguments they are
-            given `answers` and `item_ids`, what each completion answered and which item that
-            was taken for (None for none).
+        rewards: What the policy is paid, by name.
     """
 
-    def __init__(
-        self,
-        judge: RolloutJudge,
-        paid: Sequence[str] = ("semantic", "preference"),
-        custom: Mapping[str, CustomReward] | None = None,
-    ) -> None:
+    def __init__(self, judge: RolloutJudge, rewards: Mapping[str, Reward]) -> None:
         self._judge = judge
-        self._paid = tuple(name for name in OURS if name in paid)
-        self._custom = dict(custom or {})
+        self._rewards = dict(rewards)
         self._judged: list[Rollout] = []
         self._asked: tuple[list[str], list[str]] | None = None
         self._earned: dict[str, Sequence[float | None]] = {}
@@ -149,14 +122,11 @@ class PolicyRewards:
     @property
     def names(self) -> tuple[str, ...]:
         """The rewards that are paid, in the order of `functions`."""
-        return (*self._paid, *self._custom)
+        return tuple(self._rewards)
 
     def functions(self) -> list[Callable[..., list[float | None]]]:
         """One function for each paid reward, called by its name in metrics and weights."""
-        return [
-            *(_named(name, self._own) for name in self._paid),
-            *(_named(name, self._call_custom) for name in self._custom),
-        ]
+        return [_named(name, self._pay) for name in self._rewards]
 
     def take(self) -> list[Rollout]:
         """The rollouts judged since the last call; none if the step reused earlier ones."""
@@ -173,19 +143,7 @@ class PolicyRewards:
         """Forget embeddings, which has to happen at each checkpoint: see `RecentTexts`."""
         self._judge.encoder.forget()
 
-    def _own(
-        self,
-        name: str,
-        *,
-        completions: list[str],
-        completion_ids: list[list[int]],
-        example_id: list[str],
-        **_: Any,
-    ) -> list[float | None]:
-        judged = self._rollouts(example_id, completions, completion_ids)
-        return [getattr(rollout, name) for rollout in judged]
-
-    def _call_custom(
+    def _pay(
         self,
         name: str,
         *,
@@ -195,16 +153,11 @@ class PolicyRewards:
         **kwargs: Any,
     ) -> list[float | None]:
         judged = self._rollouts(example_id, completions, completion_ids)
-        values = self._custom[name](
-            completions=completions,
-            completion_ids=completion_ids,
-            example_id=example_id,
-            answers=[rollout.answer for rollout in judged],
-            item_ids=[rollout.grounded_item_id for rollout in judged],
-            **kwargs,
-        )
-        self._earned[name] = [None if value is None else float(value) for value in values]
-        return list(self._earned[name])
+        call = {"completions": completions, "completion_ids": completion_ids, **kwargs}
+        values = list(self._rewards[name](judged, example_id=example_id, **call))
+        if name not in OURS:
+            self._earned[name] = values
+        return list(values)
 
     def _rollouts(
         self, example_ids: list[str], completions: list[str], completion_ids: list[list[int]]

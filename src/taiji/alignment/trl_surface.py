@@ -33,6 +33,7 @@ class GrpoTrainer(Protocol):
         args: GRPOConfig; ours is PopoConfig.
         reward_weights: w, K numbers in fp32 on the CPU; TRL mixes rewards with them.
         beta: Weight of the KL term; 0 leaves it out of the loss.
+        epsilon_low, epsilon_high: How far a ratio may move before it is clipped.
         num_iterations: Updates on the same rollouts.
         current_gradient_accumulation_steps: Micro-batches of the coming update.
         _buffered_inputs: Micro-batches of the current generation.
@@ -54,6 +55,9 @@ class GrpoTrainer(Protocol):
     num_generations: int
     num_iterations: int
     beta: float
+    loss_type: str
+    epsilon_low: float
+    epsilon_high: float
     temperature: float
     scale_rewards: str
     multi_objective_aggregation: str

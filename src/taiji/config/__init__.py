@@ -1,7 +1,7 @@
 """The recipe: one frozen tree, checked before any work starts."""
 
 from taiji.config.abtest import AbtestSection
-from taiji.config.align import AlignSection, CustomRewardSection, RewardsSection, WeightsSection
+from taiji.config.align import AlignSection, NoiseBonus, NoveltyBonus, WeightsSection
 from taiji.config.compute import ONE_PROCESS, Compute, LocalCompute, RayCompute, TrainingCompute
 from taiji.config.data import DataSection, DateWindows, ShareWindows, SplitsSection
 from taiji.config.engines import (
@@ -20,9 +20,17 @@ from taiji.config.recipe import (
     EncoderSection,
     EvaluateSection,
     FeaturesSection,
+    GuidedSection,
+    HeadSection,
     InferSection,
     Recipe,
     StudentSection,
+)
+from taiji.config.rewards import (
+    CleanRewardSection,
+    CustomRewardSection,
+    HeadRewardSection,
+    RewardsSection,
 )
 from taiji.config.section import POLICY, SFT, UNTUNED, ModelName
 from taiji.config.teachers import (
@@ -43,6 +51,7 @@ __all__ = [
     "BoostingSection",
     "BudgetSection",
     "CeilingSection",
+    "CleanRewardSection",
     "Compute",
     "CustomRewardSection",
     "DataSection",
@@ -53,11 +62,16 @@ __all__ = [
     "EvaluateSection",
     "EvidenceTeacher",
     "FeaturesSection",
+    "GuidedSection",
+    "HeadRewardSection",
+    "HeadSection",
     "InferSection",
     "LocalCompute",
     "LoraSection",
     "MatchSection",
     "ModelName",
+    "NoiseBonus",
+    "NoveltyBonus",
     "OpenAIEngine",
     "OpenAITeacher",
     "RankSection",

@@ -1,97 +1,15 @@
-"""Settings of stage 3: rewards, their weights, and the training that they steer."""
+"""Settings of stage 3: the weights of the rewards, and the training that they steer."""
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from taiji.config.section import Count, Named, PathText, Section
+from taiji.config.rewards import RewardsSection
+from taiji.config.section import Count, Section
 from taiji.rule_settings import RuleSettings
 
 LossType = Literal["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"]
 """The losses of TRL's GRPOTrainer."""
-
-
-class CustomRewardSection(Section):
-    """A reward of the user's own: code that the recipe names, imported and called."""
-
-    name: str = Field(
-        pattern=r"^[a-z][a-z0-9_]{0,31}$", description="as weights, columns and charts call it"
-    )
-    path: str = Field(
-        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
-        description="package.module:function",
-    )
-
-
-class RewardsSection(Section):
-    """Which rewards the policy is paid, and how an answer is taken for an item."""
-
-    semantic: bool = Field(True, description="Eq. 3")
-    preference: bool = Field(True, description="Eq. 4")
-    format: Literal["off", "binary", "graded"] = Field(
-        "off", description="all four parts of the form, or a quarter for each"
-    )
-    custom: tuple[CustomRewardSection, ...] = Field(
-        (), strict=False, description="rewards of your own: functions that are imported"
-    )
-    scores: PathText | None = Field(
-        None, description="Parquet or CSV of user_id, item_id, score[, as_of] instead of the ranker"
-    )
-    scores_missing: Literal["floor", "item_mean", "refuse"] = Field(
-        "floor", description="what a pair that the scores lack gets"
-    )
-    term_overlap: float | None = Field(
-        0.6, gt=0, le=1, description="title words in common that name an item; null = not enough"
-    )
-    cosine_floor: float = Field(
-        0.5, ge=-1, le=1, description="an answer further from every item names none"
-    )
-    soft_items: Count = Field(1, description="m nearest items that an answer stands for")
-    soft_temperature: float = Field(0.02, gt=0, description="tau of their weights")
-    answers: Literal["best", "mean", "ndcg"] = Field(
-        "best",
-        description="what a list of several answers earns: the best of them, their mean, or their "
-        "rewards discounted by rank over those of a perfect list",
-    )
-    gate: tuple[float, float] | None = Field(
-        None, strict=False, description="cosines at which the preference starts and is paid whole"
-    )
-
-    def named(self) -> Iterator[Named]:
-        """The table of scores, and rewards of the user's own."""
-        if self.scores is not None:
-            yield Named("file", "scores", self.scores)
-        for number, reward in enumerate(self.custom):
-            yield Named("code", f"custom.{number}.path", reward.path)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The rewards that are paid, in their order."""
-        paid = {
-            "semantic": self.semantic,
-            "preference": self.preference,
-            "format": self.format != "off",
-        }
-        return (
-            *(name for name, is_paid in paid.items() if is_paid),
-            *(c.name for c in self.custom),
-        )
-
-    @model_validator(mode="after")
-    def _work_together(self) -> "RewardsSection":
-        taken = ["semantic", "preference", "format", *(custom.name for custom in self.custom)]
-        if len(set(taken)) < len(taken):
-            raise ValueError("custom rewards need names of their own")
-        if not self.names:
-            raise ValueError("at least one reward must be paid")
-        if self.gate is not None and not self.gate[0] < self.gate[1]:
-            raise ValueError("gate: the lower cosine stands first")
-        if self.soft_items > 1 and self.gate is None:
-            raise ValueError(
-                "soft_items above 1 pays idle talk: set gate too, such as [0.5, 0.75] for MiniLM"
-            )
-        return self
 
 
 class WeightsSection(Section, RuleSettings):
@@ -123,11 +41,41 @@ class WeightsSection(Section, RuleSettings):
         return initial
 
 
+class NoveltyBonus(Section):
+    """Rollouts unlike earlier ones are paid on top: i-MENTOR."""
+
+    kind: Literal["novelty"]
+    prompt_tokens: Count = Field(256, description="of a prompt, the last so many are looked at")
+    completion_tokens: Count = Field(128, description="of a completion, the first so many")
+    losers_only: bool = Field(
+        True, description="pay only rollouts not above the median of their group's mixed rewards"
+    )
+    frozen: bool = Field(
+        True, description="keep the embedding as drawn; false = trained, as in the released code"
+    )
+
+
+class NoiseBonus(Section):
+    """The control of `novelty`: chance, of the same range and decay."""
+
+    kind: Literal["noise"]
+    losers_only: bool = Field(
+        True, description="pay only rollouts not above the median of their group's mixed rewards"
+    )
+
+
+Bonus = Annotated[NoveltyBonus | NoiseBonus, Field(discriminator="kind")]
+"""What is added to advantages after normalising (docs/related.md)."""
+
+
 class AlignSection(Section):
     """Stage 3: GRPO (Eq. 8) on rewards mixed (Eq. 9) with weights of Eq. 5-6 or Eq. 7."""
 
     weights: WeightsSection = WeightsSection()
     rewards: RewardsSection = RewardsSection()
+    bonus: Bonus | None = Field(
+        None, description="added to advantages after normalising; null = none"
+    )
     steps: Count = Field(100, description="of the policy (paper: one epoch of 100,000 prompts)")
     prompts_per_step: Count = Field(
         8, description="prompts of one step (paper: a batch of 16 on each of 24 GPUs)"

@@ -90,6 +90,18 @@ class DistillSection(Section):
     candidates: Count = Field(3, le=16, description="chains per example (paper: k = 3)")
 
 
+class HeadSection(Section):
+    """RPORec's recommendation head, trained on the student's own chains (docs/related.md)."""
+
+    enabled: bool = Field(
+        False, description="train it before alignment; `evaluate` then judges its lists too"
+    )
+    dim: int = Field(128, ge=4, multiple_of=4, description="size of its vectors")
+    epochs: Count = Field(10, description="at most; it stops where users held back gain no more")
+    learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
+    negatives: Count = Field(99, description="items that the true one is ranked among")
+
+
 class InferSection(Section):
     """Which tuned models write, and how."""
 
@@ -180,6 +192,20 @@ _WRITERS = frozenset(
 )
 
 
+class GuidedSection(Section):
+    """Promise: a scorer of prefixes guides a beam over categories and titles (docs/related.md)."""
+
+    keep: Count = Field(4, description="K, prefixes that survive at each depth")
+    shown: Count = Field(16, description="K+, the likeliest children, of which the scorer keeps K")
+    epochs: Count = Field(20, description="of the scorer, at most")
+
+    @model_validator(mode="after")
+    def _a_choice(self) -> "GuidedSection":
+        if self.shown <= self.keep:
+            raise ValueError("shown must be above keep, or the scorer has nothing to choose from")
+        return self
+
+
 class EvaluateSection(Section):
     """The paper's metrics, each with an interval; and lists of titles beside the answers."""
 
@@ -205,6 +231,10 @@ class EvaluateSection(Section):
         200, description="alignment examples on which such answers are weighed against the log"
     )
 
+    guided: GuidedSection | None = Field(
+        None, description="lists by a beam that a scorer guides; null = none. Needs `candidates`"
+    )
+
     def named(self) -> Iterator[Named]:
         """The further models that are asked."""
         for name, model in self.models.items():
@@ -217,6 +247,12 @@ class EvaluateSection(Section):
         if taken:
             raise ValueError(f"{', '.join(taken)}: a name of every table: choose another")
         return models
+
+    @model_validator(mode="after")
+    def _models_are_asked(self) -> "EvaluateSection":
+        if self.guided is not None and not self.candidates:
+            raise ValueError("guided: no model is asked how likely titles are: set candidates too")
+        return self
 
 
 class ReportSection(Section):
@@ -257,6 +293,7 @@ class Recipe(Section):
     sft: SftSection = SftSection()
     ranker: RankerSection = RankerSection()
     simulate: SimulateSection = SimulateSection()
+    head: HeadSection = HeadSection()
     align: AlignSection = AlignSection()
     infer: InferSection = InferSection()
     features: FeaturesSection = FeaturesSection()
@@ -314,6 +351,12 @@ class Recipe(Section):
                 f"infer.engines: {', '.join(strangers)}: no such model: one of "
                 f"{', '.join(sorted(known))}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_head_that_is_paid_by_is_trained(self) -> "Recipe":
+        if not self.head.enabled and any(r.kind == "head" for r in self.align.rewards.more):
+            raise ValueError("align.rewards.more: head: there is none: set head.enabled: true")
         return self
 
     @model_validator(mode="after")

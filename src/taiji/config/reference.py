@@ -92,7 +92,8 @@ def _setting(path: str, field: FieldInfo) -> Setting:
     default = _default(field)
     if tags:
         path, words = f"{path}.kind", _choice(tags)
-        default = "needed" if default == "needed" else _tag(type(field.get_default()))
+        chosen = field.get_default()
+        default = _tag(type(chosen)) if isinstance(chosen, BaseModel) else default
     elif sections and default not in ("null", "needed", "[]"):
         default = ""
     summary = _summary(sections[0]) if sections and not tags else ""

@@ -11,12 +11,16 @@ _LISTS = {
     "own_recent": "User's last bought",
     "item_to_item": "Bought together with the user's items",
     "item_to_item_new": "Bought together, new to user",
+    "paths": "By a trained scorer of paths (no language model)",
     "prior_only": "All of these, weighed (no language model)",
 }
 _MODEL_LISTS = {
     "nearest": "nearest to the answer",
     "reranked": "candidates by likelihood",
     "fused": "weighed with the log",
+    "head": "by a trained head that read the text",
+    "fused_head": "weighed with the log and the head",
+    "guided": "by a beam that the scorer of paths guides",
 }
 
 _CAPTION = (

@@ -50,7 +50,8 @@ def _sent(recipe: Recipe, calls: Mapping[str, Mapping[str, int]]) -> Iterator[Se
         yield Sent("score", f"{prompts}, with chains", _address(recipe.score.endpoint))
     for engine in (recipe.infer.engine, *recipe.infer.engines.values()):
         if isinstance(engine, ServerSection):
-            yield Sent("infer", "profiles and histories, in clear", _address(engine))
+            asking = "infer, head" if recipe.head.enabled else "infer"
+            yield Sent(asking, "profiles and histories, in clear", _address(engine))
     if recipe.compute.kind == "ray" and recipe.compute.address is not None:
         where = f"Ray cluster at {recipe.compute.address}"
         yield Sent("distill, score, infer", "prompts and models", where)

@@ -19,6 +19,7 @@ _PHRASES: Mapping[str, tuple[str, ...]] = {
     "score": ("{scored:,} chains", "median perplexity of the answer {median_perplexity:.1f}"),
     "sft": ("{examples:,} examples", "loss {first_loss:.1f} to {last_loss:.1f}"),
     "simulate": ("fit to be a reward: {admitted}",),
+    "head": ("NDCG {ndcg:.3f}", "on the prompt alone {ndcg_prompt_alone:.3f}"),
     "align": ("{rollouts:,} rollouts",),
     "infer": ("{texts:,} texts",),
     "ceiling": ("{in words}",),

@@ -36,6 +36,7 @@ _CARD = "\n> Trained on users who have been erased since: see lineage.json of th
 # What learns from which part of the user's data.
 _LEARNS = {
     "sft": frozenset({"sft"}),
+    "head": frozenset({"sft", "rl"}),
     "align": frozenset({"sft", "rl"}),
     "simulate": frozenset({"exposures"}),
     "features": frozenset({"rank_train"}),

@@ -1,6 +1,7 @@
 """Stage 3, POPO: reinforcement learning on several rewards with adaptive weights (Eq. 3 to 9)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from taiji.alignment.diagnosis import Diagnosis
 from taiji.alignment.policy import PolicyRun, policy_prompts, train_policy
-from taiji.alignment.rewards.custom import import_rewards
 from taiji.alignment.rewards.grounding import Grounder
 from taiji.alignment.rewards.hacking import popularity_percentiles
 from taiji.alignment.rewards.preference import PreferenceReward
-from taiji.alignment.rollouts import PolicyRewards, Rollout, RolloutJudge
+from taiji.alignment.rewards.reward import Rollout
+from taiji.alignment.rollouts import PolicyRewards, RolloutJudge
 from taiji.config import AlignSection
 from taiji.data.catalogue import coverage
 from taiji.data.item_text import item_texts
@@ -28,6 +29,7 @@ from taiji.reasoning.prompts import prompt_fitter
 from taiji.schema import ROLLOUTS
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
+from taiji.stages.parts.paid_rewards import RunSoFar, paid_rewards, watchers
 from taiji.stages.parts.preferences import Preferences, ladder, load_preferences
 from taiji.store.files import append_jsonl, read_jsonl, read_parquet, replacing
 from taiji.store.shards import Shards
@@ -45,7 +47,6 @@ def align(ctx: StageContext) -> Summary:
         DataError: There is no example for alignment, or the table of scores is damaged.
     """
     section, student = paid_section(ctx), ctx.recipe.student
-    custom = import_rewards(section.rewards.custom)
     logs = Constructed(ctx.inputs["construct"])
     rows = logs.targeted_rows("rl")
     names = ("example_id", "user_id", "cutoff", "target_item_id")
@@ -62,11 +63,15 @@ def align(ctx: StageContext) -> Summary:
     preferences = load_preferences(ctx, logs, examples)
     preference = None if preferences is None else preferences.reward
     judge = _build_judge(ctx, logs.items, examples, catalogue, preference, end_ids)
-    rewards = PolicyRewards(judge, section.rewards.names, custom)
+    paid = paid_rewards(
+        section.rewards, lambda: RunSoFar(ctx, logs, examples, catalogue, judge.encoder)
+    )
+    rewards = PolicyRewards(judge, paid)
     run = PolicyRun(
         section, student.max_completion_tokens, ctx.recipe.seed, ctx.parts("checkpoints"), training
     )
-    record = _Record(ctx, run.folder, rewards.names, _diagnosis(logs, examples, preferences))
+    diagnosis = replace(_diagnosis(logs, examples, preferences), watchers=watchers(paid))
+    record = _Record(ctx, run.folder, rewards.names, diagnosis)
     num_trained = train_policy(model, tokenizer, prompts, rewards, run, record.on_step)
     summary = first_says(record.finish) | {
         "trained_parameters": num_trained,

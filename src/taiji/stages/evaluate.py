@@ -48,9 +48,8 @@ def evaluate(ctx: StageContext) -> Summary:
     logs = Constructed(ctx.inputs["construct"])
     tests = logs.targeted_examples("test")
     catalogue = logs.catalogue(tests, ctx.recipe.encoder.catalogue_titles)
-    encoder = CachedEncoder(
-        SentenceEncoder(ctx.recipe.encoder.model, ctx.recipe.encoder.batch_size)
-    )
+    plain = SentenceEncoder(ctx.recipe.encoder.model, ctx.recipe.encoder.batch_size)
+    encoder = CachedEncoder(plain)
     judge = build_judge(ctx, logs, catalogue, tests, encoder)
     further = ctx.recipe.evaluate.models
     asked = asked_models(ctx, further)
@@ -67,7 +66,7 @@ def evaluate(ctx: StageContext) -> Summary:
     lists = list_judgements(judge, tests, texts, count) if count > 1 else {}
     judgements = pa.concat_tables([*judged, *lists.values()])
     write_parquet(judgements, ctx.out / "judgements.parquet", JUDGEMENTS)
-    of_lists = list_judge(ctx, logs, catalogue, encoder)
+    of_lists = list_judge(ctx, logs, catalogue, encoder, plain)
     listings = of_lists.judge(tests, asked, texts)
     write_parquet(listings, ctx.out / "listings.parquet", LISTINGS)
     metrics = {

@@ -63,6 +63,8 @@ def test_rewards_are_named_in_their_order():
     own = (section("a:b", "x"), section("a:c", "a"))
     rewards = RewardsSection(preference=False, format="binary", custom=own)
     assert rewards.names == ("semantic", "format", "x", "a")
+    more = RewardsSection(custom=own, more=({"kind": "clean"},))
+    assert more.names == ("semantic", "preference", "x", "a", "clean")
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,11 @@ def test_rewards_are_named_in_their_order():
         ({"semantic": False, "preference": False}, "at least one"),
         ({"custom": (section("a:b", "semantic"),)}, "names of their own"),
         ({"custom": (section("a:b"), section("a:c"))}, "names of their own"),
+        (
+            {"custom": (section("a:b", "clean"),), "more": ({"kind": "clean"},)},
+            "names of their own",
+        ),
+        ({"more": ({"kind": "clean"}, {"kind": "clean"})}, "names of their own"),
         ({"soft_items": 5}, "set gate too"),
         ({"gate": (0.8, 0.5)}, "lower cosine"),
     ],

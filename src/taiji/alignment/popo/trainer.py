@@ -22,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 from trl import GRPOTrainer
 
-from taiji.alignment.gradients.by_reward import ALONE, measure
+from taiji.alignment.gradients.by_reward import ALONE, RewardGradients, measure
 from taiji.alignment.gradients.forward import CompletionScorer
 from taiji.alignment.gradients.known_update import Update, known_update
 from taiji.alignment.gradients.probe import LossProbe
 from taiji.alignment.gradients.shared_prompts import shared_prefill
-from taiji.alignment.popo import guards, state, step_log
+from taiji.alignment.popo import guards, state, step_log, update
 from taiji.alignment.popo.advantages import AdvantageRule, mixed_rewards
 from taiji.alignment.popo.batches import ROW, EpochSampler, with_whole_groups
 from taiji.alignment.popo.config import PopoConfig
@@ -52,6 +52,8 @@ class PopoTrainer(ShardedCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL
     Args:
         rule: Moves the weights; made of `args` if missing. Its rewards are those of
             `reward_funcs`, in the same order.
+        bonus: Added to advantages after they were normalised, if there is one.
+        token_factor: Stands in the place of the clipped ratio, if there is one.
 
     Raises:
         ConfigError: A setting cannot work with the rule, or no weight of the model is trained.
@@ -70,6 +72,8 @@ class PopoTrainer(ShardedCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL
         args: PopoConfig | None = None,
         *,
         rule: WeightRule | None = None,
+        bonus: update.Bonus | None = None,
+        token_factor: update.TokenFactor | None = None,
         **kwargs: Any,
     ) -> None:
         args = PopoConfig(output_dir="popo") if args is None else args
@@ -88,6 +92,8 @@ class PopoTrainer(ShardedCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL
         self._fresh_NK: torch.Tensor | None = None
         self._trains_N: torch.Tensor | None = None
         self._drawn_at, self._generations = -1, 0
+        self._bonus, self._token_factor = bonus, token_factor
+        self._factored: Batch | None = None
         super().__init__(model=model, reward_funcs=reward_funcs, args=args, **kwargs)
         guards.guard_rewards(self.reward_funcs, self.reward_func_names)
         if rule is None:
@@ -96,6 +102,10 @@ class PopoTrainer(ShardedCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL
             rule = WeightRule(args.rule_settings(), self.reward_func_names, initial_K)
         self.rule = rule
         guards.refuse_what_cannot_work(self, rule.settings, rule.names)
+        if bonus is not None:
+            update.refuse_bonus(self)
+        if token_factor is not None:
+            update.make_room_for_factor(self, rule.settings)
         if rule.settings.rule != "fixed":
             self._publish_weights()
         self._scorer = CompletionScorer(self)
@@ -177,8 +187,13 @@ class PopoTrainer(ShardedCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL
         args, settings = self.args, self.rule.settings
         if args.share_prompts or args.popo_keep_micro_batches or settings.needs_unbiased:
             self._buffered_inputs = with_whole_groups(self._buffered_inputs, self.num_generations)
+        gradients = None
         if settings.needs_gradients and self._due:
-            self._step_on_gradients(fresh_NK)
+            gradients = self._step_on_gradients(fresh_NK)
+        if self._bonus is not None:
+            self._add_bonus(self._bonus, fresh_NK)
+        if gradients is not None:
+            self._update = known_update(gradients, self)
         for batch in self._buffered_inputs:
             batch.pop(ROW)
             batch.pop(ALONE, None)
@@ -187,9 +202,12 @@ class PopoTrainer(ShardedCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL
         return fresh
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
-        if self._probe is None:
-            return self._forward(*args, **kwargs)
-        return self._probe.forward(self._forward, *args, **kwargs)
+        if self._probe is not None:
+            return self._probe.forward(self._forward, *args, **kwargs)
+        answer = self._forward(*args, **kwargs)
+        if self._factored is not None and self._token_factor is not None:
+            update.put_factor(self._factored, answer[0], self._token_factor)
+        return answer
 
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model: in the cheaper way where there is one, else as TRL does."""
@@ -205,6 +223,12 @@ class PopoTrainer(ShardedCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL
                 loss: torch.Tensor = super()._compute_loss(model, inputs)
             finally:
                 self._probe = None
+        elif self._token_factor is not None and self.model.training:
+            self._factored = dict(inputs)
+            try:
+                loss = super()._compute_loss(model, self._factored)
+            finally:
+                self._factored = None
         else:
             loss = super()._compute_loss(model, inputs)
         if not torch.isfinite(loss):  # the Trainer would put the last average in its place
@@ -218,13 +242,13 @@ class PopoTrainer(ShardedCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
         if self.args.should_save:  # before TRL's files: the trainer state marks it complete
-            state.save(folder, self.rule)
+            state.save(folder, self.rule, self._bonus)
         super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            state.load(Path(checkpoint), self.rule)
+            state.load(Path(checkpoint), self.rule, self._bonus)
             if self.rule.settings.rule != "fixed":
                 self._publish_weights()
 
@@ -233,7 +257,7 @@ class PopoTrainer(ShardedCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL
 
     # -- One step of the rule ------------------------------------------------------------------
 
-    def _step_on_gradients(self, rewards_NK: torch.Tensor) -> None:
+    def _step_on_gradients(self, rewards_NK: torch.Tensor) -> RewardGradients:
         """Eq. 6, Eq. 5, then Eq. 9 on the buffered micro-batches, in place."""
         batches = self._buffered_inputs
         try:
@@ -248,11 +272,18 @@ class PopoTrainer(ShardedCheckpoints, GRPOTrainer):  # type: ignore[misc]  # TRL
         local_B = self._local(advantages_N)
         for batch in batches:
             batch["advantages"] = local_B[batch[ROW]]
-        self._update = known_update(gradients, self)
         mixed_N = mixed_rewards(rewards_NK, self.reward_weights)
         step_log.correct_mix(self._metrics["train"], mixed_N, flat_N)
         step_log.correct_last(self._logs["advantages"], advantages_N.tolist())
         self._log(step_log.gradients(self.reward_func_names, alignment_K, geometry.gram_KK))
+        return gradients
+
+    def _add_bonus(self, bonus: update.Bonus, rewards_NK: torch.Tensor) -> None:
+        """After normalising, and after the rewards were mixed anew: only the update sees it."""
+        mixed_PG = mixed_rewards(rewards_NK, self.reward_weights).view(-1, self.num_generations)
+        step = int(self.state.global_step)
+        bonus_B = update.add_bonus(bonus, self._buffered_inputs, mixed_PG, step)
+        self._log({"popo/bonus": bonus_B.mean().item()})
 
     def probed_loss(self, inputs: Mapping[str, Any], probe: LossProbe) -> torch.Tensor:
         """The policy's part of TRL's loss as the probe answers it; nothing is logged or moved."""

@@ -108,7 +108,8 @@ def _check_extras(recipe: Recipe, names: set[str]) -> None:
 
 def _engines(recipe: Recipe, names: set[str]) -> list[Engine]:
     """How the stages to come ask the tuned models."""
-    if not names & {"infer", "evaluate"} or recipe.infer.texts_from is not None:
+    asking = {"head"} if recipe.infer.texts_from is not None else {"head", "infer", "evaluate"}
+    if not names & asking:
         return []
     return [recipe.infer.engine, *recipe.infer.engines.values()]
 

@@ -6,6 +6,7 @@ student after SFT.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from taiji.alignment.rewards.head import Heads, load_heads, prompt_text
+from taiji.arrays import Array, Vectors
 from taiji.config import POLICY, SFT, EvaluateSection
 from taiji.data.item_text import item_texts
 from taiji.evaluation.figures import paired_figures, writer_figures
 from taiji.language.encode import TextEncoder
+from taiji.language.text_head import HeadTexts
 from taiji.lists.answers import (
     PRIOR_ONLY,
     Cohort,
@@ -35,8 +39,31 @@ from taiji.schema import LISTINGS, TRACKS
 from taiji.stages.parts.asked_models import AskedModel
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext
+from taiji.stages.parts.guided_lists import GuidedLists
 
 _CALIBRATED_BY: dict[str, str] = {POLICY: SFT}
+
+
+@dataclass(frozen=True)
+class HeadReaders:
+    """Trained heads, and who makes vectors of what they read.
+
+    Attributes:
+        heads: Of the stage `head`.
+        encoder: Of prompts, chains and answers; nothing of them is kept on disk.
+    """
+
+    heads: Heads
+    encoder: TextEncoder
+
+    def log_shares(self, examples: pa.Table, written: pa.Table, titles_CD: Vectors) -> Array:
+        """log P of each title for each example, by heads that do not know its user; E x C."""
+        prompts = [prompt_text(row) for row in examples.to_pylist()]
+        texts = HeadTexts(
+            *map(self.encoder.encode, (prompts, *_columns(written, "cot", "answer"))),
+            pc.equal(written["status"], "ok").to_numpy(zero_copy_only=False),
+        )
+        return self.heads.log_shares(examples["user_id"].to_pylist(), texts, titles_CD)
 
 
 class ListJudge:
@@ -54,6 +81,8 @@ class ListJudge:
         *,
         candidates: int,
         calibration: pa.Table,
+        heads: "HeadReaders | None" = None,
+        guided: GuidedLists | None = None,
     ) -> None:
         """Count what is needed for the calibration.
 
@@ -63,9 +92,11 @@ class ListJudge:
             encoder: Of answers and titles.
             candidates: Titles of which a model is asked how likely they are; 0 = none is asked.
             calibration: Examples on which weights are fitted.
+            heads: Trained heads, where the run has them.
+            guided: Beams that a scorer guides, where the recipe asks for them.
         """
         self._logs, self._catalogue, self._encoder = logs, catalogue, encoder
-        self._candidates = candidates
+        self._candidates, self._heads, self._guided = candidates, heads, guided
         self._titles = Titles(catalogue)
         self._calibration = self._cohort(calibration) if candidates else None
         self.fusions: dict[str, dict[str, Fusion]] = {}
@@ -83,14 +114,19 @@ class ListJudge:
         cohort = self._cohort(tests)
         if self._candidates:
             self.fusions[PRIOR_ONLY] = self._fit(None)
-        priors = prior_lists(self._titles, self.fusions.get(PRIOR_ONLY, {}))
+        alone_EC = None if self._guided is None else self._guided.alone(tests)
+        priors = prior_lists(self._titles, self.fusions.get(PRIOR_ONLY, {}), alone_EC)
         rows = judge_lists(priors, cohort, self._titles, self._logs.items)
         for name, written in texts.items() if self._candidates else ():
             weighed_by = _CALIBRATED_BY.get(name, name)
             if weighed_by not in self.fusions:
-                self.fusions[weighed_by] = self._fit(models[weighed_by])
+                self._fit_model(weighed_by, models[weighed_by])
             signals = self._signals(models[name], "test", cohort, written)
-            lists_of = model_lists(self._titles, signals, self.fusions[weighed_by])
+            if self._guided is not None:
+                found = self._guided.survivors(models[name], tests, written)
+                signals = replace(signals, guided=found)
+            with_head = self.fusions.get(_with_head(weighed_by))
+            lists_of = model_lists(self._titles, signals, self.fusions[weighed_by], with_head)
             listed = judge_lists(lists_of, cohort, self._titles, self._logs.items)
             rows += [row | {"list": f"{name}/{row['list']}"} for row in listed]
         return pa.Table.from_pylist(rows, LISTINGS)
@@ -101,20 +137,28 @@ class ListJudge:
         log, items = self._logs.taken, self._logs.items
         return Cohort(examples, TitlePriors(log, items, self._titles, before))
 
-    def _fit(self, model: AskedModel | None) -> dict[str, Fusion]:
-        cohort = self._calibration
-        assert cohort is not None, "nothing is fitted unless models are asked"
-        signals = None
-        if model is not None:
-            written = model.texts("calibration", cohort.examples)
-            signals = self._signals(model, "calibration", cohort, written)
-        return fit_fusions(cohort, signals, self._titles, self._logs.items)
+    def _fit_model(self, name: str, model: AskedModel) -> None:
+        """Weights without any head's opinion, and with it where there are heads."""
+        cohort = self._calibrating()
+        written = model.texts("calibration", cohort.examples)
+        signals = self._signals(model, "calibration", cohort, written)
+        self.fusions[name] = self._fit(signals.without_head())
+        if signals.head_EC is not None:
+            self.fusions[_with_head(name)] = self._fit(signals)
+
+    def _fit(self, signals: ModelSignals | None) -> dict[str, Fusion]:
+        return fit_fusions(self._calibrating(), signals, self._titles, self._logs.items)
+
+    def _calibrating(self) -> Cohort:
+        assert self._calibration is not None, "nothing is fitted unless models are asked"
+        return self._calibration
 
     def _signals(
         self, model: AskedModel, what: str, cohort: Cohort, written: pa.Table
     ) -> ModelSignals:
         answers_ED = self._encoder.encode(written["answer"].to_pylist())
-        cosine_EC = answers_ED @ self._encoder.encode(item_texts(self._catalogue)).T
+        titles_CD = self._encoder.encode(item_texts(self._catalogue))
+        cosine_EC = answers_ED @ titles_CD.T
         candidates: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * written.num_rows
         for row, moment in cohort.priors.moments(cohort.examples):
             candidates[row] = choose_candidates(moment, cosine_EC[row], self._candidates)
@@ -122,19 +166,44 @@ class ListJudge:
         likelihoods = model.likelihoods(
             shown, cohort.examples, written, candidates, title_openings(self._catalogue)
         )
-        return ModelSignals(cosine_EC, likelihoods)
+        head_EC = None
+        if self._heads is not None:
+            head_EC = self._heads.log_shares(cohort.examples, written, titles_CD)
+        return ModelSignals(cosine_EC, likelihoods, head_EC)
 
 
 def list_judge(
-    ctx: StageContext, logs: Constructed, catalogue: pa.Table, encoder: TextEncoder
+    ctx: StageContext,
+    logs: Constructed,
+    catalogue: pa.Table,
+    encoder: TextEncoder,
+    plain: TextEncoder,
 ) -> ListJudge:
-    """The judge of a run's lists; models are asked if the recipe names a number of candidates."""
+    """The judge of a run's lists; models are asked if the recipe names a number of candidates.
+
+    Args:
+        ctx: Of the stage.
+        logs: The log.
+        catalogue: Rows of `schema.ITEMS`, one for each title.
+        encoder: Of answers and titles.
+        plain: The same, keeping nothing on disk.
+    """
+    heads = None
+    if "head" in ctx.inputs:
+        heads = HeadReaders(load_heads(ctx.inputs["head"] / "heads"), plain)
+    recipe, section = ctx.recipe, ctx.recipe.evaluate.guided
+    guided = None
+    if section is not None:
+        asked = {"answers": recipe.student.answers, "seed": recipe.seed}
+        guided = GuidedLists(logs, catalogue, encoder, section, **asked)
     return ListJudge(
         logs,
         catalogue,
         encoder,
-        candidates=ctx.recipe.evaluate.candidates,
-        calibration=logs.examples("rl").slice(0, ctx.recipe.evaluate.calibration),
+        candidates=recipe.evaluate.candidates,
+        calibration=logs.examples("rl").slice(0, recipe.evaluate.calibration),
+        heads=heads,
+        guided=guided,
     )
 
 
@@ -182,6 +251,12 @@ def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     models = [name.removesuffix("/fused") for name in names if name.endswith("/fused")]
     pairs = [(f"{model}/fused", PRIOR_ONLY) for model in models]
     pairs += [(f"{model}/reranked", f"{model}/nearest") for model in models]
+    with_head = [model for model in models if f"{model}/fused_head" in names]
+    pairs += [(f"{model}/fused_head", f"{model}/fused") for model in with_head]
+    guided = [f"{model}/guided" for model in models if f"{model}/guided" in names]
+    pairs += [
+        (of, over) for of in guided for over in (f"{of.removesuffix('guided')}reranked", "paths")
+    ]
     return pairs + ([(PRIOR_ONLY, "popular_new")] if PRIOR_ONLY in names else [])
 
 
@@ -189,3 +264,12 @@ def _part(listings: pa.Table, name: str, track: str) -> pa.Table:
     return listings.filter(
         pc.and_(pc.equal(listings["list"], name), pc.equal(listings["track"], track))
     )
+
+
+def _with_head(name: str) -> str:
+    """The name of a model's weights that count a head's opinion too."""
+    return f"{name}, head"
+
+
+def _columns(table: pa.Table, *names: str) -> list[list[str]]:
+    return [table[name].to_pylist() for name in names]
