@@ -207,7 +207,9 @@ def _bonus(run: PolicyRun, model: PreTrainedModel) -> Bonus | None:
     match run.section.bonus:
         case NoveltyBonus() as section:
             settings = NoveltySettings(**section.model_dump(exclude={"kind"}), seed=run.seed)
-            return Novelty(model.get_input_embeddings().weight.shape[0], settings)
+            embeddings = model.get_input_embeddings()
+            assert isinstance(embeddings, nn.Embedding), "a language model embeds its tokens"
+            return Novelty(embeddings.num_embeddings, settings)
         case NoiseBonus(losers_only=losers_only):
             return Noise(losers_only, run.seed)
         case None:

@@ -114,7 +114,7 @@ def fit_fusions(
         items: Gives the titles of targets.
     """
     places = titles.places(items)
-    names = PRIOR_FEATURES
+    names: tuple[str, ...] = PRIOR_FEATURES
     if signals is not None:
         names += MODEL_FEATURES if signals.head_EC is None else HEAD_FEATURES
     choices: dict[str, list[Choice]] = {track: [] for track in TRACKS}

@@ -55,11 +55,8 @@ def head(ctx: StageContext) -> Summary:
     )
     example_ids: list[str] = examples["example_id"].to_pylist()
     readable_E = pc.equal(written["status"], "ok").to_numpy(zero_copy_only=False)
-    texts = asked.texts(
-        example_ids,
-        *(plain.encode(written[name].to_pylist()) for name in ("cot", "answer")),
-        readable_E,
-    )
+    chain_ED, answer_ED = (plain.encode(written[name].to_pylist()) for name in ("cot", "answer"))
+    texts = asked.texts(example_ids, chain_ED, answer_ED, readable_E)
     heads = _fit(section, asked, example_ids, texts, ctx.recipe.seed)
     alone = _fit(section, asked, example_ids, texts.prompts_alone(), ctx.recipe.seed)
     heads.save(ctx.out / "heads")
@@ -106,7 +103,8 @@ def _learnt_items(asked: TrueItems, example_ids: list[str]) -> tuple[Vectors, In
     items_ID = np.concatenate(
         [asked.items_ID, *(asked.targets[example_id][None] for example_id in lacking)]
     )
-    return items_ID, np.array([(asked.place | behind)[example_id] for example_id in example_ids])
+    places = {**asked.place, **behind}
+    return items_ID, np.array([places[example_id] for example_id in example_ids])
 
 
 def _figures(

@@ -131,7 +131,8 @@ class TrueItems:
         digest = hashlib.blake2b(example_id.encode("utf-8", "surrogatepass"), digest_size=8)
         random = np.random.default_rng((self.seed, int.from_bytes(digest.digest())))
         drawn_I: Ints = random.permutation(len(self.items_ID))[: self.negatives + 1]
-        return drawn_I[drawn_I != self.place.get(example_id, -1)][: self.negatives]
+        others_I: Ints = drawn_I[drawn_I != self.place.get(example_id, -1)][: self.negatives]
+        return others_I
 
 
 def true_items(
@@ -198,4 +199,5 @@ class HeadReward:
         )
         ndcg_N = self.asked.ndcg(self.heads, example_ids, texts, watching=self.watching)
         unpaid_N = [self.gated and not has_tags(rollout.completion) for rollout in rollouts]
-        return np.where(unpaid_N, 0.0, ndcg_N).tolist()
+        earned_N: list[float | None] = np.where(unpaid_N, 0.0, ndcg_N).tolist()
+        return earned_N

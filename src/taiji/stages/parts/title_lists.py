@@ -58,9 +58,11 @@ class HeadReaders:
 
     def log_shares(self, examples: pa.Table, written: pa.Table, titles_CD: Vectors) -> Array:
         """log P of each title for each example, by heads that do not know its user; E x C."""
-        prompts = [prompt_text(row) for row in examples.to_pylist()]
+        encode = self.encoder.encode
         texts = HeadTexts(
-            *map(self.encoder.encode, (prompts, *_columns(written, "cot", "answer"))),
+            encode([prompt_text(row) for row in examples.to_pylist()]),
+            encode(written["cot"].to_pylist()),
+            encode(written["answer"].to_pylist()),
             pc.equal(written["status"], "ok").to_numpy(zero_copy_only=False),
         )
         return self.heads.log_shares(examples["user_id"].to_pylist(), texts, titles_CD)
@@ -269,7 +271,3 @@ def _part(listings: pa.Table, name: str, track: str) -> pa.Table:
 def _with_head(name: str) -> str:
     """The name of a model's weights that count a head's opinion too."""
     return f"{name}, head"
-
-
-def _columns(table: pa.Table, *names: str) -> list[list[str]]:
-    return [table[name].to_pylist() for name in names]
