@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from taiji.alignment.rewards.grounding import Rung
-from taiji.language.generate import Status
+from taiji.language.completions import Status
 
 OURS = ("semantic", "preference", "format")
 """Rewards that are judged of every rollout, whether they are paid or not."""
