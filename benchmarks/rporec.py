@@ -28,7 +28,7 @@ from taiji.language.text_head import HeadSettings, HeadTexts, fit_head, ndcg_of_
 LEARNERS, PLAYERS = 1500, 1000  # users of each head; users whose prompts the policy answers
 LINES, NEGATIVES = 10, 99
 RIGHT = 0.3  # the student's share of the right text
-STEPS, PROMPTS, GROUP, RATE = 300, 32, 8, 0.1
+STEPS, PROMPTS, GROUP, RATE = 200, 32, 8, 0.1
 RESAMPLES = 2000
 
 

@@ -1,7 +1,10 @@
 import pytest
 import torch
+from rule_toy import rule
 
+from taiji.alignment.popo import state
 from taiji.alignment.popo.novelty import Noise, Novelty, NoveltySettings, bonus_of
+from taiji.errors import ConfigError, DataError
 
 SETTINGS = NoveltySettings(prompt_tokens=2, completion_tokens=4)
 NO_WINNER_PG = torch.zeros(2, 4)
@@ -90,3 +93,21 @@ def test_weights_come_of_the_seed_alone():
     one, other = Novelty(50, SETTINGS), Novelty(50, SETTINGS)
     torch.manual_seed(1)
     assert torch.equal(one.errors(rollouts(0)), other.errors(rollouts(0)))
+
+
+def test_a_checkpoint_brings_a_bonus_back(tmp_path):
+    through, resumed = Novelty(50, SETTINGS), Novelty(50, SETTINGS)
+    through(rollouts(0), NO_WINNER_PG, 0)
+    state.save(tmp_path, rule(), through)
+    state.load(tmp_path, rule(), resumed)
+    again = resumed(rollouts(1), NO_WINNER_PG, 1)
+    assert torch.equal(through(rollouts(1), NO_WINNER_PG, 1), again)
+
+
+def test_a_checkpoint_of_another_bonus_or_none_is_refused(tmp_path):
+    state.save(tmp_path, rule())
+    with pytest.raises(ConfigError, match="without a bonus"):
+        state.load(tmp_path, rule(), Novelty(50, SETTINGS))
+    state.save(tmp_path, rule(), Noise(True, 3))
+    with pytest.raises(DataError, match="another bonus"):
+        state.load(tmp_path, rule(), Novelty(50, SETTINGS))
