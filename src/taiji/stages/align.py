@@ -64,7 +64,8 @@ def align(ctx: StageContext) -> Summary:
     preference = None if preferences is None else preferences.reward
     judge = _build_judge(ctx, logs.items, examples, catalogue, preference, end_ids)
     paid = paid_rewards(
-        section.rewards, lambda: RunSoFar(ctx, logs, examples, catalogue, judge.encoder)
+        section.rewards,
+        lambda: RunSoFar(ctx, logs, logs.targeted_examples("rl"), catalogue, judge.encoder),
     )
     rewards = PolicyRewards(judge, paid)
     run = PolicyRun(
