@@ -1,13 +1,15 @@
 """Worlds whose truth is known, for the claims of related systems (docs/related.md).
 
     W1 SwitchingShoppers   an early and a late taste; a known share returns to the early one
+    W2 HeavyTails          a spike at 0, a log-normal body and a second mode; the mean is known
+    W3 SilentAdvertisers   kinds of conversion, all of them, and what advertisers report of them
     W4 TreeTastes          items on a tree, tastes of prefixes, a proposer with a known bias
 
 NumPy only, seconds to draw. A world is one frozen dataclass: `draw(seed, ...)` makes it, and what
 nobody can do better stands beside the data as a method.
 
 Shape suffixes: N users, L events of a history, I items, T tastes, D dimensions of a text's vector,
-V prefixes of one depth.
+V prefixes of one depth, J kinds of conversion, A advertisers, F features.
 """
 
 from dataclasses import dataclass
@@ -181,3 +183,118 @@ class TreeTastes:
 def _blurred(meaning_ND, blur, random):
     noise_ND = unit(random.normal(size=meaning_ND.shape))
     return unit(meaning_ND + blur * noise_ND)
+
+
+def _sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+@dataclass(frozen=True)
+class HeavyTails:
+    """W2: a value with a spike at 0, a log-normal body and a second mode far above it.
+
+    Attributes:
+        features_NF: What a model may see, standard normal.
+        value_N: What it has to foretell.
+        mean_N: E[value | features], which it cannot beat.
+    """
+
+    features_NF: np.ndarray
+    value_N: np.ndarray
+    mean_N: np.ndarray
+
+    @classmethod
+    def draw(cls, seed, *, rows=16_000):
+        """W2. Two of eight features say nothing; the chance of the second mode is not monotone."""
+        random = np.random.default_rng((seed, 2))
+        x = random.normal(size=(rows, 8))
+        nothing_N = _sigmoid(-0.5 + 1.2 * x[:, 0] - 0.8 * x[:, 1])
+        large_N = _sigmoid(-2.5 + 1.5 * x[:, 2] ** 2 - 1.0 * x[:, 0])
+        body_N = 2.0 + 0.7 * x[:, 3] + 0.5 * x[:, 4] * x[:, 5]
+        large_mean_N, spread, large_spread = 4.5 + 0.3 * x[:, 3], 0.8, 0.25
+        draw_N = random.random(rows)
+        is_large_N = random.random(rows) < large_N
+        z_N = random.normal(size=rows)
+        value_N = np.where(
+            is_large_N, np.exp(large_mean_N + large_spread * z_N), np.exp(body_N + spread * z_N)
+        )
+        value_N = np.where(draw_N < nothing_N, 0.0, value_N)
+        mean_N = (1 - nothing_N) * (
+            large_N * np.exp(large_mean_N + large_spread**2 / 2)
+            + (1 - large_N) * np.exp(body_N + spread**2 / 2)
+        )
+        return cls(x, value_N, mean_N)
+
+
+ITEMS_OF_EACH, ADVERTISERS = 5, 60
+_SHARES = (0.5, 0.25, 0.15, 0.1)  # of advertisers, by goal
+_LEVELS = (-1.2, -1.8, -2.2, -2.8)  # log-odds of each kind
+_STRAY = 0.02  # of what advertisers do not report as a rule
+
+
+@dataclass(frozen=True)
+class SilentAdvertisers:
+    """W3: J kinds of conversion, complete labels, and what advertisers report of them.
+
+    Attributes:
+        traits_NF: Three traits of the user, each one of eight words.
+        item_N: What was shown.
+        advertiser_N: Whose it is.
+        goal_N: The kind that he pays for.
+        click_N: Whether it was clicked.
+        converted_NJ: What happened after the click; nobody sees all of it.
+        reported_NJ: What was reported of it.
+        reports_AJ: Which kinds each advertiser reports.
+        rate_NJ: True chance of each kind given a click.
+    """
+
+    traits_NF: np.ndarray
+    item_N: np.ndarray
+    advertiser_N: np.ndarray
+    goal_N: np.ndarray
+    click_N: np.ndarray
+    converted_NJ: np.ndarray
+    reported_NJ: np.ndarray
+    reports_AJ: np.ndarray
+    rate_NJ: np.ndarray
+
+    @classmethod
+    def draw(cls, seed, *, rows=48_000, off_goal=-1.0):
+        """W3. Who reports what but his goal is drawn by a coin; conversions beside the goal differ.
+
+        Args:
+            seed: Of everything.
+            rows: Impressions.
+            off_goal: How much rarer a kind is that is not the goal; its tastes differ too.
+        """
+        random = np.random.default_rng((seed, 3))
+        num_kinds = len(_SHARES)
+        goal_A = random.permutation(np.repeat(np.arange(4), np.multiply(_SHARES, 60).astype(int)))
+        is_goal_AJ = goal_A[:, None] == np.arange(num_kinds)
+        reports_AJ = is_goal_AJ | (random.random((ADVERTISERS, num_kinds)) < 0.5)
+        shared, own, off = (random.normal(size=(3, 8, k)) for k in (1, num_kinds, num_kinds))
+        quality_I = 0.5 * random.normal(size=ADVERTISERS * ITEMS_OF_EACH)
+        traits_NF = random.integers(8, size=(rows, 3))
+        item_N = random.integers(quality_I.size, size=rows)
+        advertiser_N = item_N // ITEMS_OF_EACH
+        taste_NJ = sum(
+            0.5 * shared[f, traits_NF[:, f]] + 0.5 * own[f, traits_NF[:, f]] for f in range(3)
+        )
+        strange_NJ = sum(0.4 * off[f, traits_NF[:, f]] for f in range(3))
+        is_goal_NJ = is_goal_AJ[advertiser_N]
+        beside_NJ = np.where(is_goal_NJ, 0.0, off_goal + strange_NJ)
+        rate_NJ = _sigmoid(np.array(_LEVELS) + taste_NJ + quality_I[item_N][:, None] + beside_NJ)
+        click_N = random.random(rows) < _sigmoid(0.5 * shared[0, traits_NF[:, 0], 0])
+        converted_NJ = click_N[:, None] & (random.random(rate_NJ.shape) < rate_NJ)
+        stray_NJ = random.random(rate_NJ.shape) < _STRAY
+        return cls(
+            traits_NF,
+            item_N,
+            advertiser_N,
+            goal_A[advertiser_N],
+            click_N,
+            converted_NJ,
+            converted_NJ & (reports_AJ[advertiser_N] | stray_NJ),
+            reports_AJ,
+            rate_NJ,
+        )

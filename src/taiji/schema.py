@@ -71,6 +71,20 @@ EXPOSURES = pa.schema(
     ]
 )
 
+OUTCOMES = pa.schema(
+    [
+        # The first four are those of EXPOSURES, row by row; only of a log that maps more of them.
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("ts", TIME, nullable=False),
+        pa.field("placement", pa.string(), nullable=False),
+        pa.field("advertiser", pa.string(), nullable=False),
+        pa.field("goal", pa.string()),  # the kind of conversion that is paid for; null for one kind
+        pa.field("reported", pa.string(), nullable=False),  # kinds that were reported, by commas
+        pa.field("value", pa.float64()),  # of the conversion; null if unknown
+    ]
+)
+
 PURCHASE = pa.struct(
     [
         pa.field("item_id", pa.string(), nullable=False),

@@ -91,3 +91,25 @@ def test_the_proposer_is_biased(tree):
         np.exp(paths[0]).mean(axis=0) for paths in (tree.log_truth(), tree.log_proposed())
     )
     assert abs(truth - proposed).max() > 0.1
+
+
+def test_the_mean_of_heavy_tails_is_the_mean_of_their_values(worlds):
+    drawn = worlds.HeavyTails.draw(0, rows=200_000)
+    assert 0.25 < (drawn.value_N == 0).mean() < 0.55
+    order = np.argsort(drawn.mean_N)
+    for part in np.array_split(order, 5):
+        assert drawn.value_N[part].mean() == pytest.approx(drawn.mean_N[part].mean(), rel=0.06)
+
+
+def test_silent_advertisers_report_their_goal_and_little_that_they_do_not_report(worlds):
+    drawn = worlds.SilentAdvertisers.draw(0, rows=60_000)
+    rows = np.arange(len(drawn.goal_N))
+    own = drawn.converted_NJ[rows, drawn.goal_N]
+    assert np.array_equal(own, drawn.reported_NJ[rows, drawn.goal_N])
+    silent = ~drawn.reports_AJ[drawn.advertiser_N]
+    told = drawn.reported_NJ[silent].sum() / drawn.converted_NJ[silent].sum()
+    assert 0.01 < told < 0.03
+    clicked = drawn.click_N
+    assert not drawn.converted_NJ[~clicked].any()
+    rates = drawn.rate_NJ[clicked].mean(axis=0)
+    assert drawn.converted_NJ[clicked].mean(axis=0) == pytest.approx(rates, rel=0.05)

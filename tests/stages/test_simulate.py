@@ -145,7 +145,7 @@ def test_without_lightgbm_nothing_is_judged_and_the_reason_is_kept(tmp_path, mon
     def missing():
         raise EngineError("gradient boosting: LightGBM is not installed")
 
-    monkeypatch.setattr(gradient_boosting, "_lightgbm", missing)
+    monkeypatch.setattr(gradient_boosting, "lightgbm_library", missing)
     market_run.write_construct(tmp_path / "construct")
     context = market_run.context(tmp_path, "simulate", market_run.recipe())
     assert "LightGBM is not installed" in simulate(context)["gold_judge"]

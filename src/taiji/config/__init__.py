@@ -14,7 +14,13 @@ from taiji.config.engines import (
     VllmEngine,
 )
 from taiji.config.lift import CeilingSection, MatchSection
-from taiji.config.ranking import BoostingSection, RankerSection, RankSection, SimulateSection
+from taiji.config.ranking import (
+    BoostingSection,
+    KamlSection,
+    RankerSection,
+    RankSection,
+    SimulateSection,
+)
 from taiji.config.reasoning import LoraSection, RefineSection, SftSection
 from taiji.config.recipe import (
     EncoderSection,
@@ -66,6 +72,7 @@ __all__ = [
     "HeadRewardSection",
     "HeadSection",
     "InferSection",
+    "KamlSection",
     "LocalCompute",
     "LoraSection",
     "MatchSection",

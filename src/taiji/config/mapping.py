@@ -5,7 +5,7 @@ described table becomes is in `taiji.data.tables.mapping`.
 """
 
 import codecs
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -190,6 +190,33 @@ class ExposuresTable(JoinedTable):
     click: Text = Field(description="whether it was clicked")
     conversion: Text | None = Field(None, description="null = not known")
     placement: Text | None = Field(None, description="where it stood; null = not known")
+    conversions: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Text] = Field(
+        default_factory=dict,
+        description="in place of conversion: kind, such as install or pay -> column; an empty "
+        "cell, and the 0 of a kind that is not the goal, say that none was reported",
+    )
+    goal: Text | None = Field(
+        None, description="the kind that the advertiser pays for; belongs to conversions"
+    )
+    advertiser: Text | None = Field(
+        None, description="who reports conversions; null = each item by itself"
+    )
+    value: Number | None = Field(
+        None, description="what the conversion was worth, as a sum of money; null = not known"
+    )
+
+    @model_validator(mode="after")
+    def _one_way_of_conversions(self) -> "ExposuresTable":
+        if bool(self.conversions) != (self.goal is not None):
+            raise ValueError(
+                "conversions and goal belong together: {conversions: {install: installed, pay: "
+                "paid}, goal: optimises}"
+            )
+        if self.conversions and self.conversion is not None:
+            raise ValueError("takes conversion or conversions, not both: the goal's is the one")
+        if self.advertiser is not None and not self.conversions:
+            raise ValueError("advertiser belongs to conversions")
+        return self
 
 
 class EventsTable(JoinedTable):

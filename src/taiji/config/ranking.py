@@ -33,6 +33,26 @@ class BoostingSection(Section):
     )
 
 
+class KamlSection(Section):
+    """KAML (arXiv 2512.13300): several kinds of conversions, reported in part."""
+
+    mask: Literal["attribution", "goal", "all"] = Field(
+        "attribution",
+        description="which kinds an exposure teaches: its advertiser's goal and what he is seen to "
+        "report (ADM); the goal alone; all of them, what was not reported counting as 0",
+    )
+    alpha: Count = Field(
+        5, description="reports of a kind that show that an advertiser reports it (ours)"
+    )
+    split_towers: bool = Field(
+        True,
+        description="what the mask lets in beyond the goals is seen by a part of its own (HKE)",
+    )
+    gamma: float = Field(
+        0.9, gt=0, le=1, description="weight of the likelihood; the rest is the ranking loss (RLU)"
+    )
+
+
 class RankerSection(Section):
     """The CTCVR ranking model: two towers over the entire space, target attention."""
 
@@ -54,6 +74,11 @@ class RankerSection(Section):
         description="share of non-clicks to train on; pCTR is put right afterwards",
     )
     boosting: BoostingSection = BoostingSection()
+    kaml: KamlSection | None = Field(
+        None,
+        description="learn several kinds of conversions, of a log that maps them; null = the one "
+        "that is the goal",
+    )
 
 
 class SimulateSection(Section):

@@ -17,6 +17,7 @@ never changes a ranking.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from taiji.arrays import Array, Ints
 from taiji.errors import DivergenceError
@@ -27,6 +28,7 @@ CALIBRATION_SHARE = 0.15
 _PULL = 1.0  # precision of the prior on log(slope) and shift
 _MAX_STEPS = 100
 _TOLERANCE = 1e-10
+_EXPECTATIONS = 50  # rounds in which unknown conversions are expected anew
 
 
 def held_out(histories_N: Ints, seed: int) -> tuple[Ints, Ints]:
@@ -89,8 +91,18 @@ class Calibration:
     conversion: Platt | None = Platt()
 
     @classmethod
-    def fit(cls, ctr_N: Array, cvr_N: Array | None, click_N: Array, both_N: Array) -> "Calibration":
+    def fit(
+        cls,
+        ctr_N: Array,
+        cvr_N: Array | None,
+        click_N: Array,
+        both_N: Array,
+        unknown_N: NDArray[np.bool_] | None = None,
+    ) -> "Calibration":
         """From the towers' logits, the clicks, and the clicks that converted.
+
+        A click whose conversion is unknown counts as what is expected of it, again and again until
+        that moves no more (EM); left out, it would make conversions look rarer than they are.
 
         Raises:
             DivergenceError: A logit is NaN or infinite.
@@ -98,7 +110,13 @@ class Calibration:
         click = Platt.fit(ctr_N, click_N)
         if cvr_N is None:
             return cls(click, None)
-        return cls(click, Platt.fit(cvr_N, both_N, click.apply(ctr_N)))
+        factor_N, conversion = click.apply(ctr_N), Platt()
+        if unknown_N is None:
+            return cls(click, Platt.fit(cvr_N, both_N, factor_N))
+        for _ in range(_EXPECTATIONS):
+            expected_N = np.where(unknown_N, conversion.apply(cvr_N), both_N)
+            conversion = Platt.fit(cvr_N, expected_N, factor_N)
+        return cls(click, conversion)
 
     def apply(self, ctr_N: Array, cvr_N: Array | None) -> tuple[Array, Array]:
         """pCTR and pCTCVR from the towers' logits; both are pCTR where the click is the goal."""

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from taiji.config import RankerSection
 from taiji.errors import DataError, DivergenceError
 from taiji.ranking.inputs import Inputs
-from taiji.ranking.model import CtcvrModel, esmm_loss
+from taiji.ranking.kaml import KindTargets
+from taiji.ranking.model import CtcvrModel, esmm_loss, kaml_loss
 
 OnStep = Callable[[int, int], None]
 
@@ -30,6 +31,8 @@ class TrainingSet:
         click: (N,).
         conversion: (N,).
         rows: Which of the pairs to learn from.
+        unknown: (N,) clicks whose conversion nobody knows; None for none.
+        kinds: Of several kinds of conversion; None for one.
     """
 
     inputs: Inputs
@@ -37,6 +40,8 @@ class TrainingSet:
     click: NDArray[np.float32]
     conversion: NDArray[np.float32]
     rows: NDArray[np.int64]
+    unknown: NDArray[np.bool_] | None = None
+    kinds: KindTargets | None = None
 
 
 def descend(
@@ -49,7 +54,6 @@ def descend(
         DivergenceError: The loss is NaN or infinite.
     """
     _start_from(model, task)
-    click, conversion = torch.from_numpy(task.click), torch.from_numpy(task.conversion)
     optimizer = torch.optim.Adam(model.parameters(), lr=section.learning_rate, fused=True)
     steps = section.epochs * -(-task.rows.size // section.batch_size)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, _FINAL_RATE, total_iters=steps)
@@ -59,7 +63,7 @@ def descend(
         order = random.permutation(task.rows)
         for begin in range(0, order.size, section.batch_size):
             rows = order[begin : begin + section.batch_size]
-            loss = esmm_loss(model(task.inputs.batch(rows)), click[rows], conversion[rows])
+            loss = _loss(model, task, section, rows)
             step += 1
             if not torch.isfinite(loss):
                 raise DivergenceError(f"ranking model: loss is {loss.item()} at step {step}")
@@ -69,6 +73,19 @@ def descend(
             schedule.step()
             if on_step is not None:
                 on_step(step, steps)
+
+
+def _loss(
+    model: CtcvrModel, task: TrainingSet, section: RankerSection, rows: NDArray[np.int64]
+) -> torch.Tensor:
+    batch, click_B = task.inputs.batch(rows), torch.from_numpy(task.click[rows])
+    unknown_B = None if task.unknown is None else torch.from_numpy(task.unknown[rows])
+    if task.kinds is None or section.kaml is None:
+        conversion_B = torch.from_numpy(task.conversion[rows])
+        return esmm_loss(model(batch), click_B, conversion_B, unknown_B)
+    targets = task.kinds.at(rows)
+    logits = model(batch, targets.original_NJ)
+    return kaml_loss(logits, click_B, targets, section.kaml.gamma, unknown_B)
 
 
 def thin(
@@ -94,28 +111,40 @@ def _start_from(model: CtcvrModel, task: TrainingSet) -> None:
     """Standardise the dense features and begin both towers at their base rates."""
     click, conversion = task.click[task.rows], task.conversion[task.rows]
     clicks, conversions = float(click.sum()), float((click * conversion).sum())
-    _require_both_outcomes(click.size, clicks, None if model.cvr is None else conversions)
+    known = clicks if task.unknown is None else clicks - float(task.unknown[task.rows].sum())
+    _require_both_outcomes(
+        click.size, clicks, None if model.shape.goal == "click" else (known, conversions)
+    )
     dense_NF = task.dense[task.rows]
     mean, deviation = dense_NF.mean(axis=0, dtype=np.float64), dense_NF.std(axis=0)
     with torch.no_grad():
         model.dense_mean.copy_(torch.from_numpy(mean))
         model.dense_scale.copy_(torch.from_numpy(1 / np.maximum(deviation, 1e-3)))
-        for tower, rate in ((model.ctr, clicks / click.size), (model.cvr, conversions / clicks)):
+        for tower, rate in ((model.ctr, clicks / click.size), (model.cvr, conversions / known)):
             if tower is not None:
                 _last(tower).bias.fill_(float(np.log(rate / (1 - rate))))
+        if model.kinds is not None and task.kinds is not None:
+            model.kinds.start_from(task.kinds.at(task.rows), torch.from_numpy(click))
 
 
-def _require_both_outcomes(shown: int, clicks: float, conversions: float | None) -> None:
-    """Of each step of the funnel some must go on and some not; None: it ends with the click."""
+def _require_both_outcomes(shown: int, clicks: float, outcomes: tuple[float, float] | None) -> None:
+    """Of each step of the funnel some must go on and some not.
+
+    Args:
+        shown: Impressions.
+        clicks: Of those.
+        outcomes: Clicks whose conversion is known, and conversions; None: the click is the end.
+    """
     counted = f"ranking model: {shown} impressions, {clicks:.0f} clicks"
-    if conversions is None and not 0 < clicks < shown:
+    if outcomes is None and not 0 < clicks < shown:
         raise DataError(
             f"{counted} to train on: some must be clicked and some not; raise data.exposure_share"
         )
-    if conversions is not None and not 0 < conversions < clicks < shown:
+    if outcomes is not None and not 0 < outcomes[1] < outcomes[0] <= clicks < shown:
+        told = "" if outcomes[0] == clicks else f", {outcomes[0]:.0f} with a known outcome"
         raise DataError(
-            f"{counted}, {conversions:.0f} conversions to train on: each must be more than the "
-            "next, and the last above 0; raise data.exposure_share, or take the click for the "
+            f"{counted}{told}, {outcomes[1]:.0f} conversions to train on: each must be more than "
+            "the next, and the last above 0; raise data.exposure_share, or take the click for the "
             "goal: data.goal=click"
         )
 

@@ -27,6 +27,7 @@ from taiji.ranking.inputs import LanguageFeatures, Vocabulary, fit_vocabularies
 from taiji.ranking.pairs import Pairs
 from taiji.ranking.train import Labels, Predictions
 from taiji.ranking.tree_inputs import block_widths, categorical_columns, tree_columns
+from taiji.ranking.unknown import drawn_by_weight, known_weights
 from taiji.store.files import digest_file, read_json, replacing, write_json
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class GradientBoosting:
     section: BoostingSection
 
     def __post_init__(self) -> None:  # noqa: D105
-        _lightgbm()
+        lightgbm_library()
 
     def fit(
         self,
@@ -167,10 +168,14 @@ class GradientBoosting:
                     f"{train.size} impressions: nothing to learn; raise data.exposure_share"
                 )
             dataset.set_label(labels_N[train])
+            kept = held
+            if number and labels.unknown is not None:
+                dataset.set_weight(known_weights(labels.click, labels.unknown, train))
+                kept = held[drawn_by_weight(labels.click, labels.unknown, held, seed)]
             booster = self._train(dataset, seed, number, on_step)
-            logits_N = _logits(booster, columns_NW[held])
+            logits_N = _logits(booster, columns_NW[kept])
             tasks.append(
-                CalibratedTrees(booster, Platt.fit(logits_N, labels_N[held].astype(np.float64)))
+                CalibratedTrees(booster, Platt.fit(logits_N, labels_N[kept].astype(np.float64)))
             )
         placements = pairs.fields["placement"]
         most_common = placements.levels[int(np.bincount(placements.codes).argmax())]
@@ -208,7 +213,9 @@ class GradientBoosting:
             "feature_fraction": _SAMPLED,
             "seed": seed,
         }
-        return _lightgbm().train(settings, dataset, num_boost_round=rounds, callbacks=[report])
+        return lightgbm_library().train(
+            settings, dataset, num_boost_round=rounds, callbacks=[report]
+        )
 
 
 def load_boosted(folder: Path) -> BoostedRanker:
@@ -246,11 +253,11 @@ def _load_task(folder: Path, name: str, description: Mapping[str, Any]) -> Calib
         raise MissingArtifactError(f"{path}: not there: rerun the stage")
     if digest_file(path) != description["digests"][name]:
         raise DataError(f"{path}: is not the file that was written: rerun the stage")
-    booster = _lightgbm().Booster(model_str=path.read_text(encoding="utf-8"))
+    booster = lightgbm_library().Booster(model_str=path.read_text(encoding="utf-8"))
     return CalibratedTrees(booster, Platt(**description["calibration"][name]))
 
 
-def _lightgbm() -> Any:
+def lightgbm_library() -> Any:
     """The library; imported here, because it is an extra."""
     try:
         import lightgbm
@@ -266,7 +273,7 @@ def _dataset(
 ) -> "lightgbm.Dataset":
     """Columns sorted into bins, once for both tasks."""
     settings = _DATASET | {"min_data_in_leaf": section.min_leaf}
-    dataset = _lightgbm().Dataset(
+    dataset = lightgbm_library().Dataset(
         columns_NW, categorical_feature=categorical, params=settings, free_raw_data=True
     )
     return dataset.construct()

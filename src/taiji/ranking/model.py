@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from taiji.ranking.attention import Attention, attention
+from taiji.ranking.kaml import KindTargets, KindTowers, ranking_loss
 from taiji.schema import Goal
 
 _DENSE_BOUND = 8.0  # standard deviations beyond which a dense feature says no more
@@ -42,6 +43,8 @@ class ModelShape:
         dim: D.
         hidden: Widths of a tower.
         goal: With the click for the goal there is no conversion tower.
+        num_kinds: J conversion towers in place of the one; see `taiji.ranking.kaml`.
+        split_towers: Each of them in two parts.
     """
 
     num_dense: int
@@ -56,6 +59,8 @@ class ModelShape:
     dim: int
     hidden: tuple[int, ...]
     goal: Goal = "conversion"
+    num_kinds: int = 0
+    split_towers: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ class Logits:
 
     ctr: Tensor  # (B,)
     cvr: Tensor | None
+    kinds: Tensor | None = None  # (B, J) of several kinds of conversion
 
     def log_ctcvr(self) -> Tensor:
         """log(pCTR * pCVR), or log pCTR where the click is the goal."""
@@ -100,17 +106,61 @@ class Logits:
         )
 
 
-def esmm_loss(logits: Logits, click_B: Tensor, conversion_B: Tensor) -> Tensor:
+def esmm_loss(
+    logits: Logits, click_B: Tensor, conversion_B: Tensor, unknown_B: Tensor | None = None
+) -> Tensor:
     """BCE(click, pCTR) + BCE(click * conversion, pCTR * pCVR), averaged over all impressions.
 
     The first term alone where the click is the goal.
+
+    Args:
+        logits: Of the towers.
+        click_B: 1 for a click.
+        conversion_B: 1 for a click that converted.
+        unknown_B: True for a click whose conversion nobody knows; see `expected_outcome`.
     """
     click_loss = functional.binary_cross_entropy_with_logits(logits.ctr, click_B)
     if logits.cvr is None:
         return click_loss
-    both_B = click_B * conversion_B
+    both_B = expected_outcome(click_B * conversion_B, logits.cvr, unknown_B)
     both_loss = -(both_B * logits.log_ctcvr() + (1 - both_B) * logits.log_no_ctcvr())
     return click_loss + both_loss.mean()
+
+
+def kaml_loss(
+    logits: Logits,
+    click_B: Tensor,
+    targets: KindTargets,
+    gamma: float,
+    unknown_B: Tensor | None = None,
+) -> Tensor:
+    """BCE(click, pCTR) + gamma BCE(click * y_j, pCTR * pCVR_j) + (1 - gamma) ranking loss.
+
+    The second term is the mean over the entries that the mask lets in.
+    """
+    assert logits.kinds is not None, "a model of several kinds"
+    click_loss = functional.binary_cross_entropy_with_logits(logits.ctr, click_B)
+    silent_BJ = None if unknown_B is None else unknown_B[:, None] & targets.original_NJ
+    both_BJ = click_B[:, None] * targets.reported_NJ
+    both_BJ = expected_outcome(both_BJ, logits.kinds, silent_BJ)
+    each = Logits(logits.ctr[:, None], logits.kinds)
+    losses_BJ = -(both_BJ * each.log_ctcvr() + (1 - both_BJ) * each.log_no_ctcvr())
+    learned = (losses_BJ * targets.mask_NJ).sum() / targets.mask_NJ.sum()
+    ranked = ranking_loss(logits.kinds, targets.reported_NJ, click_B)
+    return click_loss + gamma * learned + (1 - gamma) * ranked
+
+
+def expected_outcome(both_B: Tensor, cvr_B: Tensor, unknown_B: Tensor | None) -> Tensor:
+    """Click and conversion; where the conversion is not known, what the model expects of it.
+
+    In the entire space an unknown click cannot simply be left out: the impressions without a click
+    would stay, and where a share h of the clicks is silent pCVR would be learned as (1 - h) pCVR,
+    as 0 of an advertiser who reports nothing. With pCVR itself in the label's place, held
+    constant, the click teaches the conversion tower nothing in expectation, and the rest its level.
+    """
+    if unknown_B is None:
+        return both_B
+    return torch.where(unknown_B, torch.sigmoid(cvr_B).detach(), both_B)
 
 
 class CtcvrModel(nn.Module):
@@ -139,10 +189,23 @@ class CtcvrModel(nn.Module):
         width = shape.num_dense + shape.dim * (len(shape.field_rows) + shape.sub_codes)
         width += num_sequences * (2 * shape.dim + 2) + (shape.dim if shape.vector_width else 0)
         self.ctr = _tower(width, shape.hidden)
-        self.cvr = _tower(width, shape.hidden) if shape.goal == "conversion" else None
+        self.cvr: nn.Sequential | None = None
+        self.kinds: KindTowers | None = None
+        if shape.num_kinds:
+            rows, split = shape.field_rows[0], shape.split_towers
+            self.kinds = KindTowers(
+                width, shape.hidden, shape.num_kinds, split=split, item_rows=rows
+            )
+        elif shape.goal == "conversion":
+            self.cvr = _tower(width, shape.hidden)
 
-    def forward(self, batch: Batch) -> Logits:
-        """Return the logits of each pair."""
+    def forward(self, batch: Batch, original_BJ: Tensor | None = None) -> Logits:
+        """Return the logits of each pair.
+
+        Args:
+            batch: The pairs.
+            original_BJ: Of several kinds: what each tower's own part sees; all of it unless given.
+        """
         l3_field = self.shape.l3_field
         fields = [table(batch.fields[:, k]) for k, table in enumerate(self.tables)]
         dense_BF = (batch.dense - self.dense_mean) * self.dense_scale
@@ -166,8 +229,11 @@ class CtcvrModel(nn.Module):
         if self.vectors is not None:
             parts.append(self.vectors(batch.vectors))
         x = torch.cat(parts, dim=1)
-        cvr_B = None if self.cvr is None else self.cvr(x).squeeze(1)
-        return Logits(self.ctr(x).squeeze(1), cvr_B)
+        ctr_B = self.ctr(x).squeeze(1)
+        if self.kinds is not None:
+            kinds_BJ = self.kinds(x, original_BJ)
+            return Logits(ctr_B, self.kinds.of_goals(kinds_BJ, item_B), kinds_BJ)
+        return Logits(ctr_B, None if self.cvr is None else self.cvr(x).squeeze(1))
 
     def _keys(self, field: int, *sequences: Tensor) -> list[Tensor]:
         """Embeddings of the items of sequences, by one lookup for all.

@@ -27,6 +27,7 @@ from taiji.ranking.calibration import Calibration, Platt, held_out
 from taiji.ranking.columns import microseconds
 from taiji.ranking.descent import OnStep, TrainingSet, descend, thin, undo_thinning
 from taiji.ranking.inputs import NO_LANGUAGE, Inputs, LanguageFeatures, Vocabulary, fit_vocabularies
+from taiji.ranking.kaml import KindTargets, Reports, goals_of_items, kind_targets
 from taiji.ranking.match import COLUMNS, LIKELIHOOD
 from taiji.ranking.model import CtcvrModel, ModelShape
 from taiji.ranking.pairs import Pairs
@@ -35,6 +36,7 @@ from taiji.store.files import read_json, write_json
 
 _WEIGHTS, _DESCRIPTION = "model.safetensors", "ranker.json"
 _PREDICT_ROWS = 16_384
+_OF_KINDS = ("num_kinds", "split_towers")
 
 
 @dataclass(frozen=True)
@@ -44,21 +46,32 @@ class Labels:
     Attributes:
         conversion: All 1 where the click is the goal: every click has reached it.
         goal: What is predicted in the end.
+        unknown: Clicks whose conversion nobody knows; there `conversion` is 0. None for none.
+        reports: Of all kinds of conversion, where the log has several; `conversion` is then that
+            of the advertiser's goal.
     """
 
     click: NDArray[np.float32]
     conversion: NDArray[np.float32]
     ts: NDArray[np.int64]
     goal: Goal = "conversion"
+    unknown: NDArray[np.bool_] | None = None
+    reports: Reports | None = None
 
     @classmethod
     def from_exposures(cls, exposures: pa.Table) -> "Labels":
-        """Read the label columns of `schema.EXPOSURES`; no known conversion: the click is it."""
+        """Read the label columns of `schema.EXPOSURES`; no known conversion: the click is it.
+
+        Columns of `schema.OUTCOMES` may stand beside them.
+        """
         click = exposures["click"].to_numpy().astype(np.float32)
         conversion, ts = exposures["conversion"], microseconds(exposures["ts"])
         if 0 < exposures.num_rows == conversion.null_count:
             return cls(click, np.ones_like(click), ts, "click")
-        return cls(click, conversion.to_numpy().astype(np.float32), ts)
+        unknown = (click > 0) & conversion.is_null().to_numpy()
+        known = conversion.fill_null(0).to_numpy().astype(np.float32)
+        reports = Reports.from_table(exposures) if "reported" in exposures.column_names else None
+        return cls(click, known, ts, "conversion", unknown if unknown.any() else None, reports)
 
 
 @dataclass(frozen=True)
@@ -118,16 +131,37 @@ def fit_ranker(
     inputs = Inputs(pairs, vocabularies, section.own_items, language)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = CtcvrModel(_shape(vocabularies, section, language, labels.goal))
-    task = TrainingSet(inputs, inputs.dense, labels.click, labels.conversion, train)
+        model = CtcvrModel(_shape(vocabularies, section, language, labels))
+    task = TrainingSet(
+        inputs,
+        inputs.dense,
+        labels.click,
+        labels.conversion,
+        train,
+        unknown=labels.unknown,
+        kinds=_several_kinds(model, pairs, labels, section, vocabularies["item"]),
+    )
     descend(model, task, section, seed, on_step)
     undo_thinning(model, section.keep_negatives)
     ctr, cvr = _all_logits(model, inputs, held)
     click = labels.click[held].astype(np.float64)
-    calibration = Calibration.fit(ctr, cvr, click, click * labels.conversion[held])
+    unknown = None if labels.unknown is None else labels.unknown[held]
+    calibration = Calibration.fit(ctr, cvr, click, click * labels.conversion[held], unknown)
     placements = pairs.fields["placement"]
     most_common = placements.levels[int(np.bincount(placements.codes).argmax())]
     return Ranker(model, vocabularies, calibration, most_common)
+
+
+def _several_kinds(
+    model: CtcvrModel, pairs: Pairs, labels: Labels, section: RankerSection, items: Vocabulary
+) -> KindTargets | None:
+    """What towers of several kinds learn from; they are told by which goal each item is served."""
+    if model.kinds is None or section.kaml is None or labels.reports is None:
+        return None
+    shown = pairs.fields["item"]
+    goals = goals_of_items(items.rows(shown.levels)[shown.codes], labels.reports.goal_N, len(items))
+    model.kinds.goal_of_item.copy_(torch.from_numpy(goals))
+    return kind_targets(labels.reports, section.kaml)
 
 
 def predict(ranker: Ranker, pairs: Pairs, language: LanguageFeatures = NO_LANGUAGE) -> Predictions:
@@ -155,13 +189,19 @@ def save_ranker(ranker: Ranker, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(ranker.model.state_dict(), folder / _WEIGHTS)
     description = {
-        "shape": dataclasses.asdict(ranker.model.shape),
+        "shape": _told(ranker.model.shape),
         "dense": (*DENSE, *COLUMNS, LIKELIHOOD)[: ranker.model.shape.num_dense],
         "vocabularies": [[name, list(v.values)] for name, v in ranker.vocabularies.items()],
         "calibration": dataclasses.asdict(ranker.calibration),
         "placement": ranker.placement,
     }
     write_json(description, folder / _DESCRIPTION)
+
+
+def _told(shape: ModelShape) -> dict[str, Any]:
+    """A shape as JSON; what only models of several kinds have is told of them alone."""
+    told = dataclasses.asdict(shape)
+    return {k: v for k, v in told.items() if shape.num_kinds or k not in _OF_KINDS}
 
 
 def load_ranker(folder: Path) -> Ranker:
@@ -201,8 +241,17 @@ def _shape(
     vocabularies: Mapping[str, Vocabulary],
     section: RankerSection,
     language: LanguageFeatures,
-    goal: Goal,
+    labels: Labels,
 ) -> ModelShape:
+    kinds: dict[str, Any] = {}
+    if section.kaml is not None:
+        if labels.reports is None:
+            raise DataError(
+                "ranker.kaml: the log has no kinds of conversion: map "
+                "data.source.exposures.conversions and goal, or leave out ranker.kaml"
+            )
+        kinds["num_kinds"] = len(labels.reports.kinds)
+        kinds["split_towers"] = section.kaml.split_towers
     return ModelShape(
         field_rows=tuple(map(len, vocabularies.values())),
         l3_field=list(vocabularies).index("l3"),
@@ -210,7 +259,8 @@ def _shape(
         attention=section.attention,
         dim=section.dim,
         hidden=section.hidden,
-        goal=goal,
+        goal=labels.goal,
+        **kinds,
         **_blocks(language),
     )
 
@@ -229,7 +279,7 @@ def _blocks(language: LanguageFeatures) -> dict[str, Any]:
 def _all_logits(model: CtcvrModel, inputs: Inputs, rows: Ints) -> tuple[Array, Array | None]:
     """Logits of the towers for many pairs, in pieces."""
     ctr = np.empty(rows.size)
-    cvr = None if model.cvr is None else np.empty(rows.size)
+    cvr = None if model.shape.goal == "click" else np.empty(rows.size)
     with torch.inference_mode():
         for begin in range(0, rows.size, _PREDICT_ROWS):
             piece = slice(begin, begin + _PREDICT_ROWS)

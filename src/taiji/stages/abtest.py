@@ -26,7 +26,7 @@ from taiji.errors import DataError
 from taiji.ranking.columns import places
 from taiji.ranking.train import Labels
 from taiji.stages.parts.ab_arms import load_rankers, score_candidates
-from taiji.stages.parts.constructed import Constructed
+from taiji.stages.parts.constructed import Constructed, judged_exposures
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.store.files import write_json, write_parquet
 
@@ -42,7 +42,7 @@ def abtest(ctx: StageContext) -> Summary:
     check_library()
     load_rankers(ctx)  # what is missing should show before the long work
     logs, section = Constructed(ctx.inputs["construct"]), ctx.recipe.abtest
-    test = logs.calendar.window("test").rows(logs.labelled_exposures)
+    test = judged_exposures(logs.calendar.window("test").rows(logs.labelled_exposures))
     ground = _prepare(ctx, logs, test)
     ctx.progress(0, 1, "fitting the response model")
     response = _fit_response(ctx, logs, test, ground.inventory)

@@ -31,7 +31,7 @@ from taiji.ranking.inputs import NO_LANGUAGE
 from taiji.ranking.pool import draw_pool
 from taiji.ranking.train import Labels, Ranker, fit_ranker, save_ranker
 from taiji.schema import POOL, TIME
-from taiji.stages.parts.constructed import Constructed
+from taiji.stages.parts.constructed import Constructed, judged_exposures
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.preferences import fit_scale
 from taiji.store.files import write_json, write_parquet
@@ -136,6 +136,7 @@ def _of_users(table: pa.Table, user_ids: pa.ChunkedArray) -> pa.Table:
 
 def _validate(ranker: Ranker | BoostedRanker, asof: AsOf, exposures: pa.Table) -> Figures:
     """How a ranking model does in the weeks of alignment; undefined figures are left out."""
+    exposures = judged_exposures(exposures)
     pairs, labels = asof.features(exposures), Labels.from_exposures(exposures)
     predictions = base_predictions(ranker, pairs)
     popularity = pairs.dense[:, DENSE.index("item_share_of_users")]

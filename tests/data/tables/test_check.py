@@ -15,7 +15,8 @@ from taiji.config import DataSection
 from taiji.data.engine.duckdb_engine import DuckDbEngine
 from taiji.data.tables.check import check
 from taiji.data.tables.files import open_files
-from taiji.data.tables.rules import ITEM_RULES, LABEL_RULES, NUMBER_RULES, ORPHAN, time_rules
+from taiji.data.tables.labels import LABEL_RULES
+from taiji.data.tables.rules import ITEM_RULES, NUMBER_RULES, ORPHAN, time_rules
 from taiji.store.files import read_json
 
 DOCS = Path(__file__).parents[3] / "docs" / "data.md"

@@ -11,15 +11,18 @@ from weeks import CALENDAR
 import taiji.schema
 from taiji.data.catalogue import popular_items
 from taiji.errors import DataError
-from taiji.schema import EXAMPLES, EXPOSURES
-from taiji.stages.parts.constructed import Constructed, contexts_of
-from taiji.store.files import write_parquet
+from taiji.schema import EXAMPLES, EXPOSURES, OUTCOMES
+from taiji.stages.parts.constructed import Constructed, contexts_of, judged_exposures
+from taiji.store.files import read_parquet, write_parquet
 
 
-def write(folder, *conversions):
+def write(folder, *conversions, click=None):
     shown = {"user_id": "u", "item_id": "i", "ts": datetime(2024, 1, 1, tzinfo=UTC)}
-    shown |= {"placement": "", "click": 1}
-    rows = [shown | {"conversion": conversion} for conversion in conversions]
+    clicks = click or [1] * len(conversions)
+    rows = [
+        shown | {"placement": "", "click": clicked, "conversion": conversion}
+        for clicked, conversion in zip(clicks, conversions, strict=True)
+    ]
     write_parquet(pa.Table.from_pylist(rows, EXPOSURES), folder / "exposures.parquet", EXPOSURES)
 
 
@@ -39,10 +42,30 @@ def test_conversions_that_nobody_knows_are_an_error(tmp_path):
         read(tmp_path)
 
 
-def test_exposures_whose_conversion_is_not_known_yet_are_left_out_and_counted(tmp_path, caplog):
+def test_clicks_of_unknown_conversion_are_learned_from_counted_and_not_judged_by(tmp_path, caplog):
     write(tmp_path, 1, None, 0)
-    assert read(tmp_path)["conversion"].to_pylist() == [1, 0]
-    assert "1 exposures left out" in caplog.text
+    found = read(tmp_path)
+    assert found["conversion"].to_pylist() == [1, None, 0]
+    assert "1 clicks of unknown conversion" in caplog.text
+    assert judged_exposures(found)["conversion"].to_pylist() == [1, 0]
+
+
+def test_where_no_click_was_there_is_no_conversion(tmp_path):
+    write(tmp_path, 1, None, None, click=(1, 0, 1))
+    assert read(tmp_path)["conversion"].to_pylist() == [1, 0, None]
+
+
+def test_outcomes_stand_beside_the_exposures_they_belong_to(tmp_path):
+    write(tmp_path, 1, 0)
+    rows = read_parquet(tmp_path / "exposures.parquet").select(OUTCOMES.names[:4]).to_pylist()
+    more = {"advertiser": "a", "goal": "pay", "reported": "pay", "value": 3.0}
+    table = pa.Table.from_pylist([row | more for row in rows], OUTCOMES)
+    write_parquet(table, tmp_path / "outcomes.parquet", OUTCOMES)
+    found = read(tmp_path)
+    assert found.column_names == [*EXPOSURES.names, *more]
+    write_parquet(table.slice(1), tmp_path / "outcomes.parquet", OUTCOMES)
+    with pytest.raises(DataError, match="not of these exposures"):
+        read(tmp_path)
 
 
 def example(number, split, target="i00"):

@@ -38,7 +38,7 @@ from taiji.data.tables.orders import LINES, doubtful_orders, find_orders
 from taiji.data.tables.row_problems import row_problems
 from taiji.data.tables.rules import Mapped, judged_sql
 from taiji.data.tables.unreadable import unreadable
-from taiji.schema import EVENTS, EXPOSURES, INTERACTIONS, ITEMS, USERS
+from taiji.schema import EVENTS, EXPOSURES, INTERACTIONS, ITEMS, OUTCOMES, USERS
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +116,8 @@ def prepare_all(engine: Engine, section: DataSection, seed: int, folder: Path) -
         prepared.problems += strangers(engine, numbers, opened)
         prepared.problems += alike_ids(engine, numbers)
         prepared.problems += differing_titles(engine, numbers["items"])
+        if any(table.conversions or table.value is not None for table in source.exposures):
+            _write_outcomes(engine, section, seed, folder, numbers)
         _settle(prepared, written)
         for number in range(len(opened)):
             engine.create(f"judged_{number}", "SELECT 1 AS gone")  # what was large may go
@@ -163,11 +165,7 @@ def _write(
         placed: Raw tables of interactions whose lines stand as in their file.
     """
     held_out = sample_sql(section.holdout_share, "holdout", "seen.user_id")
-    drawn = sample_sql(
-        section.exposure_share,
-        f"exposure-{seed}",
-        *("user_id", "item_id", "cast(ts as string)", "placement"),
-    )
+    drawn = _drawn(section, seed)
     items = f"SELECT {', '.join(ITEMS.names)} FROM {m.CATALOGUE} ORDER BY item_id"
     interactions = sql.kept_sql("interactions", numbers.get("interactions", []), placed)
     exposures, events = (
@@ -186,6 +184,20 @@ def _write(
         name: engine.write(query, folder / f"{name}.parquet", schema)
         for name, (query, schema) in queries.items()
     }
+
+
+def _write_outcomes(
+    engine: Engine, section: DataSection, seed: int, folder: Path, numbers: Numbers
+) -> None:
+    """Write beside the exposures, row by row, what else is known of their conversions."""
+    kept = sql.kept_sql("exposures", numbers["exposures"])
+    query = sql.OUTCOMES.format(kept=kept, drawn=_drawn(section, seed))
+    engine.write(query, folder / "outcomes.parquet", OUTCOMES)
+
+
+def _drawn(section: DataSection, seed: int) -> str:
+    key = ("user_id", "item_id", "cast(ts as string)", "placement")
+    return sample_sql(section.exposure_share, f"exposure-{seed}", *key)
 
 
 def _write_quarantine(engine: Engine, opened: Sequence[Opened], path: Path) -> pa.Table:

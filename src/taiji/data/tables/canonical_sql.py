@@ -14,13 +14,14 @@ _NO_ROWS = {
     "interactions": f"'' AS user_id, '' AS item_id, {_TS}, '' AS order_id, '' AS kind, "
     f"{_ONE} AS quantity, {_ONE} AS price, cast(1 as bigint) AS line, '' AS note, 0 AS source",
     "exposures": f"'' AS user_id, '' AS item_id, {_TS}, '' AS placement, 0 AS click, "
-    "0 AS conversion",
+    "0 AS conversion, '' AS advertiser, '' AS goal, '' AS reported, cast(0 as double) AS value",
     "events": f"'' AS user_id, {_TS}, '' AS modality, '' AS value, {_ONE} AS weight",
 }
 COLUMNS = {
     "items": "item_id, title, category_l1, category_l2, category_l3, brand, shop_price",
     "interactions": "user_id, item_id, ts, order_id, kind, quantity, price, line, note, source",
-    "exposures": "user_id, item_id, ts, placement, click, conversion",
+    "exposures": "user_id, item_id, ts, placement, click, conversion, "
+    "advertiser, goal, reported, value",
     "events": "user_id, ts, modality, value, weight",
 }
 
@@ -80,6 +81,14 @@ ORDER BY user_id, ts, order_id, item_id, kind
 EXPOSURES = """
 SELECT user_id, item_id, ts, placement, cast(click as tinyint) AS click,
     cast(conversion as tinyint) AS conversion
+FROM ({kept})
+WHERE {drawn}
+ORDER BY user_id, ts, item_id, placement
+"""
+
+OUTCOMES = """
+SELECT user_id, item_id, ts, placement, advertiser, goal, reported,
+    CASE WHEN conversion = 1 THEN value END AS value
 FROM ({kept})
 WHERE {drawn}
 ORDER BY user_id, ts, item_id, placement

@@ -18,11 +18,11 @@ from taiji.config.mapping import (
     UsersTable,
 )
 from taiji.config.mapping_fields import KindField, NumberField, TextField
-from taiji.data.tables.expressions import Columns, identifier, is_one, literal
+from taiji.data.tables.expressions import Columns, identifier, literal
+from taiji.data.tables.labels import LABEL_RULES, conversion_columns, flag, kind_rules
 from taiji.data.tables.rules import (
     ITEM_ID_RULES,
     ITEM_RULES,
-    LABEL_RULES,
     LEFT_OUT,
     NUMBER_RULES,
     ORPHAN,
@@ -38,6 +38,7 @@ from taiji.data.tables.text_files import FILE, ROW
 from taiji.data.tables.wanted import wanted_sql
 
 CATALOGUE = "prepared_items"
+OF_OUTCOMES = ("advertiser", "goal", "reported", "value")
 _INTERACTION = (
     *("user_id", "item_id", "ts", "order_id", "kind", "quantity", "price"),
     *("line", "note"),
@@ -186,11 +187,14 @@ def map_exposures(table: ExposuresTable, view: View, limit: datetime) -> Mapped:
         "ts": words.moment(table.ts),
         "placement": f"coalesce({_optional(table.placement, view)}, '')",
         "raw_click": words.text(table.click),
-        "raw_conversion": _optional(table.conversion, view),
+        **conversion_columns(table, words),
+        "raw_value": _raw(table.value, view),
+        "value": "cast(NULL as double)" if table.value is None else words.number(table.value),
         "raw_ts": words.word(table.ts.column),
         "has_zone": words.has_zone(table.ts),
     }
-    labels = {name: _flag(columns[f"raw_{name}"]) for name in ("click", "conversion")}
+    labels = {name: flag(columns[f"raw_{name}"]) for name in ("click", "conversion")}
+    kinds = tuple(table.conversions)
     rules = (
         *_only(table),
         *USER_RULES,
@@ -198,11 +202,13 @@ def map_exposures(table: ExposuresTable, view: View, limit: datetime) -> Mapped:
         *time_rules(limit),
         missing("click", "raw_click IS NULL"),
         *LABEL_RULES,
+        *(kind_rules(kinds) if kinds else ()),
+        *((not_a_number("value"),) if table.value is not None else ()),
         ORPHAN,
     )
     key = ("user_id", "item_id", "ts", "placement")
     select = _with_items(_select(table, view, columns | labels, "user_id"))
-    return Mapped(select, rules, (*key, "click", "conversion"), key)
+    return Mapped(select, rules, (*key, "click", "conversion", *OF_OUTCOMES), key)
 
 
 def map_events(table: EventsTable, view: View, limit: datetime) -> Mapped:
@@ -280,10 +286,6 @@ def _kind(field: KindField, view: View) -> str:
         f"WHEN {literal(word)} THEN {literal(kind)}" for word, kind in (field.values or {}).items()
     )
     return f"CASE {view.columns.word(field.column or '')} {whens} END"
-
-
-def _flag(word: str) -> str:
-    return f"CASE WHEN {is_one(word)} THEN 1 WHEN lower({word}) IN ('0', '0.0', 'false') THEN 0 END"
 
 
 def _only(table: RawTable) -> tuple[Rule, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from taiji.config.mapping import (
+    ExposuresTable,
     InteractionsTable,
     ItemsTable,
     JoinedTable,
@@ -78,6 +79,9 @@ def fields_of(table: RawTable) -> Iterator[tuple[str, Field]]:
     if isinstance(table, UsersTable):
         for label, field in table.profile.items():
             yield f"profile.{label}", field
+    if isinstance(table, ExposuresTable):
+        for kind, field in table.conversions.items():
+            yield f"conversions.{kind}", field
 
 
 def columns_of(field: Field) -> tuple[str, ...]:

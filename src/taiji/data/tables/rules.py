@@ -274,22 +274,3 @@ ITEM_RULES = (
         "fill the upper level, or take fewer levels",
     ),
 )
-
-_LABEL_MEND = "write 0 or 1; leave an unknown conversion empty"
-LABEL_RULES = (
-    Rule("E112 click is not 0 or 1", "click", "click IS NULL", "raw_click", _LABEL_MEND),
-    Rule(
-        "E112 conversion is not 0, 1 or empty",
-        "conversion",
-        "conversion IS NULL AND raw_conversion IS NOT NULL",
-        "raw_conversion",
-        _LABEL_MEND,
-    ),
-    Rule(
-        "E113 conversion without a click",
-        "conversion",
-        "conversion = 1 AND click = 0",
-        "row_key",
-        "conversions follow clicks: set click to 1, or attribute the conversion elsewhere",
-    ),
-)

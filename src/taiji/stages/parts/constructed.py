@@ -15,7 +15,7 @@ from taiji.data.catalogue import popular_items
 from taiji.data.tables.reach import Contents
 from taiji.errors import DataError
 from taiji.ranking.as_of import AsOf
-from taiji.schema import EXAMPLES, EXPOSURES, INTERACTIONS, ITEMS, USERS
+from taiji.schema import EXAMPLES, EXPOSURES, INTERACTIONS, ITEMS, OUTCOMES, USERS
 from taiji.store.files import read_json, read_parquet
 from taiji.store.stored_rows import StoredRows
 
@@ -91,13 +91,13 @@ class Constructed:
     def labelled_exposures(self) -> pa.Table:
         """Rows of `schema.EXPOSURES` that a ranking model can learn from.
 
-        Those whose conversion is known; where the click is the goal, all of them, and no
-        conversion is.
+        Where no click was there is no conversion; that of a click may be unknown, which is null.
+        Where the click is the goal, no conversion is known.
 
         Raises:
             DataError: The source has no exposures, or knows no conversion and shall.
         """
-        exposures = self._read("exposures", EXPOSURES)
+        exposures = self._with_outcomes(self._read("exposures", EXPOSURES))
         if not exposures.num_rows:
             raise DataError(
                 "exposures: the source has none, so no ranking model can be trained: describe "
@@ -110,15 +110,37 @@ class Constructed:
             return exposures.set_column(place, exposures.schema.field(place), nothing)
         if not exposures["conversion"].null_count:
             return exposures
-        known = exposures.filter(pc.is_valid(exposures["conversion"]))
-        if not known.num_rows:
+        clicked = pc.equal(exposures["click"], 1)
+        conversion = pc.if_else(clicked, exposures["conversion"], pa.scalar(0, pa.int8()))
+        num_unknown = conversion.null_count
+        if num_unknown == pc.sum(clicked).as_py():
             raise DataError(
                 "exposures.conversion: not known for any of them, so conversions cannot be the "
                 "goal: map data.source.exposures.conversion, or leave out data.goal"
             )
-        if num_unknown := exposures.num_rows - known.num_rows:
-            _log.warning("%d exposures left out: their conversion is not known", num_unknown)
-        return known
+        if num_unknown:
+            _log.warning(
+                "%d clicks of unknown conversion: models learn from them as clicks, and are not "
+                "judged by them",
+                num_unknown,
+            )
+        return exposures.set_column(place, exposures.schema.field(place), conversion)
+
+    def _with_outcomes(self, exposures: pa.Table) -> pa.Table:
+        """What else is known of their conversions, in further columns, where a log tells it."""
+        if not (self._folder / "outcomes.parquet").is_file():
+            return exposures
+        outcomes = self._read("outcomes", OUTCOMES)
+        key = ["user_id", "item_id", "ts", "placement"]
+        if not outcomes.select(key).equals(exposures.select(key)):
+            raise DataError(
+                f"{self._folder / 'outcomes.parquet'}: not of these exposures: rerun "
+                "`taiji construct`"
+            )
+        for name in OUTCOMES.names[len(key) :]:
+            if name == "value" or outcomes["goal"].null_count == 0:
+                exposures = exposures.append_column(name, outcomes[name])
+        return exposures
 
     def examples(self, *splits: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of `schema.EXAMPLES` of these splits, or all; read anew, as nobody needs them twice.
@@ -168,6 +190,16 @@ class Constructed:
 
     def _read(self, name: str, schema: pa.Schema) -> pa.Table:
         return read_parquet(self._folder / f"{name}.parquet", schema)
+
+
+def judged_exposures(exposures: pa.Table) -> pa.Table:
+    """Those that a model can be judged by: no click of unknown conversion.
+
+    Where the click is the goal, all of them.
+    """
+    if exposures["conversion"].null_count == exposures.num_rows:
+        return exposures
+    return exposures.filter(pc.is_valid(exposures["conversion"]))
 
 
 def contexts_of(examples: pa.Table) -> dict[str, tuple[str, datetime]]:

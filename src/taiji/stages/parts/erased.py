@@ -108,6 +108,8 @@ def drop_erased(tables: Path, runs: Path, key_env: str) -> int:
     tombstones.close()
     for name in _WITH_USERS if erased else ():
         drop_rows(tables / f"{name}.parquet", {"user_id": erased})
+    if erased and (tables / "outcomes.parquet").is_file():
+        drop_rows(tables / "outcomes.parquet", {"user_id": erased})
     if erased and (tables / "quarantine.parquet").is_file():
         drop_rows(tables / "quarantine.parquet", {"key": erased, "value": erased})
     return len(erased)

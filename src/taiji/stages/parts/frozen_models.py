@@ -68,6 +68,8 @@ def _predictions(
 ) -> pa.Table:
     labels = Labels.from_exposures(windows.train)
     _, held = held_out(windows.train_pairs.histories(), seed + number)
+    if labels.unknown is not None:
+        held = held[~labels.unknown[held]]
     check_clicks(int(labels.click[held].sum()), held.size)
     ranker = fit_ranker(windows.train_pairs, labels, section, seed=seed + number, on_step=on_step)
     tables = []

@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from taiji.ranking.pairs import Pairs
-from taiji.stages.parts.constructed import Constructed
+from taiji.stages.parts.constructed import Constructed, judged_exposures
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ def read_ranking_windows(logs: Constructed) -> RankingWindows:
     """
     exposures, calendar, asof = logs.labelled_exposures, logs.calendar, logs.as_of
     train, test = (calendar.window(name).rows(exposures) for name in ("ranker", "test"))
+    test = judged_exposures(test)
     train_pairs, test_pairs = asof.features(train), asof.features(test)
     start = calendar.start("ranker")
     seen = np.unique(train_pairs.user_ids)
