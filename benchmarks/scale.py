@@ -35,8 +35,8 @@ STAGES = (
     "report",
 )
 ALSO = ("score", "sft", "infer-asked")
-LEFT_BY_OTHERS = {"refine": "score", "evaluate": "align"}
-"""Before the first of these runs, what the second would have left is put there."""
+LEFT_BY_OTHERS = {"distill": "tokenizer", "refine": "score", "evaluate": "align"}
+"""Before one of these stages runs, what another would have left is put there."""
 
 CONSTANT_USERS, PAPER_USERS = 500, 1_100_000
 NOISE_GIB = 0.1
@@ -48,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 100_000, 300_000])
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage")
+    parser.add_argument("--only", choices=STAGES, nargs="+", help="these stages alone")
     parser.add_argument("--also", choices=ALSO, nargs="+", default=[], help="stages around a model")
     parser.add_argument("--again", nargs="+", default=[], help="stages to run although finished")
     parser.add_argument("--most-gib", type=float, default=8, help="a larger process is ended")
@@ -59,7 +60,8 @@ def main() -> None:
     if arguments.run:
         print(json.dumps(run_here(arguments.run, arguments.folder, arguments.users)))
         return
-    stages = [*STAGES[: STAGES.index(arguments.until) + 1], *arguments.also]
+    until = STAGES[: STAGES.index(arguments.until) + 1]
+    stages = [s for s in until if s in (arguments.only or STAGES)] + arguments.also
     sizes = sorted({CONSTANT_USERS, *arguments.sizes})
     found = {users: measure(arguments, users, stages) for users in sizes}
     print(json.dumps(summary(found)))

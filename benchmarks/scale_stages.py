@@ -115,7 +115,7 @@ def run_stage(name: str, size: Path, users: int) -> None:
 
     recipe = Recipe.model_validate(recipe_of(size / "log", users))
     run = size / "run"
-    os.environ["XDG_CACHE_HOME"] = str(size / "cache")
+    os.environ["XDG_CACHE_HOME"] = str(size.parent / "cache")
     inputs = {path.name: path for path in run.iterdir() if path.name != name and path.is_dir()}
     out = (size / "also" if name in ("score", "sft", "infer-asked") else run) / name
     out.mkdir(parents=True, exist_ok=True)
@@ -163,12 +163,16 @@ def _with_stand_ins(name: str, ctx: Any) -> None:
 def stand_in(name: str, run: Path) -> None:
     """What a stage that is not measured would have left, written batch by batch."""
     from taiji import schema
+    from taiji.language.models import SMOLLM2, load_tokenizer
     from taiji.store.files import append_jsonl, write_json, write_parquet
 
     folder = run / name
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(17)
     match name:
+        case "tokenizer":
+            os.environ["XDG_CACHE_HOME"] = str(run.parent.parent / "cache")
+            load_tokenizer(SMOLLM2)  # unpacked once, and not while a stage is measured
         case "score":
             source = pq.ParquetFile(run / "distill" / "candidates.parquet")
             with pq.ParquetWriter(folder / "scores.parquet", schema.SCORES) as writer:
