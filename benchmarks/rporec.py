@@ -1,6 +1,6 @@
 """Does a trained head find the text that names a hidden taste, and does its reward teach it?
 
-    python benchmarks/rporec.py                # five seeds, about a minute
+    python benchmarks/rporec.py                # five seeds, five minutes on a busy core
     python benchmarks/rporec.py --seeds 10
 
 World W1 (`worlds.SwitchingShoppers`). The prompt shows the late taste. Eight canned texts name a
