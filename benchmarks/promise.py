@@ -1,6 +1,6 @@
 """Does a scorer of prefixes save items that a biased generator's beam drops? Known trees of tastes.
 
-    python benchmarks/promise.py               # five seeds, about two minutes
+    python benchmarks/promise.py               # five seeds, two minutes on a busy core
     python benchmarks/promise.py --seeds 10
 
 World W4 (`worlds.TreeTastes`): items are paths of three symbols, eight children each; the generator
@@ -25,7 +25,7 @@ from worlds import TreeTastes, unit
 from taiji.language.path_scorer import Histories, PathSettings, fit_path_scorer
 from taiji.lists.guided import guided_beam
 
-LEARNERS, JUDGED, KEEP, TIMES = 3000, 500, 4, 4
+LEARNERS, JUDGED, KEEP, TIMES = 1000, 200, 4, 4
 TEXT_DIMENSIONS, BLUR = 24, 0.5
 RESAMPLES = 2000
 
@@ -55,7 +55,7 @@ class Bench:
         self.judged = np.arange(LEARNERS, LEARNERS + JUDGED)
         self.true_NB = paths_NB[self.judged]
         self.scorer = fit_path_scorer(
-            histories.rows(learners), paths_NB[learners], sizes, PathSettings(), seed
+            histories.rows(learners), paths_NB[learners], sizes, PathSettings(epochs=10), seed
         )
         everything = [np.tile(np.arange(size), (JUDGED, 1)) for size in sizes]
         self.worth = [
