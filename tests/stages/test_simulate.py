@@ -1,3 +1,5 @@
+import shutil
+
 import market_run
 import numpy as np
 import pyarrow as pa
@@ -7,12 +9,13 @@ from weeks import CALENDAR
 
 from taiji import schema
 from taiji.alignment.rewards.normalisers import normaliser_from_json
-from taiji.config import SimulateSection
+from taiji.config import SimulateSection, ValueSection
 from taiji.data.tables.reach import Contents
-from taiji.errors import DivergenceError, EngineError
+from taiji.errors import DataError, DivergenceError, EngineError
 from taiji.ranking import gradient_boosting
 from taiji.ranking.gradient_boosting import load_boosted
 from taiji.ranking.train import load_ranker
+from taiji.ranking.values import load_value_head
 from taiji.stages.simulate import simulate
 from taiji.store.files import read_json, read_parquet, write_json, write_parquet
 
@@ -172,3 +175,40 @@ def test_with_clicks_as_the_goal_figures_are_of_clicks_and_nothing_is_called_ctc
     assert {"click_gauc", "click_gauc_popularity", "click_log_loss"} <= set(figures)
     assert not [name for name in (*figures, *figures["gold"], *summary) if "ctcvr_" in name]
     assert load_ranker(context.out / "ranker").model.cvr is None
+
+
+def valued(world):
+    """Outcomes of the exposures: every conversion is worth something."""
+    keys = world.exposures.select(schema.OUTCOMES.names[:4])
+    random = np.random.default_rng(0)
+    worth = random.lognormal(1, 0.5, keys.num_rows)
+    converted = np.nan_to_num(world.exposures["conversion"].to_numpy(zero_copy_only=False)) > 0
+    more = {
+        "advertiser": pa.array([""] * keys.num_rows),
+        "goal": pa.nulls(keys.num_rows, pa.string()),
+        "reported": pa.array([""] * keys.num_rows),
+        "value": pa.array(worth, mask=~converted),
+    }
+    for name, column in more.items():
+        keys = keys.append_column(schema.OUTCOMES.field(name), column)
+    return keys.cast(schema.OUTCOMES)
+
+
+def test_what_a_conversion_is_worth_is_learned_where_the_recipe_asks_for_it(tmp_path):
+    world = market_run.write_construct(tmp_path / "construct")
+    settings = market_run.recipe()
+    ranker = settings.ranker.model_copy(update={"value": ValueSection(kind="ziln")})
+    settings = settings.model_copy(update={"ranker": ranker})
+    context = market_run.context(tmp_path, "simulate", settings)
+    with pytest.raises(DataError, match=r"ranker\.value.*exposures\.value"):
+        simulate(context)
+    shutil.rmtree(tmp_path / "simulate")
+    table = valued(world)
+    write_parquet(table, tmp_path / "construct" / "outcomes.parquet", schema.OUTCOMES)
+    context = market_run.context(tmp_path, "simulate", settings)
+    simulate(context)
+    head = load_value_head(context.out / "value")
+    figures = read_json(context.out / "metrics.json")["values"]
+    assert figures["conversions"] >= 100
+    assert 2 < figures["mean"] < 5
+    assert head.regressor.section.kind == "ziln"

@@ -30,6 +30,7 @@ from transformers import (
 )
 
 from taiji.alignment.popo.config import PopoConfig
+from taiji.alignment.popo.gbpo import gbpo_factor
 from taiji.alignment.popo.novelty import Noise, Novelty, NoveltySettings
 from taiji.alignment.popo.trainer import PopoTrainer
 from taiji.alignment.popo.update import Bonus
@@ -142,6 +143,7 @@ def train_policy(
             processing_class=tokenizer,
             callbacks=[KeepNewestWhole(), _StepReporter(rewards, on_step)],
             bonus=_bonus(run, model),
+            token_factor=gbpo_factor if section.policy_loss == "gbpo" else None,
         )
         trainer.remove_callback(PrinterCallback)
         _train(trainer, newest_complete(run.folder), section.steps)

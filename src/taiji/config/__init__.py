@@ -19,7 +19,9 @@ from taiji.config.ranking import (
     KamlSection,
     RankerSection,
     RankSection,
+    RqSection,
     SimulateSection,
+    ValueSection,
 )
 from taiji.config.reasoning import LoraSection, RefineSection, SftSection
 from taiji.config.recipe import (
@@ -37,6 +39,7 @@ from taiji.config.rewards import (
     CustomRewardSection,
     HeadRewardSection,
     RewardsSection,
+    ValueRewardSection,
 )
 from taiji.config.section import POLICY, SFT, UNTUNED, ModelName
 from taiji.config.teachers import (
@@ -88,6 +91,7 @@ __all__ = [
     "RefineSection",
     "RetrySection",
     "RewardsSection",
+    "RqSection",
     "SftSection",
     "ShareWindows",
     "SimulateSection",
@@ -97,6 +101,8 @@ __all__ = [
     "TrainingCompute",
     "TransformersEngine",
     "TransformersTeacher",
+    "ValueRewardSection",
+    "ValueSection",
     "VllmEngine",
     "VllmTeacher",
     "WeightsSection",

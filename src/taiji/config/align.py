@@ -85,6 +85,9 @@ class AlignSection(Section):
     loss_type: LossType = Field(
         "grpo", description="how Eq. 8 weighs tokens; grpo is the paper's mean over each completion"
     )
+    policy_loss: Literal["clipped", "gbpo"] = Field(
+        "clipped", description="how a token's ratio is bounded: by Eq. 8's clip, or as in GBPO"
+    )
     beta: float = Field(0.0, ge=0, description="KL weight of Eq. 8 (ours; the paper gives none)")
     temperature: float = Field(1.0, gt=0, le=2, description="of the rollouts")
     trainable_layers: Count | None = Field(
@@ -94,6 +97,16 @@ class AlignSection(Section):
     trainer: dict[str, Any] = Field(
         default_factory=dict, description="further fields of TRL's GRPOConfig"
     )
+
+    @model_validator(mode="after")
+    def _gbpo_needs_no_gradients(self) -> "AlignSection":
+        if self.policy_loss == "gbpo" and self.weights.needs_gradients:
+            raise ValueError(
+                f"policy_loss gbpo: weights.rule {self.weights.rule} weighs each reward's own "
+                "gradient, which a factor by the sign of the mixed advantage falsifies: use "
+                "popo_light, tchebycheff or fixed"
+            )
+        return self
 
     @model_validator(mode="after")
     def _weights_fit(self) -> "AlignSection":

@@ -33,6 +33,32 @@ class BoostingSection(Section):
     )
 
 
+class RqSection(Section):
+    """Residual codes (arXiv 2602.23012); the values are ours, the paper gives none."""
+
+    levels: Count = Field(3, description="L, codes of a number")
+    codes: int = Field(16, ge=2, description="K, of a level; fewer where rows are few")
+    epochs: Count = Field(30, description="passes over the values; of ziln too")
+    learning_rate: float = Field(2e-3, gt=0, description="of Adam, falling to 0; of ziln too")
+    number_weight: float = Field(1.0, ge=0, description="of the regressor's Huber loss")
+    contrast_weight: float = Field(0.1, ge=0, description="of Rank-N-Contrast")
+    own_codes: float = Field(
+        0.5, ge=0, le=1, description="chance at the end of training that a step reads its own code"
+    )
+
+
+class ValueSection(Section):
+    """A value head: what a conversion is worth, from a log that maps values."""
+
+    kind: Literal["tweedie", "ziln", "rq"] = Field(
+        "tweedie",
+        description="LightGBM with Tweedie's loss, zero-inflated log-normal, or residual codes",
+    )
+    tweedie_power: float = Field(1.5, gt=1, lt=2, description="of the variance, of tweedie")
+    trees: Count = Field(200, description="of tweedie")
+    rq: RqSection = RqSection()
+
+
 class KamlSection(Section):
     """KAML (arXiv 2512.13300): several kinds of conversions, reported in part."""
 
@@ -74,6 +100,9 @@ class RankerSection(Section):
         description="share of non-clicks to train on; pCTR is put right afterwards",
     )
     boosting: BoostingSection = BoostingSection()
+    value: ValueSection | None = Field(
+        None, description="learn what a conversion is worth, for the reward `value`; null = not"
+    )
     kaml: KamlSection | None = Field(
         None,
         description="learn several kinds of conversions, of a log that maps them; null = the one "

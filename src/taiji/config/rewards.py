@@ -38,7 +38,19 @@ class HeadRewardSection(Section):
     gated: bool = Field(True, description="pay nothing unless chain and answer have their tags")
 
 
-MoreReward = Annotated[CleanRewardSection | HeadRewardSection, Field(discriminator="kind")]
+class ValueRewardSection(Section):
+    """What the answer's item is worth to whoever sells it: the GMV reward of OneLoc."""
+
+    kind: Literal["value"]
+    name: str = Field("value", pattern=_NAME, description="as weights, columns and charts call it")
+    normaliser: Literal["minmax", "quantile", "winsorised", "log", "rank"] = Field(
+        "quantile", description="of pCTCVR x price, fitted on the pool of `simulate`"
+    )
+
+
+MoreReward = Annotated[
+    CleanRewardSection | HeadRewardSection | ValueRewardSection, Field(discriminator="kind")
+]
 """Rewards of related systems (docs/related.md), chosen by `kind`."""
 
 

@@ -45,6 +45,14 @@ class CtcvrScorer:
         Raises:
             DataError: A context or an item is not known.
         """
+        return base_predictions(self._ranker, self.pairs(context_ids, item_ids)).ctcvr
+
+    def pairs(self, context_ids: Sequence[str], item_ids: Sequence[str]) -> Pairs:
+        """Features of each (context, item).
+
+        Raises:
+            DataError: A context or an item is not known.
+        """
         unknown = [context for context in context_ids if context not in self._contexts]
         if unknown:
             raise DataError(f"ctcvr: no user and cut-off for context {unknown[0]!r}")
@@ -57,7 +65,7 @@ class CtcvrScorer:
                 "placement": pa.array([self._ranker.placement] * len(asked), pa.string()),
             }
         )
-        return base_predictions(self._ranker, self._asof.features(pairs)).ctcvr
+        return self._asof.features(pairs)
 
 
 def base_predictions(ranker: Ranker | BoostedRanker, pairs: Pairs) -> Predictions:

@@ -30,6 +30,7 @@ from taiji.ranking.gradient_boosting import BoostedRanker, GradientBoosting
 from taiji.ranking.inputs import NO_LANGUAGE
 from taiji.ranking.pool import draw_pool
 from taiji.ranking.train import Labels, Ranker, fit_ranker, save_ranker
+from taiji.ranking.values import fit_value_head
 from taiji.schema import POOL, TIME
 from taiji.stages.parts.constructed import Constructed, judged_exposures
 from taiji.stages.parts.context import StageContext, Summary
@@ -63,11 +64,13 @@ def simulate(ctx: StageContext) -> Summary:
         on_step=lambda done, total: ctx.progress(done, total, "training the reward ranker"),
     )
     save_ranker(ranker, ctx.out / "ranker")
+    values = None if recipe.ranker.value is None else _fit_values(ctx, asof, train)
     figures: dict[str, Any] = {
         **_validate(ranker, asof, calendar.window("rl").rows(exposures)),
         **_pool(ctx, ranker, asof, _of_users(lines, seen), calendar.start("rl")),
         "training_exposures": train.num_rows,
         "goal": Labels.from_exposures(train).goal,
+        **({} if values is None else {"values": values}),
     }
     figures["admission"] = shortcomings(figures, recipe.simulate)
     write_json(figures, ctx.out / "metrics.json")  # to look at, should it be refused
@@ -75,6 +78,26 @@ def simulate(ctx: StageContext) -> Summary:
     figures["gold"] = _gold(ctx, logs, seen)
     write_json(figures, ctx.out / "metrics.json")
     return _summary(figures)
+
+
+def _fit_values(ctx: StageContext, asof: AsOf, train: pa.Table) -> Figures:
+    """Write value/: what a conversion is worth, from those whose value is known.
+
+    Raises:
+        DataError: The log has no values, or too few.
+    """
+    section = ctx.recipe.ranker.value
+    assert section is not None, "asked for"
+    if "value" not in train.column_names:
+        raise DataError(
+            "ranker.value: the log does not say what a conversion was worth: map "
+            "data.source.exposures.value, or leave out ranker.value"
+        )
+    worth = train.filter(pc.is_valid(train["value"]))
+    value_N = worth["value"].to_numpy()
+    head = fit_value_head(asof.features(worth), value_N, section, ctx.recipe.seed)
+    head.save(ctx.out / "value")
+    return {"conversions": float(value_N.size), "mean": float(value_N.mean())}
 
 
 def _summary(figures: Mapping[str, Any]) -> Summary:

@@ -9,11 +9,18 @@ from taiji.alignment.rewards.custom import OwnReward, import_rewards
 from taiji.alignment.rewards.form import CleanReward
 from taiji.alignment.rewards.head import HeadReward, load_heads, true_items
 from taiji.alignment.rewards.reward import OURS, Judged, Reward
-from taiji.config import CleanRewardSection, HeadRewardSection, RewardsSection
+from taiji.alignment.rewards.value import ValueReward
+from taiji.config import (
+    CleanRewardSection,
+    HeadRewardSection,
+    RewardsSection,
+    ValueRewardSection,
+)
 from taiji.language.encode import TextEncoder
 from taiji.language.encoder_caches import CachedEncoder
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext
+from taiji.stages.parts.value_rewards import value_reward
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ def paid_rewards(section: RewardsSection, run: Callable[[], RunSoFar]) -> dict[s
                 rewards[more.name] = CleanReward(more.gated)
             case HeadRewardSection():
                 rewards[more.name] = _head(more, run())
+            case ValueRewardSection():
+                rewards[more.name] = _value(more, run())
     return rewards
 
 
@@ -65,6 +74,11 @@ def watchers(rewards: dict[str, Reward]) -> dict[str, Reward]:
         for name, reward in rewards.items()
         if isinstance(reward, HeadReward)
     }
+
+
+def _value(section: ValueRewardSection, run: RunSoFar) -> ValueReward:
+    simulated = run.ctx.inputs.get("simulate")
+    return value_reward(section.normaliser, run.logs, run.examples, simulated)
 
 
 def _head(section: HeadRewardSection, run: RunSoFar) -> HeadReward:
