@@ -7,10 +7,15 @@ It leaves `failure.json` in the folder if a process of its failed: the first one
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taiji.training.processes import die_with
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 PARENT = "TAIJI_LAUNCHER"
 """The environment variable by which children know this process."""
@@ -29,13 +34,17 @@ def main() -> None:
     try:
         torchrun(arguments)
     except ChildFailedError as error:
-        # Whoever waits for a dead process fails within the same second: a signal comes first.
-        first, failure = min(
-            error.failures.items(), key=lambda one: (one[1].exitcode >= 0, one[1].timestamp)
-        )
+        # Whoever waits for a dead process fails within the same second: a signal comes first, but
+        # for the one by which torch itself ends those that are left.
+        first, failure = min(error.failures.items(), key=lambda one: _rank(*one))
         told = {"rank": first, "exit_code": failure.exitcode}
         (Path(folder) / FAILURE).write_text(json.dumps(told), encoding="utf-8")
         sys.exit(1)
+
+
+def _rank(number: int, failure: "ProcessFailure") -> tuple[bool, bool, int, int]:
+    code = failure.exitcode
+    return code == -signal.SIGTERM, code >= 0, failure.timestamp, number
 
 
 if __name__ == "__main__":
