@@ -39,7 +39,7 @@ def test_a_panel_says_what_was_seen():
     assert "untuned 0 %, SFT 67 %, policy 78 %" in text
     assert "kept 54 of 108 chains under R = 28.87" in text
     assert "popo, 2 steps: preference 0.50, semantic 0.50 (hardly moved)" in text
-    assert "policy 17 % [0, 42], user's last bought 58 % [29, 83]" in text
+    assert "policy 10 % [0, 30], most popular, new to user 70 % [40, 100]" in text
     assert "CTCVR AUC 0.9165 without the text, 0.9146 with it" in text
     assert "one seed cannot tell it from chance" in text
 
