@@ -20,14 +20,13 @@ import time
 
 import numpy as np
 import torch
-from worlds import TreeTastes, unit
+from worlds import TreeTastes, interval, unit
 
 from taiji.language.path_scorer import Histories, PathSettings, fit_path_scorer
 from taiji.lists.guided import guided_beam
 
 LEARNERS, JUDGED, KEEP, TIMES = 1000, 200, 4, 4
 TEXT_DIMENSIONS, BLUR = 24, 0.5
-RESAMPLES = 2000
 
 
 def histories_of(world, random):
@@ -122,17 +121,6 @@ class Bench:
         return found
 
 
-def interval(differences):
-    """Mean and 95 % interval of per-user differences: users drawn anew within their seeds."""
-    random = np.random.default_rng(0)
-    means = [
-        np.mean([d[random.integers(d.size, size=d.size)].mean() for d in differences])
-        for _ in range(RESAMPLES)
-    ]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return f"{np.mean([d.mean() for d in differences]):+.3f} [{low:+.3f}, {high:+.3f}]"
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
@@ -155,7 +143,8 @@ def main():
     pairs += [(c, "plain, as many scored") for c in ("guided, users permuted", "random survivors")]
     for of, over in pairs:
         by_depth = [
-            interval([s[of][0][:, d] * 1.0 - s[over][0][:, d] for s in found]) for d in (0, 1, 2)
+            interval([s[of][0][:, d] * 1.0 - s[over][0][:, d] for s in found], digits=3)
+            for d in (0, 1, 2)
         ]
         print(f"  {of} - {over}: {'  '.join(by_depth)}")
 

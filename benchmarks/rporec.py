@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from worlds import SwitchingShoppers
+from worlds import SwitchingShoppers, interval
 
 from taiji.alignment.popo.advantages import AdvantageRule
 from taiji.language.text_head import HeadSettings, HeadTexts, fit_head, ndcg_of_true
@@ -29,7 +29,6 @@ LEARNERS, PLAYERS = 1500, 1000  # users of each head; users whose prompts the po
 LINES, NEGATIVES = 10, 99
 RIGHT = 0.3  # the student's share of the right text
 STEPS, PROMPTS, GROUP, RATE = 200, 32, 8, 0.1
-RESAMPLES = 2000
 
 
 @dataclass
@@ -160,17 +159,6 @@ def one_seed(seed):
         texts = bench.texts(players, written(bench, policy))
         ndcg[f"second head, {name}"] = bench.ndcg(second, players, texts)
     return ndcg, shares
-
-
-def interval(differences):
-    """Mean and 95 % interval of per-user differences: users drawn anew within their seeds."""
-    random = np.random.default_rng(0)
-    means = [
-        np.mean([d[random.integers(d.size, size=d.size)].mean() for d in differences])
-        for _ in range(RESAMPLES)
-    ]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return f"{np.mean([d.mean() for d in differences]):+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 PAIRS = [

@@ -298,3 +298,15 @@ class SilentAdvertisers:
             reports_AJ,
             rate_NJ,
         )
+
+
+def interval(differences, digits=4, resamples=2000):
+    """Mean and 95 % interval of per-user differences: users drawn anew within their seeds."""
+    random = np.random.default_rng(0)
+    means = [
+        np.mean([d[random.integers(d.size, size=d.size)].mean() for d in differences])
+        for _ in range(resamples)
+    ]
+    told = (np.mean([d.mean() for d in differences]), *np.quantile(means, [0.025, 0.975]))
+    value, low, high = (f"{number:+.{digits}f}" for number in told)
+    return f"{value} [{low}, {high}]"

@@ -64,7 +64,7 @@ class KamlSection(Section):
 
     mask: Literal["attribution", "goal", "all"] = Field(
         "attribution",
-        description="which kinds an exposure teaches: its advertiser's goal and what he is seen to "
+        description="which kinds an exposure teaches: its advertiser's goal and what it is seen to "
         "report (ADM); the goal alone; all of them, what was not reported counting as 0",
     )
     alpha: Count = Field(

@@ -11,7 +11,6 @@ candidates.
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +19,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from taiji.arrays import Array, Flags, Ints, Vectors
-from taiji.errors import DataError, DivergenceError
+from taiji.errors import DataError
+from taiji.language.held_back import held_back, train_until_held_back_stop
 
-_PATIENCE = 2  # epochs without a lower loss on the users held back
-_HELD_BACK = 0.1
 _FEWEST = 20
 
 
@@ -137,34 +135,22 @@ def fit_path_scorer(
     if len(paths_NB) < _FEWEST:
         raise DataError(f"path scorer: {len(paths_NB)} users to learn from: needs {_FEWEST}")
     random = np.random.default_rng(seed)
-    rows_N = random.permutation(len(paths_NB))
-    num_held = max(2, int(_HELD_BACK * rows_N.size))
-    held_N, learnt_N = rows_N[:num_held], rows_N[num_held:]
+    held_N, learnt_N = held_back(random, len(paths_NB))
     held = _draws(random, held_N.size, sizes, settings.negatives)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         scorer = PathScorer(histories.lines_NLD.shape[2], sizes, settings)
-    optimizer = torch.optim.AdamW(scorer.parameters(), lr=settings.learning_rate)
-    best, best_state, waited = np.inf, deepcopy(scorer.state_dict()), 0
-    for _ in range(settings.epochs):
-        order_N = random.permutation(learnt_N)
-        for begin in range(0, order_N.size, settings.batch_size):
-            batch_N = order_N[begin : begin + settings.batch_size]
-            drawn = _draws(random, batch_N.size, sizes, settings.negatives)
-            loss = _loss(scorer, histories.rows(batch_N), paths_NB[batch_N], drawn)
-            if not torch.isfinite(loss):
-                raise DivergenceError(f"path scorer: the loss is {loss.item()}")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        with torch.no_grad():
-            found = float(_loss(scorer, histories.rows(held_N), paths_NB[held_N], held))
-        if found < best:
-            best, best_state, waited = found, deepcopy(scorer.state_dict()), 0
-        elif (waited := waited + 1) > _PATIENCE:
-            break
-    scorer.load_state_dict(best_state)
-    return scorer.eval()
+
+    def loss_of(rows_N: Ints) -> torch.Tensor:
+        drawn = _draws(random, rows_N.size, sizes, settings.negatives)
+        return _loss(scorer, histories.rows(rows_N), paths_NB[rows_N], drawn)
+
+    def held_loss() -> torch.Tensor:
+        return _loss(scorer, histories.rows(held_N), paths_NB[held_N], held)
+
+    return train_until_held_back_stop(
+        scorer, learnt_N, loss_of, held_loss, settings, random, "path scorer"
+    )
 
 
 def _draws(

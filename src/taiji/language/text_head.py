@@ -13,7 +13,6 @@ Shape suffixes: N users, I items, K negatives, D dimensions of a text's vector, 
 """
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from taiji.arrays import Array, Flags, Ints, Vectors
-from taiji.errors import DataError, DivergenceError, MissingArtifactError
+from taiji.errors import DataError, MissingArtifactError
+from taiji.language.held_back import HELD_BACK, held_back, train_until_held_back_stop
 from taiji.store.files import read_json, write_json
 
 _WEIGHTS, _DESCRIPTION = "head.safetensors", "head.json"
-_PATIENCE = 2  # epochs without a lower loss on the rows held back
-_HELD_BACK = 0.1
 
 
 @dataclass(frozen=True)
@@ -180,40 +178,26 @@ def fit_head(
         DataError: There are too few users or items to hold any back.
         DivergenceError: The loss is NaN or infinite.
     """
-    if target_N.size < 2 / _HELD_BACK or len(items_ID) < 2:
+    if target_N.size < 2 / HELD_BACK or len(items_ID) < 2:
         raise DataError(
             f"head: {target_N.size} users and {len(items_ID)} items to learn from: needs "
-            f"{2 / _HELD_BACK:.0f} users and 2 items: raise data.num_rl"
+            f"{2 / HELD_BACK:.0f} users and 2 items: raise data.num_rl"
         )
     random = np.random.default_rng(seed)
-    rows_N = random.permutation(target_N.size)
-    num_held = max(2, int(_HELD_BACK * rows_N.size))
-    held_N, learnt_N = rows_N[:num_held], rows_N[num_held:]
+    held_N, learnt_N = held_back(random, target_N.size)
     held_NK = _negatives(random, held_N.size, settings.negatives, len(items_ID))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = TextHead(texts.prompt_ND.shape[1], settings)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate)
-    best, best_state, waited = np.inf, deepcopy(head.state_dict()), 0
-    for _ in range(settings.epochs):
-        order_N = random.permutation(learnt_N)
-        for begin in range(0, order_N.size, settings.batch_size):
-            batch_N = order_N[begin : begin + settings.batch_size]
-            drawn_NK = _negatives(random, batch_N.size, settings.negatives, len(items_ID))
-            loss = _loss(head, texts.rows(batch_N), target_N[batch_N], drawn_NK, items_ID)
-            if not torch.isfinite(loss):
-                raise DivergenceError(f"head: the loss is {loss.item()}")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        with torch.no_grad():
-            found = float(_loss(head, texts.rows(held_N), target_N[held_N], held_NK, items_ID))
-        if found < best:
-            best, best_state, waited = found, deepcopy(head.state_dict()), 0
-        elif (waited := waited + 1) > _PATIENCE:
-            break
-    head.load_state_dict(best_state)
-    return head.eval()
+
+    def loss_of(rows_N: Ints) -> torch.Tensor:
+        drawn_NK = _negatives(random, rows_N.size, settings.negatives, len(items_ID))
+        return _loss(head, texts.rows(rows_N), target_N[rows_N], drawn_NK, items_ID)
+
+    def held_loss() -> torch.Tensor:
+        return _loss(head, texts.rows(held_N), target_N[held_N], held_NK, items_ID)
+
+    return train_until_held_back_stop(head, learnt_N, loss_of, held_loss, settings, random, "head")
 
 
 def save_head(head: TextHead, folder: Path) -> None:
