@@ -19,6 +19,10 @@ def main() -> None:
     path = Path(sys.argv[1])
     job = json.loads(path.read_text())
     (path.parent / f"pid-{rank()}").write_text(str(os.getpid()))
+    while len(list(path.parent.glob("pid-*"))) < num_processes():
+        time.sleep(
+            0.02
+        )  # whoever fails before the other has begun leaves nothing of it to look for
     match job["do"]:
         case "well":
             if is_first():
