@@ -82,7 +82,7 @@ def _closure(module: str, paths: Mapping[str, Path], sources: Sources) -> set[st
 
 
 def _beside(folders: Iterable[Path]) -> Iterator[Path]:
-    """Files of the modules' folders that are no Python, and those of folders that are no package."""
+    """Files in these folders that are no Python, and those of their folders that are no package."""
     for path in (path for folder in folders for path in folder.iterdir()):
         if path.is_dir():
             if path.name != "__pycache__" and not (path / "__init__.py").exists():

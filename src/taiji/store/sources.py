@@ -8,7 +8,6 @@ cannot be written, or is damaged, files are parsed again.
 import ast
 import hashlib
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -51,7 +50,7 @@ class Sources:
         Raises:
             SyntaxError: It is no Python.
         """
-        found = os.stat(path)
+        found = path.stat()
         state = [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
         at, source = self._known.get(str(path), ([], None))
         if source is None or at != state:
