@@ -109,6 +109,15 @@ class AlignSection(Section):
         return self
 
     @model_validator(mode="after")
+    def _popo_split_has_two_halves(self) -> "AlignSection":
+        if self.weights.rule == "popo_split" and self.prompts_per_step < 2:
+            raise ValueError(
+                "weights.rule popo_split: compares micro-batches that share no prompt: "
+                "prompts_per_step must be 2 or more"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _weights_fit(self) -> "AlignSection":
         names, weights = self.rewards.names, self.weights
         initial = weights.initial or dict.fromkeys(names, 1 / len(names))

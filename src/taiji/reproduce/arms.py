@@ -23,7 +23,8 @@ WORLD_TITLES: Mapping[World, str] = {
 LEAD = "popo"
 """The arm that runs to its report, with ranking and A/B test: whatever the others share is its."""
 
-_NOTHING_RANKED = ("features.texts=[]",)
+_POLICY_ALONE = ("infer.models=[policy]", "features.texts=[]")
+"""What differs between arms: all else that their tables show is the lead's."""
 
 
 @dataclass(frozen=True)
@@ -47,25 +48,25 @@ ARMS = (
     Arm(LEAD, ("align.weights.rule=popo",), "report", {"table4": "ORFT + POPO"}),
     Arm(
         "light",
-        ("align.weights.rule=popo_light", *_NOTHING_RANKED),
+        ("align.weights.rule=popo_light", *_POLICY_ALONE),
         "evaluate",
         {"table4": "ORFT + POPO-light"},
     ),
     Arm(
         "fixed",
-        ("align.weights.rule=fixed", *_NOTHING_RANKED),
+        ("align.weights.rule=fixed", *_POLICY_ALONE),
         "evaluate",
         {"table4": "ORFT + GRPO, .5/.5"},
     ),
     Arm(
         "split",
-        ("align.weights.rule=popo_split", *_NOTHING_RANKED),
+        ("align.weights.rule=popo_split", *_POLICY_ALONE),
         "evaluate",
         {"table4": "ORFT + POPO without noise bias (ours)"},
     ),
     Arm(
         "tchebycheff",
-        ("align.weights.rule=tchebycheff", *_NOTHING_RANKED),
+        ("align.weights.rule=tchebycheff", *_POLICY_ALONE),
         "evaluate",
         {"table4": "ORFT + smooth Tchebycheff, half and half asked for (ours)"},
     ),
@@ -74,7 +75,7 @@ ARMS = (
         (
             *("distill.mode=direct", "refine.filter=none", "infer.models=[sft]"),
             "align.steps=1",  # its policy is not looked at
-            *_NOTHING_RANKED,
+            "features.texts=[]",
         ),
         "evaluate",
         {"table3": "Without RUPR: the teacher is not shown the truth"},
@@ -85,15 +86,15 @@ _SIZES: Mapping[Size, Mapping[World, Sequence[str]]] = {
     "quick": {
         "journey": (
             *("data.num_sft=24", "data.num_rl=4", "data.num_test=8", "data.num_rank_users=6"),
-            *("data.exposure_share=0.02", "sft.max_tokens=1500", "align.steps=2"),
-            *("align.prompts_per_step=1", "rank.seeds=1", "rank.arms=[base,both]"),
+            *("data.exposure_share=0.02", "sft.max_tokens=1500", "align.steps=1"),
+            *("align.prompts_per_step=2", "rank.seeds=1", "rank.arms=[base,both]"),
             *("encoder.catalogue_titles=1000", "evaluate.bootstrap=200", "features.bits=2"),
             *("rank.controls=[]", "abtest.enabled=false", "align.weights.eta=1.0"),
         ),
         "planted": (
             *("data.source.users=400", "data.num_sft=24", "data.num_rl=4", "data.num_test=8"),
-            *("data.num_rank_users=6", "sft.max_tokens=1500", "align.steps=2"),
-            *("align.prompts_per_step=1", "features.texts=[policy]", "rank.texts=[policy]"),
+            *("data.num_rank_users=6", "sft.max_tokens=1500", "align.steps=1"),
+            *("align.prompts_per_step=2", "features.texts=[policy]", "rank.texts=[policy]"),
             *("rank.arms=[base,both,match]", "rank.seeds=1", "rank.controls=[]"),
             *("features.bits=2", "evaluate.bootstrap=200"),
         ),
@@ -101,8 +102,8 @@ _SIZES: Mapping[Size, Mapping[World, Sequence[str]]] = {
     "laptop": {
         "journey": (),
         "planted": (
-            *("data.num_sft=120", "data.num_rl=40", "data.num_test=100"),
-            *("data.num_rank_users=60", "sft.max_tokens=8000", "align.steps=16"),
+            *("data.num_sft=120", "data.num_rl=40", "data.num_test=80"),
+            *("data.num_rank_users=100", "sft.max_tokens=8000", "align.steps=10"),
             *("features.texts=[policy]", "rank.texts=[policy]", "features.bits=4"),
             "abtest.enabled=true",
         ),
