@@ -1,10 +1,11 @@
 """Does novelty find a rare good answer behind a common lesser one? A bandit whose best is known.
 
     python benchmarks/bandit.py --seeds 5      # a minute; 40 seeds without --seeds
+    python benchmarks/bandit.py --share 0.05   # a good answer that GRPO finds in some seeds
 
-A policy of 64 answers begins with .3 on one that earns .5 and .001 on one that earns 1; the others
-earn up to .3. GRPO draws 8 answers a step. An answer is a text of four tokens, which is all that
-the bonus of i-MENTOR (`alignment.popo.novelty`) sees of it.
+A policy of 64 answers begins with .3 on one that earns .5 and --share on one that earns 1; the
+others earn up to .3. GRPO draws 8 answers a step. An answer is a text of four tokens, which is all
+that the bonus of i-MENTOR (`alignment.popo.novelty`) sees of it.
 
 Written down before: with the bonus more seeds end with half of the mass on the good answer, and
 sooner, than under GRPO, under GRPO with the best of three entropy bonuses, and under a higher
@@ -68,22 +69,22 @@ def softmax(logits_A):
     return weights_A / weights_A.sum()
 
 
-def problem(seed):
+def problem(seed, good_share):
     """First logits, rewards and texts of the answers."""
     random = np.random.default_rng(seed)
     share_A = random.dirichlet(np.ones(ANSWERS))
     share_A[[LESSER, GOOD]] = 0
-    share_A *= (1 - 0.3 - 0.001) / share_A.sum()
-    share_A[[LESSER, GOOD]] = 0.3, 0.001
+    share_A *= (1 - 0.3 - good_share) / share_A.sum()
+    share_A[[LESSER, GOOD]] = 0.3, good_share
     reward_A = random.uniform(0, 0.3, size=ANSWERS)
     reward_A[[LESSER, GOOD]] = 0.5, 1.0
     tokens_AL = random.integers(VOCABULARY, size=(ANSWERS, TOKENS))
     return np.log(share_A), reward_A, torch.from_numpy(tokens_AL)
 
 
-def run(seed, way):
+def run(seed, way, good_share):
     """Steps until the good answer has half of the mass, `STEPS` if never; and its last share."""
-    logits_A, reward_A, tokens_AL = problem(seed)
+    logits_A, reward_A, tokens_AL = problem(seed, good_share)
     random = np.random.default_rng((seed, 1))
     rule = AdvantageRule(GROUP, "group", "sum_then_normalize")
     bonus = None if way.bonus is None else way.bonus(seed)
@@ -119,12 +120,13 @@ def interval(values):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--share", type=float, default=0.001, help="of the good answer at first")
     args = parser.parse_args()
     torch.set_num_threads(1)
     found = {}
     for name, way in WAYS.items():
         began = time.perf_counter()
-        found[name] = np.array([run(seed, way) for seed in range(args.seeds)])
+        found[name] = np.array([run(seed, way, args.share) for seed in range(args.seeds)])
         reached, share = found[name].T
         seconds = (time.perf_counter() - began) / args.seeds
         print(

@@ -1,10 +1,10 @@
 """OneLoc's GMV reward on a policy whose best answers are known.
 
-    python benchmarks/value_reward.py --seeds 10
+    python benchmarks/value_reward.py --seeds 10 --normaliser rank --steps 1200
 
 20 kinds of users, 200 items in 20 categories with log-normal prices and known CTCVR, dear items
 converting less. A policy, one softmax for each kind of user, is trained by GRPO on the mean of the
-rewards for preference (Eq. 4) and for value: 300 steps, 8 users, 8 answers each. Shown: expected
+rewards for preference (Eq. 4) and for value, 8 users a step, 8 answers each. Shown: expected
 value and CTCVR of its answers, as shares of what the best answers have. `untouched` is the policy
 before; `sorted` lets it draw 8 answers and takes the one of most CTCVR x price; the control learns
 from prices permuted within each category. `mix` is how much of the mixed reward's best is reached.
@@ -21,7 +21,7 @@ from taiji.alignment.rewards.normalisers import fit_normaliser
 from taiji.alignment.rewards.reward import Rollout
 from taiji.alignment.rewards.value import Prices, ValueReward
 
-USERS, ITEMS, CATEGORIES, STEPS, PROMPTS, GROUP, RATE = 20, 200, 20, 300, 8, 8, 4.0
+USERS, ITEMS, CATEGORIES, PROMPTS, GROUP, RATE = 20, 200, 20, 8, 8, 4.0
 
 
 class Known:
@@ -53,10 +53,10 @@ def world(seed):
     return ctcvr_UI, price_I, permuted_I, start_UI
 
 
-def reward_of(ctcvr_UI, price_I):
+def reward_of(ctcvr_UI, price_I, kind):
     pool_N = (ctcvr_UI * price_I).ravel()
     prices = Prices({str(i): float(p) for i, p in enumerate(price_I)}, float(np.median(price_I)))
-    return ValueReward(Known(ctcvr_UI), prices, fit_normaliser("quantile", pool_N))
+    return ValueReward(Known(ctcvr_UI), prices, fit_normaliser(kind, pool_N))
 
 
 def softmax(z):
@@ -64,9 +64,9 @@ def softmax(z):
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def train(value, preference, ctcvr_UI, start_UI, seed):
+def train(value, preference, ctcvr_UI, start_UI, seed, steps):
     random, logits_UI = np.random.default_rng((seed, 1)), start_UI.copy()
-    for _ in range(STEPS):
+    for _ in range(steps):
         users = random.integers(USERS, size=PROMPTS)
         chances_PI = softmax(logits_UI[users])
         for user, chances_I in zip(users, chances_PI, strict=True):
@@ -80,10 +80,10 @@ def train(value, preference, ctcvr_UI, start_UI, seed):
     return softmax(logits_UI)
 
 
-def one_seed(seed):
+def one_seed(seed, kind, steps):
     ctcvr_UI, price_I, permuted_I, start_UI = world(seed)
-    worth_UI, preference = ctcvr_UI * price_I, fit_normaliser("quantile", ctcvr_UI.ravel())
-    value, wrong = reward_of(ctcvr_UI, price_I), reward_of(ctcvr_UI, permuted_I)
+    worth_UI, preference = ctcvr_UI * price_I, fit_normaliser(kind, ctcvr_UI.ravel())
+    value, wrong = (reward_of(ctcvr_UI, prices_I, kind) for prices_I in (price_I, permuted_I))
     mixed_UI = 0.5 * value.normaliser.apply(worth_UI) + 0.5 * preference.apply(ctcvr_UI)
     untouched = softmax(start_UI)
     random, best_of = np.random.default_rng((seed, 2)), np.zeros_like(untouched)
@@ -94,8 +94,8 @@ def one_seed(seed):
     policies = {
         "untouched": untouched,
         "sorted": best_of,
-        "trained": train(value, preference, ctcvr_UI, start_UI, seed),
-        "prices permuted": train(wrong, preference, ctcvr_UI, start_UI, seed),
+        "trained": train(value, preference, ctcvr_UI, start_UI, seed, steps),
+        "prices permuted": train(wrong, preference, ctcvr_UI, start_UI, seed, steps),
     }
     return {
         name: {
@@ -110,7 +110,10 @@ def one_seed(seed):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=10)
-    found = [one_seed(seed) for seed in range(parser.parse_args().seeds)]
+    parser.add_argument("--normaliser", choices=["quantile", "log", "rank"], default="quantile")
+    parser.add_argument("--steps", type=int, default=300)
+    asked = parser.parse_args()
+    found = [one_seed(seed, asked.normaliser, asked.steps) for seed in range(asked.seeds)]
     result = {}
     for name in found[0]:
         means = {key: interval([one[name][key] for one in found]) for key in found[0][name]}
