@@ -102,8 +102,8 @@ _SIZES: Mapping[Size, Mapping[World, Sequence[str]]] = {
     "laptop": {
         "journey": (),
         "planted": (
-            *("data.num_sft=120", "data.num_rl=40", "data.num_test=80"),
-            *("data.num_rank_users=100", "sft.max_tokens=8000", "align.steps=10"),
+            *("data.num_sft=80", "data.num_rl=40", "data.num_test=80"),
+            *("data.num_rank_users=80", "sft.max_tokens=6000", "align.steps=6"),
             *("features.texts=[policy]", "rank.texts=[policy]", "features.bits=4"),
             "abtest.enabled=true",
         ),
