@@ -44,7 +44,7 @@ class ValueRewardSection(Section):
     kind: Literal["value"]
     name: str = Field("value", pattern=_NAME, description="as weights, columns and charts call it")
     normaliser: Literal["minmax", "quantile", "winsorised", "log", "rank"] = Field(
-        "quantile", description="of pCTCVR x price, fitted on the pool of `simulate`"
+        "rank", description="of pCTCVR x price, fitted on the pool of `simulate`"
     )
 
 
