@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from taiji.arrays import Array, Ints
+from taiji.evaluation.metrics import auc_of_users
 
 
 @dataclass(frozen=True)
@@ -86,23 +87,10 @@ def gauc_influence(
 
     Args: as `auc_influence` has them.
     """
-    order = np.argsort(scores_N, kind="stable") if order is None else order
-    small = np.uint16 if num_users <= np.iinfo(np.uint16).max else np.int64  # sorts by radix
-    order = order[np.argsort(user_N[order].astype(small), kind="stable")]
-    label, score, user = labels_N[order], scores_N[order], user_N[order]
-    new = (np.diff(user, prepend=-1) != 0) | (np.diff(score, prepend=np.nan) != 0)
-    first = np.flatnonzero(new)
-    rows_U = np.bincount(user, minlength=num_users).astype(np.float64)
-    starts_U = np.cumsum(rows_U) - rows_U
-    size_T = np.diff(np.append(first, label.size))
-    rank_T = first - starts_U[user[first]] + (size_T + 1) / 2  # 1 for the lowest, ties shared
-    up_U = np.bincount(user, label, minlength=num_users)
-    down_U = rows_U - up_U
-    sum_U = np.bincount(user, label * np.repeat(rank_T, size_T), minlength=num_users)
-    both = (up_U > 0) & (down_U > 0)
-    auc_U = np.zeros(num_users)
-    auc_U[both] = (sum_U - up_U * (up_U + 1) / 2)[both] / (up_U * down_U)[both]
-    return _average(auc_U, np.where(both, rows_U, 0.0))
+    auc_U = auc_of_users(labels_N, scores_N, user_N, num_users, order)
+    rows_U = np.bincount(user_N, minlength=num_users).astype(np.float64)
+    defined = ~np.isnan(auc_U)
+    return _average(np.where(defined, auc_U, 0.0), np.where(defined, rows_U, 0.0))
 
 
 def mean_influence(values_N: Array, user_N: Ints, num_users: int) -> Influence:

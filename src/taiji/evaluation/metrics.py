@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from taiji.arrays import Array
+from taiji.arrays import Array, Ints
 
 Statistic = Callable[[Array], float]
 
@@ -64,21 +64,47 @@ def gauc(labels_N: ArrayLike, scores_N: ArrayLike, users_N: ArrayLike) -> float:
 def gauc_statistic(labels_N: ArrayLike, scores_N: ArrayLike, users_N: ArrayLike) -> Statistic:
     """GAUC as a function of row weights that are equal within a user."""
     labels, scores = _labels_and_scores(labels_N, scores_N)
-    _, user = np.unique(np.asarray(users_N), return_inverse=True)
-    order = np.argsort(user, kind="stable")
-    starts = np.flatnonzero(np.diff(user[order], prepend=-1))
-    value_U = np.array(
-        [auc(labels[rows], scores[rows]) for rows in np.split(order, starts[1:]) if rows.size]
-    )
+    _, first_U, user_N = np.unique(np.asarray(users_N), return_index=True, return_inverse=True)
+    value_U = auc_of_users(labels, scores, user_N, first_U.size)
     defined = ~np.isnan(value_U)
+    rows_U = np.bincount(user_N, minlength=first_U.size)[defined]
+    value_U, first_U = value_U[defined], first_U[defined]
 
     def statistic(weights_N: Array) -> float:
-        weight_U = np.bincount(user, weights=weights_N, minlength=value_U.size)[defined]
-        if not weight_U.sum() > 0:
-            return float("nan")
-        return float(np.average(value_U[defined], weights=weight_U))
+        weight_U = rows_U * weights_N[first_U]
+        return float(np.average(value_U, weights=weight_U)) if weight_U.sum() > 0 else np.nan
 
     return statistic
+
+
+def auc_of_users(
+    labels_N: Array, scores_N: Array, user_N: Ints, num_users: int, order: Ints | None = None
+) -> Array:
+    """(U,) AUC inside each user, ties counted half; NaN where one class is missing.
+
+    Args:
+        labels_N: 0 or 1.
+        scores_N: Any.
+        user_N: A number for each user.
+        num_users: U.
+        order: Rows by rising score, if the caller has sorted them.
+    """
+    order = np.argsort(scores_N, kind="stable") if order is None else order
+    small = np.uint16 if num_users <= np.iinfo(np.uint16).max else np.int64  # sorts by radix
+    order = order[np.argsort(user_N[order].astype(small), kind="stable")]
+    label, score, user = labels_N[order], scores_N[order], user_N[order]
+    new = (np.diff(user, prepend=-1) != 0) | (np.diff(score, prepend=np.nan) != 0)
+    first_T = np.flatnonzero(new)  # of each group of ties
+    rows_U = np.bincount(user, minlength=num_users).astype(np.float64)
+    starts_U = np.cumsum(rows_U) - rows_U
+    size_T = np.diff(np.append(first_T, label.size))
+    rank_T = first_T - starts_U[user[first_T]] + (size_T + 1) / 2  # 1 for the lowest
+    up_U = np.bincount(user, label, minlength=num_users)
+    pairs_U = up_U * (rows_U - up_U)
+    sum_U = np.bincount(user, label * np.repeat(rank_T, size_T), minlength=num_users)
+    above_U = sum_U - up_U * (up_U + 1) / 2
+    nowhere_U = np.full(num_users, np.nan)
+    return np.asarray(np.divide(above_U, pairs_U, out=nowhere_U, where=pairs_U > 0))
 
 
 def log_loss(labels_N: ArrayLike, probabilities_N: ArrayLike) -> float:
