@@ -29,17 +29,16 @@ from taiji.ranking.columns import (
     profile_columns,
     to_microseconds,
 )
-from taiji.ranking.ledger import Ledger, State, joint_key, user_weeks
+from taiji.ranking.ledger import Folded, Ledger, State, fold, joint_key, user_weeks
+from taiji.ranking.lines import Lines
 from taiji.ranking.pairs import Pairs
-from taiji.ranking.price_levels import log_prices, price_level
+from taiji.ranking.price_levels import price_level
 
 TRAILING_WEEKS = 8
 
 _DAY = 86_400_000_000  # microseconds, as all times here
 _WEEK = WEEK_DAYS * _DAY
 _RECENCY_DAYS = 30.0
-_PAIRS_AT_A_TIME = 1 << 17
-
 
 DENSE = (
     "user_item_lines_a_year",
@@ -65,7 +64,7 @@ DENSE = (
 
 @dataclass(frozen=True)
 class _UserLedgers:
-    """Of users: all of it, and by item, second and third level of category."""
+    """Of some users: all of it, and by item, second and third level of category."""
 
     whole: Ledger
     item: Ledger
@@ -118,11 +117,11 @@ class AsOf:
         self._user_fields = profile_columns(users["fields"])
         starts = [to_microseconds(start) for start in calendar.week_starts()]
         self._week_starts = np.array(starts, dtype=np.int64)
-        self._interactions = interactions
-        self._taken = interactions if taken is None else taken
-        self._user_N = places(interactions["user_id"], self._user_ids, "user").astype(np.int32)
-        self._item_N = places(interactions["item_id"], self._item_ids, "item").astype(np.int32)
-        self._fold_sequences()
+        self._done = Lines.from_table(interactions, self._user_ids, self._item_ids)
+        alike = taken is None or taken is interactions
+        self._taken = (
+            self._done if alike else Lines.from_table(taken, self._user_ids, self._item_ids)
+        )
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -138,7 +137,7 @@ class AsOf:
         user = places(pairs["user_id"], self._user_ids, "user")
         item = places(pairs["item_id"], self._item_ids, "item")
         ts = microseconds(pairs["ts"])
-        start, stop = self._span(user, ts)
+        start, stop = self._taken.before(user, ts)
         per_item = {name: column.take(item) for name, column in self._item_fields.items()}
         per_user = {name: column.take(user) for name, column in self._user_fields.items()}
         return Pairs(
@@ -147,7 +146,7 @@ class AsOf:
             user_ids=self._names[user],
             ts=ts,
             item_l3=self._item_fields["l3"].codes,
-            _events=self._events,
+            _events=self._taken.item_E,
             _start=start,
             _stop=stop,
         )
@@ -167,83 +166,69 @@ class AsOf:
         """The same for many users, as lists of item ids; empty where the user is null."""
         known = np.flatnonzero(np.asarray(user_ids.is_valid()))
         user = places(pa.chunked_array([user_ids.drop_null()]), self._user_ids, "user")
-        start, stop = self._span(user, ts_N[known])
+        start, stop = self._taken.before(user, ts_N[known])
         sizes_N = np.zeros(len(user_ids), dtype=np.int64)
         sizes_N[known] = np.minimum(stop - start, length)
         offsets = np.append(0, np.cumsum(sizes_N))
         back = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes_N)
         events = np.repeat(stop - 1, sizes_N[known]) - back
-        items = self._item_ids.take(pa.array(self._events[events]))
+        items = self._item_ids.take(pa.array(self._taken.item_E[events]))
         return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), items)
 
     def history_lengths(self, user_ids: NDArray[np.object_], moment: datetime) -> Ints:
         """How many events each user had before a moment."""
         user = places(pa.chunked_array([pa.array(user_ids)]), self._user_ids, "user")
-        at = np.full(user.size, to_microseconds(moment))
-        return self._users.whole.before(user, at).sums["lines"]
+        start, stop = self._done.before(user, np.full(user.size, to_microseconds(moment)))
+        return stop - start
 
-    def _fold_sequences(self) -> None:
-        """Put what each user took into an order; what only features need waits until then."""
-        user, item = self._taken_by()
-        ts = microseconds(self._taken["ts"])
-        order = np.lexsort((item, ts, user))
-        self._events = item[order].astype(np.int32)
-        self._first_event = np.searchsorted(user[order], np.arange(len(self._user_ids) + 1))
-        self._of_taken = Ledger(user, ts, {"lines": np.ones(item.size, dtype=np.int64)})
-
-    def _taken_by(self) -> tuple[Ints, Ints]:
-        """Who took what."""
-        if self._taken is self._interactions:
-            return self._user_N.astype(np.int64), self._item_N.astype(np.int64)
-        user = places(self._taken["user_id"], self._user_ids, "user")
-        return user, places(self._taken["item_id"], self._item_ids, "item")
-
-    @cached_property
-    def _users(self) -> "_UserLedgers":
-        """What users did, by user, and by user and item or category."""
-        user, item = self._user_N.astype(np.int64), self._item_N.astype(np.int64)
-        ts, prices = microseconds(self._interactions["ts"]), log_prices(self._interactions)
+    def _users(self, users: Ints) -> "_UserLedgers":
+        """What some users did, by user, and by user and item or category."""
+        rows, user = self._done.of(users)
+        item, ts = self._done.item_E[rows], self._done.ts_E[rows]
         lines = {"lines": np.ones(item.size, dtype=np.int64)}
+        prices = self._done.amounts(rows)
 
         def of(level: str) -> Ints:
             return joint_key(user, self._item_fields[level].codes[item].astype(np.int64))
 
         return _UserLedgers(
             whole=Ledger(user, ts, lines | prices),
-            item=Ledger(joint_key(user, item), ts, lines),
+            item=Ledger(of("item"), ts, lines),
             l2=Ledger(of("l2"), ts, lines),
             l3=Ledger(of("l3"), ts, lines | prices),
         )
 
     @cached_property
     def _items(self) -> "_ItemLedgers":
-        """What was taken, by week."""
-        user, item = self._taken_by()
-        l3 = self._item_fields["l3"].codes[item].astype(np.int64)
-        week, everything = self._weeks(microseconds(self._taken["ts"])), np.zeros_like(item)
-        return _ItemLedgers(
-            item=Ledger(item, week, log_prices(self._taken) | user_weeks(item, week, user)),
-            l3=Ledger(l3, week, user_weeks(l3, week, user)),
-            everything=Ledger(everything, week, user_weeks(everything, week, user)),
-        )
-
-    def _span(self, user: Ints, ts: Ints) -> tuple[Ints, Ints]:
-        """Where the user's events before `ts` begin and end."""
-        start = self._first_event[user]
-        return start, start + self._of_taken.before(user, ts).sums["lines"]
+        """What was taken, by week; of some users at a time, as a user counts once a week."""
+        codes, taken = self._item_fields, self._taken
+        of: dict[str, Ints] = {name: codes[name].codes.astype(np.int64) for name in ("item", "l3")}
+        of["everything"] = np.zeros(len(self._item_ids), dtype=np.int64)
+        folded: dict[str, list[Folded]] = {name: [] for name in of}
+        for users in taken.some_users():
+            rows, user = taken.of(users)
+            week = self._weeks(taken.ts_E[rows])
+            for name, code_I in of.items():
+                key = code_I[taken.item_E[rows]]
+                amounts = user_weeks(key, week, user)
+                if name == "item":
+                    amounts |= taken.amounts(rows)
+                folded[name].append(fold(key, week, amounts))
+        return _ItemLedgers(**{name: _joined(parts) for name, parts in folded.items()})
 
     def _dense(self, user: Ints, item: Ints, ts: Ints) -> NDArray[np.float32]:
-        """Some pairs at a time: on the way to 4 bytes a number stand for a few hundred."""
+        """Some users at a time: on the way to 4 bytes a number stand for a few hundred."""
         dense = np.empty((user.size, len(DENSE)), dtype=np.float32)
-        for start in range(0, user.size, _PAIRS_AT_A_TIME):
-            part = slice(start, start + _PAIRS_AT_A_TIME)
+        order = np.argsort(user, kind="stable")
+        for piece in self._done.pieces(user[order]):
+            part = order[piece]
             dense[part] = self._some_dense(user[part], item[part], ts[part])
         return dense
 
     def _some_dense(self, user: Ints, item: Ints, ts: Ints) -> NDArray[np.float32]:
         l2, l3 = (self._item_fields[name].codes[item].astype(np.int64) for name in ("l2", "l3"))
         week = self._weeks(ts)
-        users, items = self._users, self._items
+        users, items = self._users(np.unique(user)), self._items
         whole = users.whole.before(user, ts)
         same_item = users.item.before(joint_key(user, item), ts)
         same_l2 = users.l2.before(joint_key(user, l2), ts)
@@ -289,6 +274,13 @@ class AsOf:
             for one, of in ((ledger, key), (self._items.everything, everything))
         )
         return _per_ten_thousand(recent, recent_all), _per_ten_thousand(ever, ever_all)
+
+
+def _joined(parts: Sequence[Folded]) -> Ledger:
+    """One ledger of what was folded for some users each."""
+    key, week = (np.concatenate([part[n] for part in parts]) for n in (0, 1))
+    sums = {name: np.concatenate([part[2][name] for part in parts]) for name in parts[0][2]}
+    return Ledger(key, week, sums)
 
 
 def _trailing(ledger: Ledger, key: Ints, week: Ints) -> dict[str, Ints]:

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from taiji.arrays import Ints
 
+Folded = tuple[Ints, Ints, dict[str, Ints]]
+"""Keys, moments and sums of events that belong together."""
+
 
 @dataclass(frozen=True)
 class State:
@@ -86,6 +89,16 @@ class Ledger:
     def _places(self, key: Ints, moment: Ints) -> Ints:
         """One number that orders by key, then by time."""
         return key * (self._moments.size + 1) + np.searchsorted(self._moments, moment)
+
+
+def fold(key_E: Ints, moment_E: Ints, amounts: Mapping[str, Ints]) -> Folded:
+    """One row for each key and moment, with the sums over its events: what a ledger makes of it."""
+    order = np.lexsort((moment_E, key_E))
+    key, moment = key_E[order], moment_E[order]
+    new = (np.diff(key, prepend=key[:1] - 1) != 0) | (np.diff(moment, prepend=moment[:1] - 1) != 0)
+    first = np.flatnonzero(new)
+    sums = {name: np.add.reduceat(amount[order], first) for name, amount in amounts.items()}
+    return key[first], moment[first], sums
 
 
 def joint_key(high: Ints, low: Ints) -> Ints:

@@ -73,14 +73,19 @@ def plan_fits(ctx: StageContext) -> list[Fit]:
 
 
 def _compare(ctx: StageContext) -> dict[str, Any]:
-    logs = Constructed(ctx.inputs["construct"])
-    source = FeatureSource(ctx, logs.as_of, logs.calendar)
-    windows = read_ranking_windows(logs)
+    windows, source = _read(ctx)
     groups = _groups(windows, source)
     fits = plan_fits(ctx)
     parts = _fit_all(ctx, fits, windows, source)
     _write_predictions(ctx, fits, parts, windows.test, groups)
     return _measure(ctx, fits, parts, windows.test, groups)
+
+
+def _read(ctx: StageContext) -> tuple[RankingWindows, FeatureSource]:
+    """What is compared; the log itself is let go of."""
+    logs = Constructed(ctx.inputs["construct"])
+    source = FeatureSource(ctx, logs.as_of, logs.calendar)
+    return read_ranking_windows(logs), source
 
 
 def _groups(windows: RankingWindows, source: FeatureSource) -> dict[str, NDArray[np.bool_]]:

@@ -55,7 +55,6 @@ def simulate(ctx: StageContext) -> Summary:
     exposures, calendar, asof = logs.labelled_exposures, logs.calendar, logs.as_of
     seen = logs.users.filter(pc.invert(logs.users["holdout"]))["user_id"]
     train = _of_users(calendar.window("reward").rows(exposures), seen)
-    lines = logs.taken.select(["user_id", "item_id", "ts"])
     ranker = fit_ranker(
         asof.features(train),
         Labels.from_exposures(train),
@@ -67,7 +66,7 @@ def simulate(ctx: StageContext) -> Summary:
     values = None if recipe.ranker.value is None else _fit_values(ctx, asof, train)
     figures: dict[str, Any] = {
         **_validate(ranker, asof, calendar.window("rl").rows(exposures)),
-        **_pool(ctx, ranker, asof, _of_users(lines, seen), calendar.start("rl")),
+        **_pool(ctx, ranker, asof, _taken_by(logs, seen), calendar.start("rl")),
         "training_exposures": train.num_rows,
         "goal": Labels.from_exposures(train).goal,
         **({} if values is None else {"values": values}),
@@ -155,6 +154,11 @@ def _gold(ctx: StageContext, logs: Constructed, seen: pa.ChunkedArray) -> dict[s
 
 def _of_users(table: pa.Table, user_ids: pa.ChunkedArray) -> pa.Table:
     return table.filter(pc.is_in(table["user_id"], value_set=user_ids.combine_chunks()))
+
+
+def _taken_by(logs: Constructed, user_ids: pa.ChunkedArray) -> pa.Table:
+    """What some users took; asked for late, as it is large."""
+    return _of_users(logs.taken.select(["user_id", "item_id", "ts"]), user_ids)
 
 
 def _validate(ranker: Ranker | BoostedRanker, asof: AsOf, exposures: pa.Table) -> Figures:

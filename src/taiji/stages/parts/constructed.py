@@ -63,12 +63,13 @@ class Constructed:
 
     @cached_property
     def as_of(self) -> AsOf:
-        """The log, to be asked what was known of users and items when."""
+        """The log, to be asked what was known of users and items when; it keeps no table of it."""
+        interactions = self._read("interactions", _LOOKED_AT)
         return AsOf(
             users=self.users,
             items=self.items,
-            interactions=self.interactions,
-            taken=self.taken,
+            interactions=interactions,
+            taken=self._taken_of(interactions),
             calendar=self.calendar,
         )
 
@@ -80,12 +81,15 @@ class Constructed:
     @cached_property
     def taken(self) -> pa.Table:
         """The interactions that can be foreseen: no mere views, nothing that was disliked."""
+        return self._taken_of(self.interactions)
+
+    def _taken_of(self, interactions: pa.Table) -> pa.Table:
         kinds = pa.array(self.contents.target_kinds, pa.string())
         if not len(kinds):
-            return self.interactions
-        wanted = pc.is_in(self.interactions["kind"], value_set=kinds)
+            return interactions
+        wanted = pc.is_in(interactions["kind"], value_set=kinds)
         all_are = pc.all(wanted).as_py() is not False
-        return self.interactions if all_are else self.interactions.filter(wanted)
+        return interactions if all_are else interactions.filter(wanted)
 
     @cached_property
     def labelled_exposures(self) -> pa.Table:
