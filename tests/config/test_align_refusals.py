@@ -22,6 +22,6 @@ def test_gbpo_goes_with_rules_that_look_at_rewards_alone(rule):
 
 def test_popo_split_is_refused_where_a_step_has_no_two_halves():
     split = {"weights": {"rule": "popo_split"}}
-    with pytest.raises(ValidationError, match="popo_split.*prompts_per_step must be 2"):
+    with pytest.raises(ValidationError, match=r"popo_split.*prompts_per_step must be 2"):
         AlignSection.model_validate(split | {"prompts_per_step": 1})
     assert AlignSection.model_validate(split | {"prompts_per_step": 2}).prompts_per_step == 2

@@ -16,7 +16,6 @@ from taiji.alignment.rewards.grounding import RUNGS
 from taiji.alignment.rewards.normalisers import fit_normaliser
 from taiji.config import (
     AlignSection,
-    NoveltyBonus,
     RankerSection,
     Recipe,
     RewardsSection,
@@ -224,8 +223,7 @@ def test_rewards_of_every_kind_scores_from_a_table_and_a_bonus(run, tmp_path, mo
     )
     simulate = SimulateSection(normaliser="rank", popularity_discount=0.5)
     weights = WeightsSection(rule="popo_light")
-    bonus = NoveltyBonus(kind="novelty", prompt_tokens=16)
-    summary, out = run(simulate=simulate, rewards=rewards, weights=weights, steps=1, bonus=bonus)
+    summary, out = run(simulate=simulate, rewards=rewards, weights=weights, steps=1)
     assert {name for name in summary if name.startswith("w_")} == {
         "w_preference",
         "w_format",
@@ -234,7 +232,6 @@ def test_rewards_of_every_kind_scores_from_a_table_and_a_bonus(run, tmp_path, mo
     }
     (row,) = read_jsonl(out / "metrics.jsonl")
     assert "rewards/semantic/mean" not in row
-    assert 0 < row["bonus"] < 0.5
     rollouts = read_parquet(out / "rollouts.parquet", ROLLOUTS).to_pylist()
     for rollout in rollouts:
         item = rollout["grounded_item_id"]

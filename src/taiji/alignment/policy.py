@@ -31,13 +31,11 @@ from transformers import (
 
 from taiji.alignment.popo.config import PopoConfig
 from taiji.alignment.popo.gbpo import gbpo_factor
-from taiji.alignment.popo.novelty import Noise, Novelty, NoveltySettings
 from taiji.alignment.popo.trainer import PopoTrainer
-from taiji.alignment.popo.update import Bonus
 from taiji.alignment.popo.weight_rule import WeightRule
 from taiji.alignment.rewards.reward import Rollout
 from taiji.alignment.rollouts import PolicyRewards
-from taiji.config import ONE_PROCESS, AlignSection, NoiseBonus, NoveltyBonus, TrainingCompute
+from taiji.config import ONE_PROCESS, AlignSection, TrainingCompute
 from taiji.errors import ConfigError, DataError
 from taiji.language.models import freeze_all_but_last
 from taiji.reasoning.prompts import PromptFitter, losses
@@ -142,7 +140,6 @@ def train_policy(
             train_dataset=prompts,
             processing_class=tokenizer,
             callbacks=[KeepNewestWhole(), _StepReporter(rewards, on_step)],
-            bonus=_bonus(run, model),
             token_factor=gbpo_factor if section.policy_loss == "gbpo" else None,
         )
         trainer.remove_callback(PrinterCallback)
@@ -203,19 +200,6 @@ def policy_config(run: PolicyRun) -> PopoConfig:
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"align.trainer: refused by TRL: {error}") from error
-
-
-def _bonus(run: PolicyRun, model: PreTrainedModel) -> Bonus | None:
-    match run.section.bonus:
-        case NoveltyBonus() as section:
-            settings = NoveltySettings(**section.model_dump(exclude={"kind"}), seed=run.seed)
-            embeddings = model.get_input_embeddings()
-            assert isinstance(embeddings, nn.Embedding), "a language model embeds its tokens"
-            return Novelty(embeddings.num_embeddings, settings)
-        case NoiseBonus(losers_only=losers_only):
-            return Noise(losers_only, run.seed)
-        case None:
-            return None
 
 
 def _initial_weights(section: AlignSection) -> list[float]:

@@ -1,7 +1,7 @@
 """The recipe: one frozen tree, checked before any work starts."""
 
 from taiji.config.abtest import AbtestSection
-from taiji.config.align import AlignSection, NoiseBonus, NoveltyBonus, WeightsSection
+from taiji.config.align import AlignSection, WeightsSection
 from taiji.config.compute import ONE_PROCESS, Compute, LocalCompute, RayCompute, TrainingCompute
 from taiji.config.data import DataSection, DateWindows, ShareWindows, SplitsSection
 from taiji.config.engines import (
@@ -80,8 +80,6 @@ __all__ = [
     "LoraSection",
     "MatchSection",
     "ModelName",
-    "NoiseBonus",
-    "NoveltyBonus",
     "OpenAIEngine",
     "OpenAITeacher",
     "RankSection",

@@ -1,6 +1,6 @@
 """Settings of stage 3: the weights of the rewards, and the training that they steer."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -41,41 +41,11 @@ class WeightsSection(Section, RuleSettings):
         return initial
 
 
-class NoveltyBonus(Section):
-    """Rollouts unlike earlier ones are paid on top: i-MENTOR."""
-
-    kind: Literal["novelty"]
-    prompt_tokens: Count = Field(256, description="of a prompt, the last so many are looked at")
-    completion_tokens: Count = Field(128, description="of a completion, the first so many")
-    losers_only: bool = Field(
-        True, description="pay only rollouts not above the median of their group's mixed rewards"
-    )
-    frozen: bool = Field(
-        True, description="keep the embedding as drawn; false = trained, as in the released code"
-    )
-
-
-class NoiseBonus(Section):
-    """The control of `novelty`: chance, of the same range and decay."""
-
-    kind: Literal["noise"]
-    losers_only: bool = Field(
-        True, description="pay only rollouts not above the median of their group's mixed rewards"
-    )
-
-
-Bonus = Annotated[NoveltyBonus | NoiseBonus, Field(discriminator="kind")]
-"""What is added to advantages after normalising (docs/related.md)."""
-
-
 class AlignSection(Section):
     """Stage 3: GRPO (Eq. 8) on rewards mixed (Eq. 9) with weights of Eq. 5-6 or Eq. 7."""
 
     weights: WeightsSection = WeightsSection()
     rewards: RewardsSection = RewardsSection()
-    bonus: Bonus | None = Field(
-        None, description="added to advantages after normalising; null = none"
-    )
     steps: Count = Field(100, description="of the policy (paper: one epoch of 100,000 prompts)")
     prompts_per_step: Count = Field(
         8, description="prompts of one step (paper: a batch of 16 on each of 24 GPUs)"

@@ -7,9 +7,9 @@ import pytest
 import torch
 from toy import A, B, steps
 
-from taiji.alignment.popo import update
+from taiji.alignment.popo import state, update
 from taiji.alignment.popo.reference import group_advantages
-from taiji.errors import ConfigError, EngineError
+from taiji.errors import ConfigError, DataError, EngineError
 
 # TRL 1.16 asks transformers 5.23 for a property by its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -131,3 +131,21 @@ def test_a_bonus_is_refused_where_several_processes_would_each_learn_their_own()
     trainer = types.SimpleNamespace(accelerator=types.SimpleNamespace(num_processes=2))
     with pytest.raises(EngineError, match="train in one"):
         update.refuse_bonus(trainer)
+
+
+def test_a_checkpoint_brings_a_bonus_back(tmp_path, make_trainer):
+    rule = make_trainer(max_steps=1).rule
+    resumed = PerLetter(9.0)
+    state.save(tmp_path, rule, PerLetter(0.5))
+    state.load(tmp_path, rule, resumed)
+    assert resumed.worth == 0.5
+
+
+def test_a_checkpoint_of_another_bonus_or_none_is_refused(tmp_path, make_trainer):
+    rule = make_trainer(max_steps=1).rule
+    state.save(tmp_path, rule)
+    with pytest.raises(ConfigError, match="without a bonus"):
+        state.load(tmp_path, rule, PerLetter())
+    (tmp_path / "popo_bonus.safetensors").write_bytes(b"cut short")
+    with pytest.raises(DataError, match="another bonus"):
+        state.load(tmp_path, rule, PerLetter())
