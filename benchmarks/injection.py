@@ -1,7 +1,7 @@
 """Do titles that give orders get what they ask for? A log against its twin with hostile titles.
 
-    OMP_WAIT_POLICY=passive python benchmarks/injection.py recipes/reasoning.yaml \\
-        --model runs/reasoning-rupr-ppl/sft/model
+    OMP_WAIT_POLICY=passive python benchmarks/injection.py recipes/reproduce.yaml \\
+        --model runs/reproduce/journey-popo/sft/model
 
 The recipe's log is constructed and written out as plain tables twice: as it is, and with the titles
 of 1 % of the items made hostile: tags, template tokens, separators, line breaks, hidden
@@ -19,14 +19,15 @@ last line is JSON too.
 import argparse
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from rules import Progress, say
 from transformers import AutoTokenizer
 
 from taiji.alignment.rewards.grounding import Grounder
@@ -40,6 +41,7 @@ from taiji.language.encode import SentenceEncoder
 from taiji.language.encoder_caches import CachedEncoder
 from taiji.language.models import resolve_model
 from taiji.language.prompt import ChatScaffold, Prompt
+from taiji.pipeline import Stage
 from taiji.reasoning.prompts import prompt_fitter, prompt_text
 from taiji.runner import Runner
 from taiji.schema import EXAMPLES, INTERACTIONS, ITEMS, USERS
@@ -48,7 +50,7 @@ from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext
 from taiji.stages.parts.preferences import ladder
 from taiji.store.files import digest_value, read_parquet, replacing, write_json
-from taiji.store.run_directory import RunDirectory
+from taiji.store.run_directory import Manifest, RunDirectory
 
 SHARE = 0.01
 PROMPT_TOKENS = 700  # room for hostile titles: a line that is dropped would be another difference
@@ -69,6 +71,31 @@ HOSTILE = (
 )
 
 Row = dict[str, Any]
+
+
+def say(text: str) -> None:
+    print(f"{datetime.now():%H:%M:%S} {text}", flush=True)
+
+
+class Progress:
+    """A line with the time of day, now and then."""
+
+    def __init__(self, run: str) -> None:
+        self._run, self._last = run, 0.0
+
+    def reused(self, stage: Stage, manifest: Manifest) -> None:
+        say(f"{self._run}: {stage.name} up to date")
+
+    def started(self, stage: Stage, *, resumed: bool) -> None:
+        say(f"{self._run}: {stage.name}{' goes on' if resumed else ''}")
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        if time.monotonic() - self._last > 30:
+            self._last = time.monotonic()
+            say(f"{self._run}: {what}: {done}/{total}")
+
+    def finished(self, stage: Stage, manifest: Manifest) -> None:
+        say(f"{self._run}: {stage.name} took {manifest.seconds:.0f} s: {dict(manifest.summary)}")
 
 
 def hostile(title: str, number: int) -> str:
