@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 
 import pytest
 
@@ -17,7 +18,8 @@ def parsed(monkeypatch):
 
 
 @pytest.fixture
-def module(tmp_path):
+def module(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     path = tmp_path / "m.py"
     path.write_text("from taiji.a import b\nimport taiji.c\nX = 1\n")
     return path
@@ -72,3 +74,9 @@ def test_a_folder_that_takes_no_record_costs_time_alone(module, monkeypatch):
 
     monkeypatch.setattr(sources, "write_json", full)
     assert read_anew(module) == read_anew(module)
+
+
+def test_where_python_leaves_no_bytecode_nothing_is_left(module, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    read_anew(module)
+    assert not (module.parent / "__pycache__").exists()

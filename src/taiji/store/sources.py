@@ -8,6 +8,7 @@ cannot be written, or is damaged, files are parsed again.
 import ast
 import hashlib
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -60,8 +61,11 @@ class Sources:
         return source
 
     def save(self) -> None:
-        """Keep what was parsed for other processes; where that is impossible they parse again."""
-        if not self._new:
+        """Keep what was parsed for other processes, unless Python is to leave no bytecode either.
+
+        Where that is impossible they parse again.
+        """
+        if not self._new or sys.dont_write_bytecode:
             return
         files = {name: [state, *source] for name, (state, source) in self._known.items()}
         try:
