@@ -1,7 +1,7 @@
 """Does a trained head find the text that names a hidden taste, and does its reward teach it?
 
     python benchmarks/rporec.py                # five seeds, five minutes on a busy core
-    python benchmarks/rporec.py --seeds 10
+    python benchmarks/rporec.py --steps 1000   # until the policy no longer moves
 
 World W1 (`worlds.SwitchingShoppers`). The prompt shows the late taste. Eight canned texts name a
 taste each; the right one names the early taste, which 80 % of the shoppers return to. A student
@@ -28,7 +28,7 @@ from taiji.language.text_head import HeadSettings, HeadTexts, fit_head, ndcg_of_
 LEARNERS, PLAYERS = 1500, 1000  # users of each head; users whose prompts the policy answers
 LINES, NEGATIVES = 10, 99
 RIGHT = 0.3  # the student's share of the right text
-STEPS, PROMPTS, GROUP, RATE = 200, 32, 8, 0.1
+PROMPTS, GROUP, RATE = 32, 8, 0.1
 
 
 @dataclass
@@ -106,10 +106,10 @@ class Policy:
         self.optimizer.step()
 
 
-def train(bench, head, permuted=False):
+def train(bench, head, steps, permuted=False):
     """GRPO on the head's NDCG; the policy that came of it."""
     policy = Policy(bench.world)
-    for _ in range(STEPS):
+    for _ in range(steps):
         users = np.repeat(bench.random.choice(bench.players, PROMPTS, replace=False), GROUP)
         with torch.no_grad():
             shares = policy.log_shares(users).exp().numpy()
@@ -130,7 +130,7 @@ def written(bench, policy):
     return (shares.cumsum(axis=1) < draws).sum(axis=1).clip(max=shares.shape[1] - 1)
 
 
-def one_seed(seed):
+def one_seed(seed, steps):
     """Each player's NDCG under each head and text, and the share of the right text."""
     world = SwitchingShoppers.draw(seed, users=2 * LEARNERS + PLAYERS)
     bench = Bench(world, np.random.default_rng(seed + 100), HeadSettings())
@@ -149,9 +149,9 @@ def one_seed(seed):
         "right text, by another's": bench.ndcg(head, players, bench.others(right)),
     }
     policies = {
-        "GRPO on the head": train(bench, head),
-        "reward permuted": train(bench, head, permuted=True),
-        "head of others' texts": train(bench, misled),
+        "GRPO on the head": train(bench, head, steps),
+        "reward permuted": train(bench, head, steps, permuted=True),
+        "head of others' texts": train(bench, misled, steps),
     }
     shares = {name: policy.right_share(players) for name, policy in policies.items()}
     before = Policy(world)
@@ -175,11 +175,12 @@ PAIRS = [
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=200, help="of GRPO")
     args = parser.parse_args()
     torch.set_num_threads(1)
     began, found = time.perf_counter(), []
     for seed in range(args.seeds):
-        found.append(one_seed(seed))
+        found.append(one_seed(seed, args.steps))
         print(f"seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
     print("\nNDCG of the next item among 99 others")
     for name in found[0][0]:
