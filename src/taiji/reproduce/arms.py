@@ -102,8 +102,8 @@ _SIZES: Mapping[Size, Mapping[World, Sequence[str]]] = {
     "laptop": {
         "journey": (),
         "planted": (
-            *("data.num_sft=60", "data.num_rl=40", "data.num_test=60"),
-            *("data.num_rank_users=60", "sft.max_tokens=5000", "align.steps=6"),
+            *("data.num_sft=48", "data.num_rl=40", "data.num_test=40"),
+            *("data.num_rank_users=40", "sft.max_tokens=4000", "align.steps=4"),
             *("features.texts=[policy]", "rank.texts=[policy]", "features.bits=4"),
             "abtest.enabled=true",
         ),
