@@ -22,8 +22,8 @@ from taiji.abtest.market import Served
 from taiji.arrays import Array, Ints
 from taiji.ranking.inputs import Arm
 
-ARMS: tuple[Arm, ...] = ("base", "intra", "cross", "both")
-"""The 2 x 2 design of the paper's Table 2."""
+ARMS: tuple[Arm, ...] = ("base", "intra", "cross", "both", "match")
+"""The 2 x 2 design of the paper's Table 2, and our arm beside it, without a bucket."""
 
 OnServed = Callable[[int, int], None]
 

@@ -11,6 +11,7 @@ _ARMS = {
     "intra": "+ intra-user codes",
     "cross": "+ cross-user sequence",
     "both": "+ both",
+    "match": "+ match of text and item (ours)",
     "interaction": "Interaction of both",
     AA: "A/A: base again",
 }

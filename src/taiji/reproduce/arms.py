@@ -105,7 +105,7 @@ _SIZES: Mapping[Size, Mapping[World, Sequence[str]]] = {
             *("data.num_sft=48", "data.num_rl=40", "data.num_test=40"),
             *("data.num_rank_users=40", "sft.max_tokens=4000", "align.steps=4"),
             *("features.texts=[policy]", "rank.texts=[policy]", "features.bits=4"),
-            "abtest.enabled=true",
+            *("rank.arms=[base,both,match]", "rank.seeds=2", "abtest.enabled=true"),
         ),
     },
     "large": {
