@@ -47,7 +47,7 @@ def world_tables(world: World, runs: Runs) -> list[Table]:
         found += paired_tables(ordered)
     lead = runs.get(LEAD)
     metrics = None if lead is None else lead.metrics
-    return [*found, *abtest_tables(None if metrics is None else metrics.get("abtest"))[:2]]
+    return [*found, *abtest_tables(None if metrics is None else metrics.get("abtest"))[:3]]
 
 
 def _first() -> list[Place]:
