@@ -11,7 +11,6 @@ from functools import reduce
 from importlib.util import find_spec
 from pathlib import Path
 
-from taiji.alignment.rewards.custom import import_rewards
 from taiji.config import Engine, Recipe
 from taiji.config.section import Named, Section
 from taiji.errors import ConfigError, EngineError
@@ -35,7 +34,10 @@ def check_before_work(recipe: Recipe, stages: Sequence[Stage]) -> None:
     """
     names = {stage.name for stage in stages}
     check_trainer_settings(recipe)
-    import_rewards(recipe.align.rewards.custom)
+    if custom := recipe.align.rewards.custom:
+        from taiji.alignment.rewards.custom import import_rewards
+
+        import_rewards(custom)
     if "rank" in names:
         check_backbones(recipe)
     if "abtest" in names:
