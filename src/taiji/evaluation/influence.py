@@ -54,12 +54,7 @@ def auc_influence(
     A positive row moves it by (share of negatives below - AUC) / positives, a negative one by
     (share of positives above - AUC) / negatives.
 
-    Args:
-        labels_N: 0 or 1.
-        scores_N: Any.
-        user_N: A number for each user.
-        num_users: U.
-        order: Rows by rising score, if the caller has sorted them.
+    Args: as `evaluation.metrics.auc_of_users` has them.
     """
     order = np.argsort(scores_N, kind="stable") if order is None else order
     label = labels_N[order]
@@ -85,7 +80,7 @@ def gauc_influence(
 ) -> Influence:
     """AUC inside each user, averaged by rows; users with one class are left out.
 
-    Args: as `auc_influence` has them.
+    Args: as `evaluation.metrics.auc_of_users` has them.
     """
     auc_U = auc_of_users(labels_N, scores_N, user_N, num_users, order)
     rows_U = np.bincount(user_N, minlength=num_users).astype(np.float64)
