@@ -1,6 +1,7 @@
 """Conversions that advertisers report in part: KAML, naive masks, controls, all labels.
 
     python benchmarks/kaml.py --seeds 5
+    python benchmarks/kaml.py --seeds 5 --only kinds --rows 96000
 
 World W3 of `worlds.py`: 60 advertisers, four kinds of conversion, each kind but the goal reported
 by half of them. Every way trains the ranking model of the product by `fit_ranker` on the same
@@ -29,7 +30,6 @@ from taiji.ranking.kaml import Reports
 from taiji.ranking.pairs import Pairs
 from taiji.ranking.train import Labels, fit_ranker, predict
 
-TRAIN, TEST = 24_000, 24_000
 SIZES = {"dim": 8, "hidden": (32, 16), "own_items": 1, "epochs": 4, "batch_size": 256}
 KINDS = ("enrol", "install", "order", "pay")
 
@@ -123,8 +123,8 @@ def judge(ranker, pairs, world):
     return {"auc": float(np.mean(aucs)), "log_loss": log_loss(truth, cvr), "rarest": aucs[-1]}
 
 
-def one_seed(seed):
-    world = SilentAdvertisers.draw(seed, rows=TRAIN + TEST)
+def one_seed(seed, num_rows):
+    world = SilentAdvertisers.draw(seed, rows=2 * num_rows)
     seen, new = (
         type(world)(
             **{
@@ -132,7 +132,7 @@ def one_seed(seed):
                 for name, value in vars(world).items()
             }
         )
-        for part in (slice(TRAIN), slice(TRAIN, None))
+        for part in (slice(num_rows), slice(num_rows, None))
     )
     pairs, later = pairs_of(seen), pairs_of(new)
     found = {}
@@ -147,9 +147,9 @@ def one_seed(seed):
     return found
 
 
-def hidden_world(seed, hidden=0.5):
+def hidden_world(seed, num_rows, hidden=0.5):
     """A log of one kind; of half of the advertisers no conversion is known at all."""
-    world = SilentAdvertisers.draw(seed, rows=TRAIN + TEST)
+    world = SilentAdvertisers.draw(seed, rows=2 * num_rows)
     silent_A = np.random.default_rng((seed, 5)).random(ADVERTISERS) < hidden
     return world, silent_A
 
@@ -172,15 +172,15 @@ def calibrated_on_known(ctr, cvr, click, both, unknown):
     return train.Calibration(of_clicks.click, of_both.conversion)
 
 
-def one_seed_of_unknown(seed):
-    world, silent_A = hidden_world(seed)
-    rows = np.arange(TRAIN + TEST)
+def one_seed_of_unknown(seed, num_rows):
+    world, silent_A = hidden_world(seed, num_rows)
+    rows = np.arange(2 * num_rows)
     truth = world.converted_NJ[rows, world.goal_N].astype(np.float32)
     click = world.click_N.astype(np.float32)
     late = np.random.default_rng((seed, 6)).random(rows.size) < 0.3
     unknown = world.click_N & (silent_A[world.advertiser_N] | late)
     pairs, section = pairs_of(world), RankerSection(**SIZES)
-    train_rows, test_rows = rows[:TRAIN], rows[TRAIN:]
+    train_rows, test_rows = rows[:num_rows], rows[num_rows:]
     told = np.where(unknown, 0, truth).astype(np.float32)
 
     def fit(at, conversion, silent=None):
@@ -197,9 +197,9 @@ def one_seed_of_unknown(seed):
 
     fits = {
         "as no conversion": fit(train_rows, told),
-        "the row left out": fit(train_rows[~unknown[:TRAIN]], told),
-        "out of the CTCVR term": fit_without(train_rows, told, unknown[:TRAIN]),
-        "expected (ours)": fit(train_rows, told, unknown[:TRAIN]),
+        "the row left out": fit(train_rows[~unknown[:num_rows]], told),
+        "out of the CTCVR term": fit_without(train_rows, told, unknown[:num_rows]),
+        "expected (ours)": fit(train_rows, told, unknown[:num_rows]),
         "all known": fit(train_rows, truth),
     }
     found = {}
@@ -225,13 +225,13 @@ def interval(values):
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
-def each_seed(measure, num_seeds, folder):
+def each_seed(measure, num_seeds, folder, *sizes):
     """Figures of every seed; those that lie in the folder are read again."""
-    found = []
+    found, stem = [], "-".join([measure.__name__, *map(str, sizes)])
     for seed in range(num_seeds):
-        path = None if folder is None else folder / f"{measure.__name__}-{seed}.json"
+        path = None if folder is None else folder / f"{stem}-{seed}.json"
         if path is None or not path.is_file():
-            figures = measure(seed)
+            figures = measure(seed, *sizes)
             if path is not None:
                 folder.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(figures), encoding="utf-8")
@@ -260,11 +260,12 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="keeps each seed, so that a killed run goes on")
     parser.add_argument("--only", choices=["kinds", "unknown"])
+    parser.add_argument("--rows", type=int, default=24_000, help="to learn, and as many to judge")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     result = {}
     if arguments.only != "unknown":
-        found = each_seed(one_seed, arguments.seeds, arguments.folder)
+        found = each_seed(one_seed, arguments.seeds, arguments.folder, arguments.rows)
         result["kinds"] = show(found, "goal alone", ("auc", "log_loss", "rarest", "seconds"))
         print()
         show(found, "all zeros", ("auc", "log_loss"))
@@ -272,7 +273,7 @@ def main():
         show(found, "KAML", ("auc", "log_loss"))
         print()
     if arguments.only != "kinds":
-        found = each_seed(one_seed_of_unknown, arguments.seeds, arguments.folder)
+        found = each_seed(one_seed_of_unknown, arguments.seeds, arguments.folder, arguments.rows)
         result["unknown"] = show(found, "all known", ("auc", "log_loss", "level", "level_silent"))
     print(json.dumps(result))
 

@@ -82,19 +82,24 @@ ARMS = (
     ),
 )
 
+_ONE_SHORT_STEP = (
+    *("align.steps=1", "align.prompts_per_step=2", "align.num_generations=2"),
+    "infer.max_completion_tokens=40",  # a form that so little training never reached is cut off
+)
+
 _SIZES: Mapping[Size, Mapping[World, Sequence[str]]] = {
     "quick": {
         "journey": (
-            *("data.num_sft=24", "data.num_rl=4", "data.num_test=8", "data.num_rank_users=6"),
-            *("data.exposure_share=0.02", "sft.max_tokens=1500", "align.steps=1"),
-            *("align.prompts_per_step=2", "rank.seeds=1", "rank.arms=[base,both]"),
+            *("data.num_sft=24", "data.num_rl=4", "data.num_test=4", "data.num_rank_users=4"),
+            *("data.exposure_share=0.02", "sft.max_tokens=1500", *_ONE_SHORT_STEP),
+            *("rank.seeds=1", "rank.arms=[base,both]"),
             *("encoder.catalogue_titles=1000", "evaluate.bootstrap=200", "features.bits=2"),
             *("rank.controls=[]", "abtest.enabled=false", "align.weights.eta=1.0"),
         ),
         "planted": (
-            *("data.source.users=400", "data.num_sft=24", "data.num_rl=4", "data.num_test=8"),
-            *("data.num_rank_users=6", "sft.max_tokens=1500", "align.steps=1"),
-            *("align.prompts_per_step=2", "features.texts=[policy]", "rank.texts=[policy]"),
+            *("data.source.users=400", "data.num_sft=24", "data.num_rl=4", "data.num_test=4"),
+            *("data.num_rank_users=4", "sft.max_tokens=1500", *_ONE_SHORT_STEP),
+            *("features.texts=[policy]", "rank.texts=[policy]"),
             *("rank.arms=[base,both,match]", "rank.seeds=1", "rank.controls=[]"),
             *("features.bits=2", "evaluate.bootstrap=200"),
         ),
