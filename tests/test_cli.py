@@ -118,6 +118,15 @@ def test_status_of_a_run_that_was_never_started(tmp_path):
     assert result.stdout.count("not run") == len(STAGES)
 
 
+def test_the_command_that_goes_on_names_the_folder_of_the_runs(monkeypatch):
+    said = []
+    monkeypatch.setattr("taiji.cli._run", lambda *_, again, **__: said.append(again))
+    for further in ([], ["--runs", "my runs"]):
+        CliRunner().invoke(app, ["run", str(ROOT / "recipes" / "smoke.yaml"), "seed=3", *further])
+    plain = f"taiji run {ROOT}/recipes/smoke.yaml seed=3"
+    assert said == [plain, f"{plain} --runs 'my runs'"]
+
+
 def test_show_user_without_a_run_says_so(tmp_path):
     result = taiji("show", "user", "900", cwd=tmp_path)
     assert result.returncode == 2

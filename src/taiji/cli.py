@@ -132,7 +132,7 @@ def demo(
 
     check_packages(until)
     chosen = overrides or []
-    again = shlex.join(["taiji", "demo", *chosen])
+    again = _command(runs, "demo", *chosen)
     loaded = _load(demo_recipe(), [*SMALL_CEILING, *chosen])
     _run(loaded, runs, until=until, dry_run=dry_run, again=again)
     if until == "report" and not dry_run:
@@ -412,7 +412,8 @@ def surplus(
         Runner(recipe, directory, view).run_only(("ceiling", "surplus"))
     finally:
         view.close()
-    print_ending(directory, "surplus", str(path), _out)
+    again = _command(run_folder.resolve().parent, "run", str(path))
+    print_ending(directory, "surplus", again, _out)
 
 
 for _stage in STAGES:
@@ -421,8 +422,14 @@ for _stage in STAGES:
 
 
 def _run_recipe(path: Path, overrides: list[str], runs: Path, *, until: str, dry_run: bool) -> None:
-    again = shlex.join(["taiji", "run", str(path), *overrides])
+    again = _command(runs, "run", str(path), *overrides)
     _run(_load(path, overrides), runs, until=until, dry_run=dry_run, again=again)
+
+
+def _command(runs: Path, *words: str) -> str:
+    """What goes on with a run, to be typed as it stands."""
+    where = [] if runs == Path("runs") else ["--runs", str(runs)]
+    return shlex.join(["taiji", *words, *where])
 
 
 def _run(recipe: "Recipe", runs: Path, *, until: str, dry_run: bool, again: str) -> None:
