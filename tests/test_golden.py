@@ -3,6 +3,10 @@
 Whoever changes a figure on purpose writes the new ones down, and looks at them first:
 
     TAIJI_WRITE_GOLDEN=1 python -m pytest tests/test_golden.py
+
+The recipe has no related system (docs/related.md), so it also shows that none leaves a trace where
+it is not asked for: tables by SHA-256, and of what models computed, which differs over CPUs in the
+last bits, the layout.
 """
 
 import json
@@ -10,11 +14,12 @@ import os
 from pathlib import Path
 
 import pytest
+from artifact_digests import contents, layout
 from test_runner import Log
 
 from taiji.config import Recipe
 from taiji.pipeline import upstream
-from taiji.runner import Runner
+from taiji.runner import Runner, State, status
 from taiji.schema import EXAMPLES
 from taiji.store.files import read_json, read_parquet, write_json
 from taiji.store.run_directory import RunDirectory
@@ -62,6 +67,14 @@ RECIPE = {
     "evaluate": {"bootstrap": 100},
 }
 
+OFF = {
+    "head": {"enabled": False},
+    "ranker": {"kaml": None, "value": None},
+    "align": {"policy_loss": "clipped", "rewards": {"custom": [], "more": []}},
+    "evaluate": {"guided": None},
+}
+"""Every related system, written out as not asked for; those of the mapping belong to `tables`."""
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
@@ -78,10 +91,14 @@ def written(root, tiny_student) -> RunDirectory:
 @pytest.fixture(scope="module")
 def given(root, tiny_student, written) -> RunDirectory:
     """The same run to its end, with texts that say what everybody bought last."""
-    texts = root / "given.jsonl"
-    texts.write_text("".join(json.dumps(line) + "\n" for line in last_bought(written)), "utf-8")
-    tree = RECIPE | {"student": RECIPE["student"] | {"model": str(tiny_student)}}
-    return run(root / "run", tree | {"infer": {"texts_from": str(texts)}}, "report")
+    lines = "".join(json.dumps(line) + "\n" for line in last_bought(written))
+    (root / "given.jsonl").write_text(lines, "utf-8")
+    return run(root / "run", given_tree(root, tiny_student), "report")
+
+
+def given_tree(root, student) -> dict:
+    given = {"texts_from": str(root / "given.jsonl")}
+    return RECIPE | {"student": RECIPE["student"] | {"model": str(student)}, "infer": given}
 
 
 def run(folder: Path, tree: dict, until: str) -> RunDirectory:
@@ -111,17 +128,40 @@ def figures(directory: RunDirectory, until: str) -> dict:
     }
 
 
-@pytest.mark.parametrize(("kind", "until"), [("written", "infer"), ("given", "report")])
-def test_every_figure_is_as_it_was(kind, until, request):
-    found = figures(request.getfixturevalue(kind), until)
+def golden(kind: str, found: dict) -> dict:
+    """What was written down of it; written anew where that is asked for."""
     known = read_json(GOLDEN) if GOLDEN.exists() else {}
     if "TAIJI_WRITE_GOLDEN" in os.environ:
         known = known | {kind: found}
         write_json(known, GOLDEN)
-    assert found.keys() == known[kind].keys()
+    return known[kind]
+
+
+@pytest.mark.parametrize(("kind", "until"), [("written", "infer"), ("given", "report")])
+def test_every_figure_is_as_it_was(kind, until, request):
+    found = figures(request.getfixturevalue(kind), until)
+    known = golden(kind, found)
+    assert found.keys() == known.keys()
     for stage, summary in found.items():
-        expected = known[kind][stage]
+        expected = known[stage]
         assert summary.keys() == expected.keys(), stage
         for name, value in summary.items():
             alike = value if isinstance(value, str) else pytest.approx(value, rel=1e-3, abs=1e-4)
             assert expected[name] == alike, (stage, name)
+
+
+def test_related_systems_leave_no_trace_where_none_is_asked_for(given):
+    stages = [stage.name for stage in upstream("report")]
+    found = contents(given.root / "construct")
+    found |= {f"layout of {name}": layout(given.root / name) for name in stages}
+    assert found == golden("digests", found)
+
+
+def test_a_recipe_that_writes_them_out_as_off_is_the_same_recipe(given, root, tiny_student):
+    tree = given_tree(root, tiny_student)
+    told = {name: tree.get(name, {}) | settings for name, settings in OFF.items()}
+    stood = dict(status(Recipe.model_validate(tree), given))
+    assert dict(status(Recipe.model_validate(tree | told), given)) == stood
+    assert {s.name for s in upstream("report")} <= {
+        stage.name for stage, state in stood.items() if state is State.CURRENT
+    }

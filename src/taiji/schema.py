@@ -85,6 +85,15 @@ OUTCOMES = pa.schema(
     ]
 )
 
+PLACES = pa.schema(
+    [
+        # Where items are, in degrees; only of a log that maps it, and only items with a place.
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("latitude", pa.float64(), nullable=False),
+        pa.field("longitude", pa.float64(), nullable=False),
+    ]
+)
+
 PURCHASE = pa.struct(
     [
         pa.field("item_id", pa.string(), nullable=False),

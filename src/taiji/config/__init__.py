@@ -37,6 +37,7 @@ from taiji.config.recipe import (
 from taiji.config.rewards import (
     CleanRewardSection,
     CustomRewardSection,
+    DistanceRewardSection,
     HeadRewardSection,
     RewardsSection,
     ValueRewardSection,
@@ -65,6 +66,7 @@ __all__ = [
     "CustomRewardSection",
     "DataSection",
     "DateWindows",
+    "DistanceRewardSection",
     "EncoderSection",
     "EndpointSection",
     "Engine",

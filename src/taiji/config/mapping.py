@@ -16,6 +16,7 @@ from taiji.config.mapping_fields import (
     LikedField,
     Number,
     Only,
+    OwnTopField,
     Price,
     Text,
     Time,
@@ -131,11 +132,23 @@ class ItemsTable(JoinedTable):
     price: Price | None = Field(
         None, description="what the shop asks: the price of interactions that have none"
     )
+    latitude: Number | None = Field(
+        None, description="of where the item is, in degrees, north of the equator; null = nowhere"
+    )
+    longitude: Number | None = Field(None, description="in degrees, east of Greenwich")
     repeated: Literal["refuse", "first", "last", "most_frequent"] = Field(
         "refuse",
         description="an item in several rows, as among lines of orders: the row that names it, by "
         "place or by its title; refuse = a different row is a fault",
     )
+
+    @model_validator(mode="after")
+    def _whole_places(self) -> "ItemsTable":
+        if (self.latitude is None) != (self.longitude is None):
+            raise ValueError(
+                "latitude and longitude belong together: {latitude: lat, longitude: lon}"
+            )
+        return self
 
 
 class InteractionsTable(JoinedTable):
@@ -189,6 +202,11 @@ class ExposuresTable(JoinedTable):
     ts: Time = Field(description="when")
     click: Text = Field(description="whether it was clicked")
     conversion: Text | None = Field(None, description="null = not known")
+    own_top: OwnTopField | None = Field(
+        None,
+        description="in place of conversion: a click converts where a number, such as the seconds "
+        "watched, is among the user's own highest so far; null = not",
+    )
     placement: Text | None = Field(None, description="where it stood; null = not known")
     conversions: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Text] = Field(
         default_factory=dict,
@@ -214,6 +232,10 @@ class ExposuresTable(JoinedTable):
             )
         if self.conversions and self.conversion is not None:
             raise ValueError("takes conversion or conversions, not both: the goal's is the one")
+        if self.own_top is not None and (self.conversions or self.conversion is not None):
+            raise ValueError(
+                "own_top stands in place of conversion and conversions: leave them out"
+            )
         if self.advertiser is not None and not self.conversions:
             raise ValueError("advertiser belongs to conversions")
         return self

@@ -184,6 +184,25 @@ def _levels(value: Any) -> Any:
 Categories = Annotated[CategoryField, BeforeValidator(_levels)]
 
 
+class OwnTopField(Section):
+    """A conversion out of a number: it is among the highest that the user had before (OneRec-V2).
+
+    Compared are the user's own earlier views whose `within` is alike: between the same powers of 2.
+    """
+
+    of: Number = Field(description="the number, such as seconds watched or money spent")
+    within: Number = Field(
+        description="what it grows with by itself, such as the length in seconds, or the price"
+    )
+    share: float = Field(0.25, gt=0, lt=1, description="of the user's own earlier views: the top")
+    least: int = Field(
+        5, ge=1, description="earlier views to compare with; the conversion of fewer is not known"
+    )
+    dislike: Text | None = Field(
+        None, description="1 where the user said no, which is no conversion; null = nobody does"
+    )
+
+
 class LikedField(Section):
     """From which rating on an item counts as liked."""
 

@@ -360,6 +360,18 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _a_distance_between_places(self) -> "Recipe":
+        source = self.data.source
+        placed = source.kind == "tables" and source.items.latitude is not None
+        if not placed and any(r.kind == "distance" for r in self.align.rewards.more):
+            raise ValueError(
+                "align.rewards.more: distance: nobody knows where items are: map "
+                "data.source.items.latitude and longitude of a source of kind tables, or leave "
+                "distance out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _something_to_match(self) -> "Recipe":
         if "match" in self.rank.arms and self.features.match is None:
             raise ValueError("rank.arms: match: nothing to compare: set features.match: {}")

@@ -48,8 +48,21 @@ class ValueRewardSection(Section):
     )
 
 
+class DistanceRewardSection(Section):
+    """How near the answer's item is to where the user usually goes: the place reward of OneLoc.
+
+    Needs `latitude` and `longitude` of items.
+    """
+
+    kind: Literal["distance"]
+    name: str = Field(
+        "distance", pattern=_NAME, description="as weights, columns and charts call it"
+    )
+
+
 MoreReward = Annotated[
-    CleanRewardSection | HeadRewardSection | ValueRewardSection, Field(discriminator="kind")
+    CleanRewardSection | HeadRewardSection | ValueRewardSection | DistanceRewardSection,
+    Field(discriminator="kind"),
 ]
 """Rewards of related systems (docs/related.md), chosen by `kind`."""
 

@@ -8,7 +8,7 @@ stream through the engine from file to file.
 import logging
 import tempfile
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,10 +35,11 @@ from taiji.data.tables.doubtful_ids import alike_ids, differing_titles, stranger
 from taiji.data.tables.misfits import Opened
 from taiji.data.tables.opening import open_source
 from taiji.data.tables.orders import LINES, doubtful_orders, find_orders
+from taiji.data.tables.own_tops import SHAPED, kept_exposures
 from taiji.data.tables.row_problems import row_problems
 from taiji.data.tables.rules import Mapped, judged_sql
 from taiji.data.tables.unreadable import unreadable
-from taiji.schema import EVENTS, EXPOSURES, INTERACTIONS, ITEMS, OUTCOMES, USERS
+from taiji.schema import EVENTS, EXPOSURES, INTERACTIONS, ITEMS, OUTCOMES, PLACES, USERS
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +105,8 @@ def prepare_all(engine: Engine, section: DataSection, seed: int, folder: Path) -
             if one.name == "items":
                 engine.create(m.CATALOGUE, sql.kept_sql("items", numbers["items"]))
         profile = () if source.users is None else tuple(source.users.profile)
-        placed = {one.view.number for one in opened if _in_file_order(one)}
-        written = _write(engine, section, seed, folder, numbers, profile, placed)
+        kept = _kept(engine, opened, numbers)
+        written = _write(engine, section, seed, folder, numbers, profile, kept)
         refused = _write_quarantine(engine, opened, folder / "quarantine.parquet")
         for one in opened:
             counts = _counts(engine, one)
@@ -117,10 +118,14 @@ def prepare_all(engine: Engine, section: DataSection, seed: int, folder: Path) -
         prepared.problems += alike_ids(engine, numbers)
         prepared.problems += differing_titles(engine, numbers["items"])
         if any(table.conversions or table.value is not None for table in source.exposures):
-            _write_outcomes(engine, section, seed, folder, numbers)
+            _write_outcomes(engine, section, seed, folder, kept)
+        if source.items.latitude is not None:
+            prepared.problems += _write_places(engine, folder)
         _settle(prepared, written)
         for number in range(len(opened)):
             engine.create(f"judged_{number}", "SELECT 1 AS gone")  # what was large may go
+        if SHAPED in kept["exposures"]:
+            engine.create(SHAPED, "SELECT 1 AS gone")
     return prepared
 
 
@@ -150,6 +155,21 @@ def _mapped(one: Opened, source: TablesSource) -> Mapped:
     raise AssertionError(f"no canonical table for {type(one.section).__name__}")
 
 
+def _kept(engine: Engine, opened: Sequence[Opened], numbers: Numbers) -> dict[str, str]:
+    """The good rows of the tables that several raw ones may feed, as SQL."""
+    placed = {one.view.number for one in opened if _in_file_order(one)}
+    tops = {
+        one.view.number: one.section.own_top
+        for one in opened
+        if isinstance(one.section, ExposuresTable) and one.section.own_top is not None
+    }
+    return {
+        "interactions": sql.kept_sql("interactions", numbers.get("interactions", []), placed),
+        "exposures": kept_exposures(engine, numbers.get("exposures", []), tops),
+        "events": sql.kept_sql("events", numbers.get("events", [])),
+    }
+
+
 def _write(
     engine: Engine,
     section: DataSection,
@@ -157,28 +177,20 @@ def _write(
     folder: Path,
     numbers: Numbers,
     profile: tuple[str, ...],
-    placed: Collection[int],
+    kept: Mapping[str, str],
 ) -> dict[str, int]:
-    """Write the canonical tables; return the rows of each.
-
-    Args:
-        placed: Raw tables of interactions whose lines stand as in their file.
-    """
+    """Write the canonical tables; return the rows of each."""
     held_out = sample_sql(section.holdout_share, "holdout", "seen.user_id")
     drawn = _drawn(section, seed)
     items = f"SELECT {', '.join(ITEMS.names)} FROM {m.CATALOGUE} ORDER BY item_id"
-    interactions = sql.kept_sql("interactions", numbers.get("interactions", []), placed)
-    exposures, events = (
-        sql.kept_sql(name, numbers.get(name, [])) for name in ("exposures", "events")
-    )
-    find_orders(engine, interactions, section.splits.timezone)
-    lines = LINES.format(kept=interactions)
+    find_orders(engine, kept["interactions"], section.splits.timezone)
+    lines = LINES.format(kept=kept["interactions"])
     queries = {
         "items": (items, ITEMS),
         "users": (sql.users_sql(numbers, profile, held_out), USERS),
         "interactions": (sql.INTERACTIONS.format(lines=lines), INTERACTIONS),
-        "exposures": (sql.EXPOSURES.format(kept=exposures, drawn=drawn), EXPOSURES),
-        "events": (sql.EVENTS.format(kept=events), EVENTS),
+        "exposures": (sql.EXPOSURES.format(kept=kept["exposures"], drawn=drawn), EXPOSURES),
+        "events": (sql.EVENTS.format(kept=kept["events"]), EVENTS),
     }
     return {
         name: engine.write(query, folder / f"{name}.parquet", schema)
@@ -187,12 +199,19 @@ def _write(
 
 
 def _write_outcomes(
-    engine: Engine, section: DataSection, seed: int, folder: Path, numbers: Numbers
+    engine: Engine, section: DataSection, seed: int, folder: Path, kept: Mapping[str, str]
 ) -> None:
     """Write beside the exposures, row by row, what else is known of their conversions."""
-    kept = sql.kept_sql("exposures", numbers["exposures"])
-    query = sql.OUTCOMES.format(kept=kept, drawn=_drawn(section, seed))
+    query = sql.OUTCOMES.format(kept=kept["exposures"], drawn=_drawn(section, seed))
     engine.write(query, folder / "outcomes.parquet", OUTCOMES)
+
+
+def _write_places(engine: Engine, folder: Path) -> Iterator[Problem]:
+    """Write where items are; tell if nobody knows it of any."""
+    query = sql.PLACES.format(items=m.CATALOGUE)
+    if not engine.write(query, folder / "places.parquet", PLACES):
+        mend = "map the columns that hold them, or leave latitude and longitude out"
+        yield Problem("E118", "items.latitude", "no item has a place", mend, fatal=True)
 
 
 def _drawn(section: DataSection, seed: int) -> str:

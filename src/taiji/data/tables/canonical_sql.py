@@ -18,7 +18,8 @@ _NO_ROWS = {
     "events": f"'' AS user_id, {_TS}, '' AS modality, '' AS value, {_ONE} AS weight",
 }
 COLUMNS = {
-    "items": "item_id, title, category_l1, category_l2, category_l3, brand, shop_price",
+    "items": "item_id, title, category_l1, category_l2, category_l3, brand, shop_price, "
+    "latitude, longitude",
     "interactions": "user_id, item_id, ts, order_id, kind, quantity, price, line, note, source",
     "exposures": "user_id, item_id, ts, placement, click, conversion, "
     "advertiser, goal, reported, value",
@@ -92,6 +93,13 @@ SELECT user_id, item_id, ts, placement, advertiser, goal, reported,
 FROM ({kept})
 WHERE {drawn}
 ORDER BY user_id, ts, item_id, placement
+"""
+
+PLACES = """
+SELECT item_id, latitude, longitude
+FROM {items}
+WHERE latitude IS NOT NULL
+ORDER BY item_id
 """
 
 EVENTS = """

@@ -20,6 +20,8 @@ from taiji.config.mapping import (
 from taiji.config.mapping_fields import KindField, NumberField, TextField
 from taiji.data.tables.expressions import Columns, identifier, literal
 from taiji.data.tables.labels import LABEL_RULES, conversion_columns, flag, kind_rules
+from taiji.data.tables.own_tops import TOPS, top_columns, top_rules
+from taiji.data.tables.places import place_columns, place_rules, raw_places
 from taiji.data.tables.rules import (
     ITEM_ID_RULES,
     ITEM_RULES,
@@ -85,11 +87,12 @@ def map_items(table: ItemsTable, view: View) -> Mapped:
         **{f"category_l{n}": level for n, level in enumerate(levels, start=1)},
         "brand": _optional(table.brand, view),
         "shop_price": _shop_price(table, view),
-        **_rounded(view, item_id=table.item_id),
+        **place_columns(table, view.columns),
     }
-    rules = (*_only(table), *ITEM_ID_RULES, *ITEM_RULES)
+    outputs = tuple(columns)
+    columns |= raw_places(table, view.columns) | _rounded(view, item_id=table.item_id)
+    rules = (*_only(table), *ITEM_ID_RULES, *ITEM_RULES, *place_rules(table))
     select = _select(table, view, columns, "item_id")
-    outputs = tuple(name for name in columns if not name.endswith("_rounded"))
     return Mapped(select, rules, outputs, ("item_id",), table.repeated, "title")
 
 
@@ -188,6 +191,7 @@ def map_exposures(table: ExposuresTable, view: View, limit: datetime) -> Mapped:
         "placement": f"coalesce({_optional(table.placement, view)}, '')",
         "raw_click": words.text(table.click),
         **conversion_columns(table, words),
+        **top_columns(table.own_top, words),
         "raw_value": _raw(table.value, view),
         "value": "cast(NULL as double)" if table.value is None else words.number(table.value),
         "raw_ts": words.word(table.ts.column),
@@ -204,11 +208,13 @@ def map_exposures(table: ExposuresTable, view: View, limit: datetime) -> Mapped:
         *LABEL_RULES,
         *(kind_rules(kinds) if kinds else ()),
         *((not_a_number("value"),) if table.value is not None else ()),
+        *top_rules(table.own_top),
         ORPHAN,
     )
     key = ("user_id", "item_id", "ts", "placement")
     select = _with_items(_select(table, view, columns | labels, "user_id"))
-    return Mapped(select, rules, (*key, "click", "conversion", *OF_OUTCOMES), key)
+    told = (*OF_OUTCOMES, *(TOPS if table.own_top is not None else ()))
+    return Mapped(select, rules, (*key, "click", "conversion", *told), key)
 
 
 def map_events(table: EventsTable, view: View, limit: datetime) -> Mapped:

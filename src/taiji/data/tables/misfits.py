@@ -54,8 +54,8 @@ class Opened:
 
 def column_of(section: RawTable, field: str) -> str:
     """The columns behind a field, as words for a person."""
-    value = getattr(section, field, None)
-    return ", ".join(columns_of(value)) if isinstance(value, Field) else ""
+    value = dict(fields_of(section)).get(field)
+    return "" if value is None else ", ".join(columns_of(value))
 
 
 def table_columns(table: RawTable) -> set[str]:
@@ -82,6 +82,10 @@ def fields_of(table: RawTable) -> Iterator[tuple[str, Field]]:
     if isinstance(table, ExposuresTable):
         for kind, field in table.conversions.items():
             yield f"conversions.{kind}", field
+        if table.own_top is not None:
+            for name, value in table.own_top:
+                if isinstance(value, Field):
+                    yield f"own_top.{name}", value
 
 
 def columns_of(field: Field) -> tuple[str, ...]:

@@ -128,7 +128,9 @@ def declared(section: DataSection) -> Contents:
         return Contents(goal=section.goal or "conversion")
     categories = source.items.categories
     sampled = section.sampled_negatives is not None
-    known = any(table.conversion is not None or table.conversions for table in source.exposures)
+    known = any(
+        table.conversion or table.conversions or table.own_top for table in source.exposures
+    )
     shown = int(bool(source.exposures) or sampled)
     return Contents(
         exposures=shown,

@@ -15,7 +15,7 @@ from taiji.data.catalogue import popular_items
 from taiji.data.tables.reach import Contents
 from taiji.errors import DataError
 from taiji.ranking.as_of import AsOf
-from taiji.schema import EXAMPLES, EXPOSURES, INTERACTIONS, ITEMS, OUTCOMES, USERS
+from taiji.schema import EXAMPLES, EXPOSURES, INTERACTIONS, ITEMS, OUTCOMES, PLACES, USERS
 from taiji.store.files import read_json, read_parquet
 from taiji.store.stored_rows import StoredRows
 
@@ -50,6 +50,11 @@ class Constructed:
     def items(self) -> pa.Table:
         """Rows of `schema.ITEMS`."""
         return self._read("items", ITEMS)
+
+    @cached_property
+    def places(self) -> pa.Table:
+        """Rows of `schema.PLACES`: the items of which it is known where they are."""
+        return self._read("places", PLACES)
 
     @cached_property
     def interactions(self) -> pa.Table:

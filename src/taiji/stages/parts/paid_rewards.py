@@ -12,6 +12,7 @@ from taiji.alignment.rewards.reward import OURS, Judged, Reward
 from taiji.alignment.rewards.value import ValueReward
 from taiji.config import (
     CleanRewardSection,
+    DistanceRewardSection,
     HeadRewardSection,
     RewardsSection,
     ValueRewardSection,
@@ -20,6 +21,7 @@ from taiji.language.encode import TextEncoder
 from taiji.language.encoder_caches import CachedEncoder
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext
+from taiji.stages.parts.distance_rewards import distance_reward
 from taiji.stages.parts.value_rewards import value_reward
 
 
@@ -64,6 +66,8 @@ def paid_rewards(section: RewardsSection, run: Callable[[], RunSoFar]) -> dict[s
                 rewards[more.name] = _head(more, run())
             case ValueRewardSection():
                 rewards[more.name] = _value(more, run())
+            case DistanceRewardSection():
+                rewards[more.name] = distance_reward(run().logs, run().examples)
     return rewards
 
 
