@@ -1,16 +1,17 @@
 """OneRec-V2's shaping of feedback: does it follow taste where long clips collect seconds?
 
-    python benchmarks/shaping.py --seeds 5
+    python benchmarks/shaping.py --seeds 5 --spread 1
 
 World W2 of `worlds.py` with the length of clips as a confounder: 300 users see 120 clips each. The
 value of W2 is what a view is worth to its user, and its known mean the taste; seconds are that
-value x the user's patience x (length / 20)^gamma, and neither patience nor length has anything to
-do with taste. `shaped` is the conversion that the product's own SQL derives (`own_top`, a quarter,
-five earlier views). Beside it: seconds; seconds over length; the top quarter of either over
-everybody; `own, no bucket`, the same SQL with all lengths in one bucket; and the control, buckets
-permuted among the views. Shown: rank correlation (Spearman) with the taste over the views whose
-conversion is known; differences are `shaped` minus the other, 95 % over users drawn anew within
-their seeds, for fixed ranks. The last line is JSON.
+value x the user's patience x (length / 20)^gamma. Lengths are log-normal about 20 seconds with
+standard deviation `--spread`; neither they nor patience have anything to do with taste. `shaped` is
+the conversion that the product's own SQL derives (`own_top`, a quarter, five earlier views). Beside
+it: seconds; seconds over length; the top quarter of either over everybody; `own, no bucket`, the
+same SQL with all lengths in one bucket; and the control, buckets permuted among the views. Shown:
+rank correlation (Spearman) with the taste over the views whose conversion is known; differences
+are `shaped` minus the other, 95 % over users drawn anew within their seeds, for fixed ranks. The
+last line is JSON.
 """
 
 import argparse
@@ -56,11 +57,11 @@ def shaped(engine, seconds_N, bucket_N):
     return found["conversion"].to_pandas().to_numpy(dtype=np.float64)
 
 
-def signals(seed, gamma, engine):
+def signals(seed, gamma, spread, engine):
     """Every signal of each view, and the taste that it should follow."""
     world = HeavyTails.draw(seed, rows=USERS * VIEWS)
     random = np.random.default_rng((seed, 8))
-    length_N = np.round(20 * np.exp(random.normal(size=world.value_N.size)), 1)
+    length_N = np.round(20 * np.exp(spread * random.normal(size=world.value_N.size)), 1)
     patience_N = np.repeat(np.exp(0.7 * random.normal(size=USERS)), VIEWS)
     seconds_N = np.round(world.value_N * patience_N * (length_N / 20) ** gamma, 1)
     bucket_N, ratio_N = np.floor(np.log2(length_N + 1e-6)), seconds_N / np.maximum(length_N, 0.1)
@@ -95,12 +96,15 @@ def standard(values):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--spread", type=float, default=1.0)
     asked = parser.parse_args()
     began, result = time.process_time(), {}
     with tempfile.TemporaryDirectory() as folder:
         engine = DuckDbEngine(Path(folder) / "scratch")
         for gamma in GAMMAS:
-            rows = [by_user(*signals(seed, gamma, engine)) for seed in range(asked.seeds)]
+            rows = [
+                by_user(*signals(seed, gamma, asked.spread, engine)) for seed in range(asked.seeds)
+            ]
             seeds = [found for found, _ in rows]
             print(f"gamma {gamma}: {np.mean([share for _, share in rows]):.3f} of the views")
             for name in seeds[0]:

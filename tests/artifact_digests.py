@@ -2,7 +2,8 @@
 
 Rows are hashed, not bytes: those of Parquet follow the library that wrote them. Numbers that a
 model computed differ over CPUs in their last bits, so of the other stages the layout alone is
-hashed: files, columns, names and shapes of weights, the first keys of JSON.
+hashed: files, columns, names and shapes of weights, the first keys of JSON. A folder `model` is
+laid out by Transformers. Keys of stages are not written down: a change of any code changes them.
 """
 
 import json
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import safe_open
 
@@ -29,21 +31,26 @@ def layout(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return (p.relative_to(folder).as_posix() for p in paths if p.name != MANIFEST)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != MANIFEST and path.parent.name != "model":
+            yield path.relative_to(folder).as_posix()
 
 
 def _whole(path: Path) -> Any:
     if path.suffix == ".json":
         return read_json(path)
     table = pq.read_table(path)
-    return [str(table.schema), json.loads(json.dumps(table.to_pylist(), default=str))]
+    return [_columns(table.schema), json.loads(json.dumps(table.to_pylist(), default=str))]
+
+
+def _columns(schema: pa.Schema) -> list[list[str]]:
+    return [[field.name, str(field.type)] for field in schema]
 
 
 def _form(path: Path) -> Any:
     match path.suffix:
         case ".parquet":
-            return str(pq.read_schema(path))
+            return _columns(pq.read_schema(path))
         case ".json":
             return sorted(read_json(path))
         case ".jsonl":

@@ -10,10 +10,11 @@ from weeks import window_start
 
 from taiji.alignment.rewards.distance import LEAST_KM
 from taiji.alignment.rewards.reward import Rollout
+from taiji.config import RewardsSection
 from taiji.errors import DataError
 from taiji.schema import INTERACTIONS, PLACES
 from taiji.stages.parts.constructed import Constructed
-from taiji.stages.parts.distance_rewards import distance_reward
+from taiji.stages.parts.paid_rewards import RunSoFar, paid_rewards
 from taiji.store.files import read_parquet, write_parquet
 
 
@@ -31,8 +32,10 @@ def folder(tmp_path):
 
 
 def built(folder):
+    """As a recipe asks for it."""
     logs = Constructed(folder)
-    return logs, distance_reward(logs, logs.examples("rank_train"))
+    run = RunSoFar(None, logs, logs.examples("rank_train"), None, None)
+    return logs, paid_rewards(RewardsSection(more=({"kind": "distance"},)), lambda: run)["distance"]
 
 
 def visit(logs, user, item, ts):
