@@ -95,7 +95,7 @@ class Contents:
             return []
         what = "sampled exposures" if self.sampled else "no conversions"
         costs = "the click is the goal, one task: figures of clicks, none of CTCVR; no A/B test"
-        mend = "map data.source.exposures.conversion"
+        mend = "map data.source.exposures.conversion, or own_top of a time watched"
         return [Lack(what, costs, mend, ("abtest",))]
 
     def _lacks_of_text(self) -> list[Lack]:
