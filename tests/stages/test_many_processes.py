@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +95,20 @@ def test_sft_in_two_processes_leaves_the_model_of_one(refined, student, tmp_path
 LOSSES = ("first_loss", "last_loss")
 
 
+def of_align(upstream: Path, folder: Path, out: str, every: int = 2, **compute) -> StageContext:
+    """POPO on what the fixtures leave behind and on the student in the folder's `sft`."""
+    (folder / out).mkdir(exist_ok=True)
+    section = AlignSection(
+        weights=WeightsSection(rule="popo", eta=5.0), steps=STEPS, prompts_per_step=2,
+        learning_rate=1e-4, temperature=0.7, checkpoint_steps=every,
+    )  # fmt: skip
+    recipe = Recipe(
+        name="tiny", student=StudentSection(max_completion_tokens=96), align=section, **compute
+    )
+    inputs = {name: upstream / name for name in ("construct", "simulate")}
+    return StageContext(recipe, folder / out, inputs | {"sft": folder / "sft"}, lambda *_: None)
+
+
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_popo_in_two_processes_leaves_the_model_and_the_weights_of_one(
     upstream, student_of_align, tmp_path, monkeypatch, strategy
@@ -101,21 +116,8 @@ def test_popo_in_two_processes_leaves_the_model_and_the_weights_of_one(
     monkeypatch.setenv("XDG_CACHE_HOME", str(upstream / "cache"))
     (tmp_path / "sft").mkdir()
     folder = untied(student_of_align, tmp_path / "sft" / "model")
-    inputs = {name: upstream / name for name in ("construct", "simulate")}
-    inputs["sft"] = tmp_path / "sft"
-
-    def ctx(out: str, **compute) -> StageContext:
-        (tmp_path / out).mkdir()
-        section = AlignSection(
-            weights=WeightsSection(rule="popo", eta=5.0), steps=STEPS, prompts_per_step=2,
-            learning_rate=1e-4, temperature=0.7, checkpoint_steps=2,
-        )  # fmt: skip
-        recipe = Recipe(
-            name="tiny", student=StudentSection(max_completion_tokens=96), align=section, **compute
-        )
-        return StageContext(recipe, tmp_path / out, inputs, lambda *_: None)
-
-    here, there = ctx("here"), ctx("there", compute=two(strategy))
+    here = of_align(upstream, tmp_path, "here")
+    there = of_align(upstream, tmp_path, "there", compute=two(strategy))
     align(here)
     launch("align", there)
     rollouts = [read_parquet(one.out / "rollouts.parquet", ROLLOUTS) for one in (here, there)]
@@ -129,11 +131,19 @@ def test_popo_in_two_processes_leaves_the_model_and_the_weights_of_one(
     assert_same_model(there.out, here.out, folder)
 
 
-def command(refined: Path, folder: Path) -> subprocess.Popen[bytes]:
+def killable(stage: str, upstream: Path, folder: Path, out: str) -> StageContext:
+    """A stage in two processes that keeps every step; `folder` has its student."""
+    if stage == "align":
+        return of_align(upstream, folder, out, every=1, compute=two("ddp"))
+    settings = test_sft.SECTION | {"checkpoint_steps": 1}
+    return context(upstream, out, folder, sft=settings, compute=two("ddp"))
+
+
+def command(*arguments: object) -> subprocess.Popen[bytes]:
     tests = Path(__file__).parents[1]
     paths = [os.environ.get("PYTHONPATH", ""), str(tests)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    line = [sys.executable, __file__, str(refined), str(folder)]
+    line = [sys.executable, __file__, *map(str, arguments)]
     return subprocess.Popen(line, env=environment, stderr=subprocess.PIPE)
 
 
@@ -154,13 +164,37 @@ def runs(process: psutil.Process) -> bool:
 
 
 @pytest.mark.parametrize("victim", ["rank", "launcher", "command"])
-def test_killed_at_any_step_nothing_is_left_and_the_result_is_the_same(refined, student, victim):
-    settings = test_sft.SECTION | {"checkpoint_steps": 1}
-    peace = context(refined, "peace", student, sft=settings, compute=two("ddp"))
+def test_sft_killed_at_any_step_leaves_nobody_and_ends_the_same(refined, student, victim):
+    peace = killable("sft", refined, student, "peace")
     launch("sft", peace)
     out = refined / "killed"
+    kill_and_go_on(out, victim, lambda: command("sft", refined, student))
+    steps = [read_jsonl(one / "metrics.jsonl") for one in (peace.out, out)]
+    assert [row["loss"] for row in steps[0]] == [row["loss"] for row in steps[1]]
+    assert_same_files(peace.out, out)
+
+
+@pytest.mark.parametrize("victim", ["rank", "launcher", "command"])
+def test_popo_killed_at_any_step_leaves_nobody_and_ends_the_same(
+    upstream, student_of_align, tmp_path, monkeypatch, victim
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(upstream / "cache"))
+    (tmp_path / "sft").mkdir()
+    (tmp_path / "sft" / "model").symlink_to(student_of_align)
+    peace = killable("align", upstream, tmp_path, "peace")
+    launch("align", peace)
+    out = tmp_path / "killed"
+    kill_and_go_on(out, victim, lambda: command("align", upstream, tmp_path))
+    steps = [read_jsonl(one / "metrics.jsonl") for one in (peace.out, out)]
+    assert [row["w_semantic"] for row in steps[0]] == [row["w_semantic"] for row in steps[1]]
+    assert_same_files(peace.out, out)
+    assert (out / "rollouts.parquet").read_bytes() == (peace.out / "rollouts.parquet").read_bytes()
+
+
+def kill_and_go_on(out: Path, victim: str, begin: Callable[[], subprocess.Popen[bytes]]) -> None:
+    """Kills somebody at each of the moments; each time all are gone, and the next goes on."""
     for step in MOMENTS:
-        process = command(refined, student)
+        process = begin()
         if step:
             until_step(out, step, process)
         while len(psutil.Process(process.pid).children(recursive=True)) < 3:
@@ -177,21 +211,20 @@ def test_killed_at_any_step_nothing_is_left_and_the_result_is_the_same(refined, 
         while any(map(runs, [launcher, *ranks])):
             assert time.monotonic() < until, "somebody was left"
             time.sleep(0.05)
-    last = command(refined, student)
+    last = begin()
     _, said = last.communicate(timeout=300)
     assert last.returncode == 0, said
-    for name in ("model/model.safetensors",):
-        assert (out / name).read_bytes() == (peace.out / name).read_bytes()
-    steps = [read_jsonl(one / "metrics.jsonl") for one in (peace.out, out)]
-    assert [row["loss"] for row in steps[0]] == [row["loss"] for row in steps[1]]
+
+
+def assert_same_files(left: Path, right: Path) -> None:
+    name = "model/model.safetensors"
+    assert (left / name).read_bytes() == (right / name).read_bytes()
 
 
 def main() -> None:
     """The command that is killed."""
-    refined, student = map(Path, sys.argv[1:])
-    settings = test_sft.SECTION | {"checkpoint_steps": 1}
-    ctx = context(refined, "killed", student, sft=settings, compute=two("ddp"))
-    launch("sft", ctx)
+    stage, upstream, folder = sys.argv[1:]
+    launch(stage, killable(stage, Path(upstream), Path(folder), "killed"))
 
 
 if __name__ == "__main__":
