@@ -176,7 +176,7 @@ def time_rules(limit: datetime) -> tuple[Rule, ...]:
             "ts",
             "NOT has_zone",
             "raw_ts",
-            "set ts.timezone to where the clock stood, such as Europe/Berlin or UTC",
+            "say where the clock stood: ts: {column: COLUMN, timezone: Europe/Berlin}, or UTC",
         ),
         Rule(
             f"E109 time outside 1990-01-01 to {limit:%Y-%m-%d}",
