@@ -1,5 +1,6 @@
 """The run of `small_run` on disk, whole enough for a page, for a server of pages, and to train."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from taiji.config.loading import dump_recipe
 from taiji.pipeline import STAGES
 from taiji.store.files import append_jsonl, digest_value, write_json, write_parquet
 from taiji.store.run_directory import Manifest, RunDirectory
+from taiji.store.shards import Shards
 
 KEY = digest_value("a run that was never run")
 
@@ -43,6 +45,21 @@ def write(root: Path, tables: dict[str, pa.Table] | None = None, **changes: Any)
             row = {"stage": stage.name, "key": KEY, "resumed": False, "began": "2026-01-31T12:00"}
             append_jsonl(row, root / "attempts.jsonl")
     return directory
+
+
+def write_busy(root: Path) -> Path:
+    """A run whose alignment this very process works at, four steps on; where its parts are."""
+    work = write(root).begin("align", KEY.replace("a", "b"))
+    parts = work / ".parts"
+    Shards(parts / "rollouts.x", schema.ROLLOUTS).write(0, small_run.rollouts())
+    (parts / "checkpoints.x").mkdir()
+    metrics = parts / "checkpoints.x" / "metrics.jsonl"
+    for row in small_run.align_steps():
+        append_jsonl(row, metrics)
+    with metrics.open("a") as stream:
+        stream.write('{"step": 5, "w_sem')  # being written
+    (root / ".lock").write_text(f"process {os.getpid()} on {os.uname().nodename}")
+    return parts
 
 
 def _construct(work: Path, tables: dict[str, pa.Table]) -> None:

@@ -1,4 +1,6 @@
-from taiji.report.cells import NOT_APPLICABLE, NOT_RUN, Measured, Table, condensed
+import pytest
+
+from taiji.report.cells import NOT_APPLICABLE, NOT_RUN, Measured, Table, condensed, point_text
 
 HALF = Measured(0.5)
 
@@ -29,6 +31,13 @@ def test_a_table_of_nothing_keeps_its_title_and_says_so():
     assert short.rows == ()
     assert short.columns == ("name",)
     assert short.caption == "Words. Not run: x."
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.36, "0.360"), (0.0, "0.00"), (-0.00638, "-0.00638"), (9e-05, "0.0001")]
+)
+def test_a_number_has_three_digits_and_no_power_of_ten(value, text):
+    assert point_text(Measured(value, unit="number")) == text
 
 
 def test_a_zero_is_a_figure():

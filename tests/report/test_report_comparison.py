@@ -1,7 +1,8 @@
 import small_run
 
 from taiji.config import Recipe
-from taiji.report.comparison import front, render_comparison, settings_that_differ
+from taiji.report.comparison import render_comparison, settings_that_differ
+from taiji.report.comparison_charts import front
 
 
 def runs():
@@ -36,4 +37,6 @@ def test_the_page_pairs_answers_to_the_same_examples():
     assert "fixed – small" in paired
     assert "0.0 %" in paired  # the same answers differ by nothing
     assert 'data-testid="chart-front"' in page
+    assert "small, fixed" in page  # dots that cover one another share a label
+    assert 'data-testid="chart-outcome"' in page
     assert "align.weights.rule" in page

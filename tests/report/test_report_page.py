@@ -5,6 +5,7 @@ import json
 import re
 
 import finished_run
+import page_run
 import pytest
 import small_run
 
@@ -77,6 +78,12 @@ def test_emoji_and_other_scripts_stay():
 def test_perplexities_on_cards_are_those_of_the_table(page):
     expected = [f"{value:.4f}" for value in small_run.PERPLEXITIES]
     assert texts(page, "ppl") == expected * 2
+
+
+def test_a_card_of_many_chains_shows_the_first_and_says_of_how_many():
+    page = render_report(small_run.whole_run(scored=page_run.many(600)["scored"]))
+    assert len(texts(page, "ppl")) == 2 * 24  # of two users
+    assert page.count("The first 24 of 300 chains.") == 2
 
 
 def test_exactly_the_chains_below_r_say_kept(page):

@@ -104,11 +104,18 @@ def test_rows_of_the_tables_are_figures_of_the_runs():
     assert [row[1] == NOT_RUN for row in fourth.rows] == [False, False, True, True, True]
 
 
+def test_a_key_names_one_table_of_a_study():
+    arms = {"fixed": small_run.whole_run(), "popo": small_run.whole_run()}
+    keys = [one.key for world in WORLDS for one in world_tables(world, arms)]
+    assert "journey-paired-any" in keys
+    assert len(keys) == len(set(keys))  # results.json holds tables by key
+
+
 def test_the_papers_figures_stand_as_printed():
     tables = {table.key: table for table in paper_tables()}
     assert tables["paper1"].rows[4] == (
         *("+ POPO", ".2433", ".0888", ".0347", ".0567", ".0720", ".003816"),
     )
     assert all(len(row) == len(t.columns) for t in tables.values() for row in t.rows)
-    text = markdown([Section("Paper", "why", list(tables.values()))])
+    text = markdown([Section("paper", "Paper", "why", list(tables.values()))])
     assert "| QwQ-32B | .1974 | .0767 | .0039 | .0563 | .0733 | .003675 |" in text

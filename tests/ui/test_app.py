@@ -1,17 +1,12 @@
 import json
-import os
 
 import page_run
 import pyarrow.parquet as pq
 import pytest
-import small_run
 from fastapi.testclient import TestClient
 
-from taiji import schema
 from taiji.report.rendering import script_policy
-from taiji.store.files import append_jsonl
 from taiji.store.pseudonym import load_pseudonyms
-from taiji.store.shards import Shards
 from taiji.ui.app import ago, build_app
 from taiji.ui.runs import Runs, running_stage
 
@@ -120,19 +115,13 @@ def test_nothing_can_be_written(client, method):
 
 
 def test_a_run_that_trains_shows_its_curves_and_newest_rollouts(tmp_path):
-    directory = page_run.write(tmp_path / "busy")
-    work = directory.begin("align", page_run.KEY.replace("a", "b"))
-    parts = work / ".parts"
-    shards = Shards(parts / "rollouts.x", schema.ROLLOUTS)
-    shards.write(0, small_run.rollouts())
-    (parts / "checkpoints.x").mkdir()
-    for row in small_run.align_steps():
-        append_jsonl(row, parts / "checkpoints.x" / "metrics.jsonl")
-    with (parts / "checkpoints.x" / "metrics.jsonl").open("a") as stream:
-        stream.write('{"step": 5, "w_sem')  # being written
+    parts = page_run.write_busy(tmp_path / "busy")
+    lock = tmp_path / "busy" / ".lock"
     client = TestClient(build_app(Runs(tmp_path)), base_url="http://localhost")
+    held = lock.read_text()
+    lock.unlink()
     assert client.get("/run/busy/live").json()["stage"] is None
-    (tmp_path / "busy" / ".lock").write_text(f"process {os.getpid()} on {os.uname().nodename}")
+    lock.write_text(held)
     assert running_stage(tmp_path / "busy") == "align"
     state = json.loads(client.get("/run/busy/live").text)
     assert state["stage"] == "align"

@@ -18,6 +18,7 @@ from taiji.report.run_files import with_histories
 from taiji.store.stored_rows import StoredRows
 
 NUM_CARDS = 12
+_NUM_CHAINS = 24
 _NUM_ROLLOUTS = 8
 _NUM_BORROWED = 10
 
@@ -38,7 +39,9 @@ class Card:
     """What the run knows about one user; a part is empty where a stage did not see the user.
 
     Attributes:
-        taught: The SFT example and the teacher's chains for it, with perplexity and verdict.
+        taught: The SFT example and the teacher's chains for it, with perplexity and verdict; the
+            first ones, whatever became of them.
+        num_chains: How many chains there are.
         asked: The test example, and each model's answer with its judgement.
         rewarded: The alignment example and some of its rollouts, the last ones.
         neighbour: The most similar other user, with the titles of the borrowed sequence.
@@ -49,6 +52,7 @@ class Card:
     asked: tuple[Episode, Sequence[Row]] | None
     rewarded: tuple[Episode, Sequence[Row]] | None
     neighbour: Row | None
+    num_chains: int = 0
 
     @property
     def num_parts(self) -> int:
@@ -166,9 +170,11 @@ class _Sources:
         examples = sorted(
             self._by_user.get(user_id, ()), key=lambda row: shuffled(row["example_id"])
         )
+        taught = self._part(examples, "sft", self._chains)
         return Card(
             user_id=user_id,
-            taught=self._part(examples, "sft", self._chains),
+            taught=None if taught is None else (taught[0], taught[1][:_NUM_CHAINS]),
+            num_chains=0 if taught is None else len(taught[1]),
             asked=self._asked(examples),
             rewarded=self._rewarded(examples),
             neighbour=self._neighbour(user_id),

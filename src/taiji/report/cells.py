@@ -90,7 +90,7 @@ def _number(value: float, unit: Unit) -> str:
         case "rate":
             return f"{100 * value:.2f} %"
         case "number":
-            return f"{value:.3g}"
+            return f"{value:.4f}" if 0 < abs(value) < 1e-3 else f"{value:#.3g}"
         case "fine":
             return f"{value:.4f}"
 

@@ -4,7 +4,6 @@ Colours are CSS variables of the page, so a chart follows light and dark.
 """
 
 import html
-import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -14,18 +13,16 @@ import numpy as np
 import pyarrow as pa
 import vl_convert
 
-from taiji.arrays import Array
-
 Rows = Sequence[Mapping[str, Any]]
 Spec = dict[str, Any]
 
-_WIDTH, _HEIGHT, _WIDE = 340, 230, 660
+_WIDTH, _HEIGHT = 340, 230
 _SEMANTIC, _PREFERENCE = "var(--semantic)", "var(--preference)"
 _OTHERS = ("var(--kept)", "var(--rejected)", "var(--muted)")
-_FRONT, _DOT = "var(--kept)", "var(--accent)"
+_DOT = "var(--accent)"
+_DASHES = ([1, 0], [5, 3], [1, 3])
 _LEGEND_LETTERS = 36  # of one line
 _SCATTER_POINTS = 600  # more would only cover each other
-_BINS = 40
 
 _CONFIG: Spec = {
     "autosize": {"type": "fit", "contains": "padding"},
@@ -52,52 +49,9 @@ _CONFIG: Spec = {
         "orient": "top",
         "labelFontSize": 11,
         "symbolStrokeWidth": 2,
+        "columnPadding": 18,
     },
 }
-
-
-def perplexity_histogram(perplexities: Array, threshold: float | None) -> str:
-    """Perplexities on a log axis, kept and rejected in two colours, with R as a line.
-
-    Counted here and not by the renderer, so that a million chains draw as fast as ten; R is the
-    edge of a bin, so that no bar holds chains of both sides.
-    """
-    positive = perplexities[perplexities > 0]
-    x: Spec = {"type": "quantitative", "title": "perplexity of the true answer"}
-    bars: Spec = {
-        "mark": {"type": "rect"},
-        "encoding": {
-            "x": {**x, "field": "from", "axis": _round_ticks(), "scale": {"zero": False}},
-            "x2": {"field": "to"},
-            "y": {"field": "chains", "type": "quantitative", "title": "chains"},
-            "y2": {"datum": 0},
-            "color": {
-                "field": "side",
-                "type": "nominal",
-                "scale": {
-                    "domain": ["below R", "at or above R"],
-                    "range": ["var(--kept)", "var(--rejected)"],
-                },
-            },
-        },
-    }
-    layers = [bars] if threshold is None else [bars, *_threshold(threshold)]
-    values = _bins(positive, threshold)
-    return _svg({"data": {"values": values}, "layer": layers}, "ppl", "perplexities of chains")
-
-
-def reasons_chart(counts: Mapping[str, int]) -> str:
-    """How many chains each rule kept or rejected."""
-    values = [{"reason": reason, "chains": chains} for reason, chains in counts.items()]
-    y = {"field": "reason", "type": "nominal", "sort": "-x", "title": None}
-    x = {"field": "chains", "type": "quantitative", "title": "chains"}
-    bar = {"mark": {"type": "bar", "color": "var(--accent)"}, "encoding": {"x": x, "y": y}}
-    text = {
-        "mark": {"type": "text", "align": "left", "dx": 4, "fontSize": 11, "color": "var(--ink)"},
-        "encoding": {"x": x, "y": y, "text": {"field": "chains", "format": ","}},
-    }
-    spec: Spec = {"data": {"values": values}, "layer": [bar, text]}
-    return _svg({**spec, "height": 46 + 30 * len(values)}, "reasons", "chains by verdict")
 
 
 def lines_chart(
@@ -105,7 +59,8 @@ def lines_chart(
 ) -> str:
     """One line per column over training steps; the paper's rewards have colours of their own.
 
-    What moves by less than `least` looks like it: the axis is never shorter.
+    What moves by less than `least` looks like it: the axis is never shorter. What is 0 all the
+    way lies at the foot of such an axis.
     """
     values = [
         {"step": row["step"], "value": row[column], "series": series}
@@ -117,7 +72,8 @@ def lines_chart(
     found = [value["value"] for value in values]
     if found and max(found) - min(found) < least:
         middle = (max(found) + min(found)) / 2
-        scale = {"domain": [middle - least / 2, middle + least / 2]}
+        low = 0.0 if max(found) == min(found) == 0 else middle - least / 2
+        scale = {"domain": [low, low + least]}
     encoding = {
         "x": {
             "field": "step",
@@ -131,34 +87,62 @@ def lines_chart(
             "title": title,
             "scale": scale,
         },
-        "color": _series_colour(list(columns.values())),
+        **_series_look(list(columns.values())),
     }
     point = len(steps) <= 40
     mark = {"type": "line", "strokeWidth": 2, "point": {"size": 18} if point else False}
-    return _svg(
+    return draw(
         {"data": {"values": values}, "mark": mark, "encoding": encoding}, name, f"{title} by step"
     )
 
 
 def intervals_chart(rows: Rows, title: str, name: str) -> str:
     """A dot with its 95 % interval for each writer; `rows` hold writer, value, low, high."""
-    return _svg(_intervals(rows, title, ".0%"), name, f"{title}, by writer")
+    y = {**_WRITER, "axis": {"labelLimit": 260, "labelColor": "var(--ink)"}}
+    spec: Spec = {"data": {"values": list(rows)}, "layer": _intervals(y, title, ".0%")}
+    padding = {"left": 26, "right": 10, "top": 2, "bottom": 2}
+    spec |= {"height": 46 + 26 * len(rows), "padding": padding}
+    return draw(spec, name, f"{title}, by writer")
 
 
-def gains_chart(rows: Rows, title: str, name: str) -> str:
-    """The same for gains: wider, with a line at no gain at all."""
-    spec = _intervals(rows, title, "+.4~f")
-    zero = {
-        "data": {"values": [{}]},
-        "mark": {"type": "rule", "color": "var(--muted)", "strokeDash": [4, 3]},
-        "encoding": {"x": {"datum": 0, "type": "quantitative"}},
+def labelled_intervals_chart(
+    rows: Rows, title: str, name: str, digits: str, *, with_zero: bool = False
+) -> str:
+    """The same for long names: each stands above its interval, so that a phone can show it.
+
+    Args:
+        rows: As above.
+        title: Of the axis.
+        name: Of the chart.
+        digits: Format of the ticks.
+        with_zero: Whether a line stands at 0, as where the rows are gains.
+    """
+    axis = {
+        "labelAlign": "left",
+        "labelColor": "var(--ink)",
+        "labelLimit": 300,
+        "labelOffset": -11,
+        "labelPadding": -6,
+        "domain": False,
+        "ticks": False,
     }
-    return _svg({**spec, "layer": [zero, *spec["layer"]], "width": _WIDE}, name, title)
+    layers = _intervals({**_WRITER, "axis": axis}, title, digits)
+    if with_zero:
+        zero = {
+            "data": {"values": [{}]},
+            "mark": {"type": "rule", "color": "var(--muted)", "strokeDash": [4, 3]},
+            "encoding": {"x": {"datum": 0, "type": "quantitative"}},
+        }
+        layers = [zero, *layers]
+    spec: Spec = {"data": {"values": list(rows)}, "layer": layers}
+    padding = {"left": 8, "right": 16, "top": 2, "bottom": 2}
+    return draw({**spec, "height": 48 + 36 * len(rows), "padding": padding}, name, title)
 
 
-def _intervals(rows: Rows, title: str, digits: str) -> Spec:
-    y: Spec = {"field": "writer", "type": "nominal", "sort": None, "title": None}
-    y["axis"] = {"labelLimit": 260, "labelColor": "var(--ink)"}
+_WRITER: Spec = {"field": "writer", "type": "nominal", "sort": None, "title": None}
+
+
+def _intervals(y: Spec, title: str, digits: str) -> list[Spec]:
     x = {"type": "quantitative", "title": title, "axis": {"format": digits}}
     rule = {
         "mark": {"type": "rule", "color": "var(--accent)", "strokeWidth": 2},
@@ -168,9 +152,7 @@ def _intervals(rows: Rows, title: str, digits: str) -> Spec:
         "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1, "color": _DOT},
         "encoding": {"x": {**x, "field": "value"}, "y": y},
     }
-    spec: Spec = {"data": {"values": list(rows)}, "layer": [rule, dot]}
-    padding = {"left": 26, "right": 10, "top": 2, "bottom": 2}
-    return {**spec, "height": 46 + 26 * len(rows), "padding": padding}
+    return [rule, dot]
 
 
 def reward_scatter(rollouts: pa.Table) -> str:
@@ -202,104 +184,30 @@ def reward_scatter(rollouts: pa.Table) -> str:
         },
     }
     mark = {"type": "point", "filled": True, "size": 22, "opacity": 0.65, "aria": False}
-    return _svg(
+    return draw(
         {"data": {"values": values}, "mark": mark, "encoding": encoding},
         "scatter",
         "rewards of rollouts",
     )
 
 
-def front_chart(points: Rows) -> str:
-    """Runs by their two rewards; a line joins those that no other dominates.
-
-    `points` hold run, semantic, preference, front.
-    """
-    x = {"field": "semantic", "type": "quantitative", "title": "mean semantic reward (Eq. 3)"}
-    y = {"field": "preference", "type": "quantitative", "title": "mean preference reward (Eq. 4)"}
-    scale = {"scale": {"zero": False, "nice": True, "padding": 12}}
-    place = {"x": {**x, **scale}, "y": {**y, **scale}}
-    best = [{"filter": "datum.front"}]
-    colour = {"condition": {"test": "datum.front", "value": _FRONT}, "value": "var(--muted)"}
-    line = {
-        "transform": best,
-        "mark": {"type": "line", "color": _FRONT, "strokeDash": [4, 3]},
-        "encoding": {**place, "order": {"field": "semantic"}},
-    }
-    dots = {
-        "mark": {"type": "point", "filled": True, "size": 70},
-        "encoding": {**place, "color": colour},
-    }
-    names = {
-        "mark": {"type": "text", "dy": -10, "fontSize": 11, "color": "var(--ink)"},
-        "encoding": {**place, "text": {"field": "run"}},
-    }
-    return _svg(
-        {"data": {"values": list(points)}, "layer": [line, dots, names]}, "front", "runs by rewards"
-    )
-
-
-def _bins(positive: Array, threshold: float | None) -> list[Spec]:
-    """Counts in bins of equal width in log10, with R as an edge."""
-    if positive.size == 0:
-        return []
-    # Vega-Lite bins a log scale unevenly, so the logarithm is taken here and labelled back.
-    logs = np.log10(positive)
-    width = max(float(logs.max() - logs.min()) / _BINS, 1e-3)
-    middle = math.log10(threshold) if threshold else float(logs.min())
-    first = math.floor((float(logs.min()) - middle) / width)
-    last = math.floor((float(logs.max()) - middle) / width) + 1
-    edges = middle + width * np.arange(first, last + 1)
-    # Sides by the perplexity itself: a logarithm may round a chain onto the edge.
-    below = positive < threshold if threshold else np.zeros(positive.size, dtype=bool)
-    rows: list[Spec] = []
-    for side, chosen in (("below R", below), ("at or above R", ~below)):
-        counts, _ = np.histogram(logs[chosen], edges)
-        rows += [
-            {"from": float(a), "to": float(b), "chains": int(count), "side": side}
-            for a, b, count in zip(edges[:-1], edges[1:], counts, strict=True)
-            if count
-        ]
-    return rows
-
-
-def _round_ticks() -> Spec:
-    ticks = [m * 10.0**power for power in range(5) for m in (1, 2, 5)]
-    return {
-        "labelExpr": "format(round(pow(10, datum.value)), ',')",
-        "values": [math.log10(tick) for tick in ticks],
-    }
-
-
-def _threshold(threshold: float) -> list[Spec]:
-    x = {"datum": math.log10(threshold), "type": "quantitative"}
-    rule = {"type": "rule", "color": "var(--ink)", "strokeDash": [4, 3], "strokeWidth": 1.5}
-    text = {
-        "type": "text",
-        "text": f"R = {threshold:.4g}",
-        "align": "left",
-        "dx": 5,
-        "y": -4,
-        "fontSize": 12,
-        "color": "var(--ink)",
-    }
-    once: Spec = {"values": [{}]}  # else the marks are drawn once for every bar's rows
-    return [{"data": once, "mark": mark, "encoding": {"x": x}} for mark in (rule, text)]
-
-
-def _series_colour(series: list[str]) -> Spec:
+def _series_look(series: list[str]) -> Spec:
+    """Colours, and dashes where there are more lines than colours."""
     fixed = {"semantic": _SEMANTIC, "preference": _PREFERENCE}
-    others = cycle(_OTHERS if fixed.keys() & set(series) else (_SEMANTIC, _PREFERENCE, *_OTHERS))
+    palette = _OTHERS if fixed.keys() & set(series) else (_SEMANTIC, _PREFERENCE, *_OTHERS)
+    others = cycle(palette)
     colours = [fixed.get(name) or next(others) for name in series]
     fits = len("".join(series)) <= _LEGEND_LETTERS
-    return {
-        "field": "series",
-        "type": "nominal",
-        "scale": {"domain": series, "range": colours},
-        "legend": None if len(series) == 1 else {"columns": 3 if fits else 2},
-    }
+    legend = None if len(series) == 1 else {"columns": 3 if fits else 2}
+    field: Spec = {"field": "series", "type": "nominal", "legend": legend}
+    look = {"color": {**field, "scale": {"domain": series, "range": colours}}}
+    if len(series) > len(palette):
+        dashes = [_DASHES[n // len(palette) % len(_DASHES)] for n in range(len(series))]
+        look["strokeDash"] = {**field, "scale": {"domain": series, "range": dashes}}
+    return look
 
 
-def _svg(spec: Spec, name: str, label: str) -> str:
+def draw(spec: Spec, name: str, label: str) -> str:
     """Render, with ids that are unique in the page and no namespace that looks like a link.
 
     A chart is one picture with one name to whoever cannot see it; its figures stand in tables.

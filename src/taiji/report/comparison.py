@@ -1,7 +1,7 @@
 """Several runs beside one another: what was set otherwise, what came of it, which dominate."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import markupsafe
@@ -11,28 +11,31 @@ import pyarrow.compute as pc
 from taiji.config import POLICY, SFT, Recipe
 from taiji.config.loading import leaves
 from taiji.evaluation.figures import paired_figures
-from taiji.report import charts
 from taiji.report.cells import NOT_APPLICABLE, Cell, Table, Unit, figure_cell
+from taiji.report.comparison_charts import Runs, comparison_charts
 from taiji.report.highlights import funnel
 from taiji.report.outcome import lift_figure
 from taiji.report.paper_tables import TRACK_TITLES, WRITER_TITLES
 from taiji.report.rendering import json_island, render
 from taiji.report.run_files import ReportData
 
-Runs = Mapping[str, ReportData]
-"""What each run has, by its name, in the order of the tables."""
-
 _UNITS: dict[str, Unit] = {"semantic": "number", "ctcvr": "rate"}
-_LAST = 3  # the last third of the steps stands for what alignment came to
 
 
 @dataclass(frozen=True)
 class Section:
-    """Tables of a study that stand before those of the runs."""
+    """What a study says of some of its runs, before what is said of each run.
 
+    Attributes:
+        key: Names it in the address of the page.
+        charts: As `comparison_charts` gives them.
+    """
+
+    key: str
     title: str
     words: str
     tables: Sequence[Table]
+    charts: Mapping[str, markupsafe.Markup] = field(default_factory=dict)
 
 
 def render_comparison(
@@ -46,11 +49,7 @@ def render_comparison(
         sections: What a study says of them, first of all.
         served: Whether `taiji ui` hands it out.
     """
-    drawn = {
-        "front": front_chart(front(runs)),
-        "weights": _weight_chart(runs, "w_semantic", "weight of the semantic reward"),
-        "semantic": _weight_chart(runs, "rewards/semantic/mean", "semantic reward, mean of a step"),
-    }
+    outcomes = list(outcome_tables(runs))
     return render(
         "comparison.html.j2",
         served=served,
@@ -58,8 +57,8 @@ def render_comparison(
         runs=runs,
         sections=sections,
         differing=settings_table(runs),
-        tables=[*outcome_tables(runs), *paired_tables(runs), funnel_table(runs)],
-        charts={name: markupsafe.Markup(svg) for name, svg in drawn.items() if svg},
+        tables=[*outcomes, *paired_tables(runs), funnel_table(runs)],
+        charts={} if sections else comparison_charts(runs, outcomes[:1], "Category L1", ""),
         island=json_island({}),
     )
 
@@ -85,7 +84,10 @@ def settings_table(runs: Runs) -> Table:
         title="Settings that differ",
         caption="All others are the same in every run." if differ else "No setting differs.",
         columns=("Setting", *runs),
-        rows=tuple((path, *map(str, values)) for path, values in differ.items()),
+        rows=tuple(
+            (path, *("not set" if value is None else str(value) for value in values))
+            for path, values in differ.items()
+        ),
     )
 
 
@@ -231,45 +233,3 @@ def funnel_table(runs: Runs) -> Table:
         columns=("Step", *runs),
         rows=(*rows, ("seconds", *(f"{one:,.0f}" for one in seconds))),
     )
-
-
-def front(runs: Runs) -> list[dict[str, Any]]:
-    """Mean rewards of each run over the last third of its steps, and whether another dominates it.
-
-    A run is on the front if no other has more of one reward and not less of the other.
-    """
-    points = []
-    for name, data in runs.items():
-        rollouts = data.rollouts
-        if rollouts is None or rollouts["preference"].null_count or not rollouts.num_rows:
-            continue
-        last = _last_third(rollouts)
-        means = [float(pc.mean(last[key]).as_py()) for key in ("semantic", "preference")]
-        points.append({"run": name, "semantic": means[0], "preference": means[1]})
-    for point in points:
-        point["front"] = not any(_dominates(other, point) for other in points)
-    return points
-
-
-def _dominates(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    pairs = [(one[key], other[key]) for key in ("semantic", "preference")]
-    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
-
-
-def _last_third(rollouts: pa.Table) -> pa.Table:
-    last = int(pc.max(rollouts["step"]).as_py())
-    return rollouts.filter(pc.greater(rollouts["step"], last - max(1, last // _LAST)))
-
-
-def front_chart(points: Sequence[Mapping[str, Any]]) -> str:
-    """The runs by both rewards, and the line of those that no other dominates; empty for one."""
-    return charts.front_chart(points) if len(points) > 1 else ""
-
-
-def _weight_chart(runs: Runs, column: str, title: str) -> str:
-    rows: list[dict[str, Any]] = []
-    for name, data in runs.items():
-        rows += [{"step": r["step"], name: r[column]} for r in data.align_steps if column in r]
-    names = {name: name for name in runs if any(name in row for row in rows)}
-    kind = column.replace("/", "-")
-    return charts.lines_chart(rows, names, title, kind) if names else ""

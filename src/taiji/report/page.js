@@ -138,19 +138,19 @@ function browser(root, data) {
     const tr = make("tr");
     tr.tabIndex = 0;
     const value = (name) => row[place[name]];
-    const user = make("td");
+    const user = make("td", undefined, "name");
     if (data.users) {
       const link = make("a");
       link.href = data.users + encodeURIComponent(value("user"));
       link.append(isolated(value("user")));
       user.append(link);
     } else user.append(isolated(value("user")));
-    const answer = make("td"), target = make("td");
+    const answer = make("td", undefined, "title"), target = make("td", undefined, "title");
     answer.append(isolated(value("answer") || "(none)"));
     target.append(isolated(value("target")));
     tr.append(make("td", value("step")), user, answer, target, make("td", fixed(value("semantic"), 3)),
       make("td", fixed(value("preference"), 3)), make("td", fixed(value("format"), 2)),
-      make("td", value("rung")), make("td", value("status")));
+      make("td", value("rung"), "name"), make("td", value("status"), "name"));
     const open = () => {
       if (tr.nextSibling && tr.nextSibling.className === "whole") return tr.nextSibling.remove();
       const whole = make("tr", undefined, "whole"), cell = make("td", value("completion"));
@@ -261,7 +261,7 @@ function live(root, url) {
         at.charts.replaceChildren(...drawn.map(([title, series]) => curves(title, series)));
         at.latest.hidden = !state.rollouts.length;
         at.latest.querySelector("tbody").replaceChildren(...state.rollouts.map(([step, user, answered, semantic, preference]) => {
-          const tr = make("tr"), who = make("td"), what = make("td"), link = make("a");
+          const tr = make("tr"), who = make("td", undefined, "name"), what = make("td", undefined, "title"), link = make("a");
           link.href = state.users + encodeURIComponent(user);
           link.append(isolated(user));
           who.append(link);

@@ -29,6 +29,7 @@ from taiji.report.paper_tables import WRITER_TITLES, build_tables, weighting_tit
 from taiji.report.rendering import json_island, render
 from taiji.report.reward_charts import reward_charts, reward_names, top_answers
 from taiji.report.run_files import ReportData
+from taiji.report.selection_charts import perplexity_histogram, reasons_chart
 
 Row = Mapping[str, Any]
 _WHAT_IF_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -202,8 +203,8 @@ def _charts(data: ReportData) -> dict[str, str]:
     selection = selection_summary(data.scored, data.threshold)
     if data.scored is not None and selection is not None:
         values = _finite(data.scored["perplexity"])
-        drawn["perplexity"] = charts.perplexity_histogram(values, selection["threshold"])
-        drawn["reasons"] = charts.reasons_chart(dict(selection["reasons"]))
+        drawn["perplexity"] = perplexity_histogram(values, selection["threshold"])
+        drawn["reasons"] = reasons_chart(dict(selection["reasons"]))
     if any("loss" in row for row in data.sft_steps):
         drawn["sft"] = charts.lines_chart(data.sft_steps, {"loss": "loss"}, "loss (Eq. 2)", "sft")
     drawn |= reward_charts(data.align_steps)
@@ -213,7 +214,10 @@ def _charts(data: ReportData) -> dict[str, str]:
     ):
         drawn["scatter"] = charts.reward_scatter(data.rollouts)
     if rows := reach(data):
-        drawn["reach"] = charts.gains_chart(rows, "gain in click AUC", "reach")
+        title = "gain in click AUC"
+        drawn["reach"] = charts.labelled_intervals_chart(
+            rows, title, "reach", "+.4~f", with_zero=True
+        )
     if data.metrics is not None:
         drawn |= _interval_charts(data.metrics)
     return drawn

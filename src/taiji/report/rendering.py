@@ -17,7 +17,7 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from taiji.report.cells import point_text, range_text
+from taiji.report.cells import NOT_APPLICABLE, NOT_RUN, point_text, range_text
 from taiji.schema import OUTSIDE
 
 _HERE = Path(__file__).parent
@@ -106,6 +106,7 @@ def _environment() -> jinja2.Environment:
     environment.filters["wrap"] = _breakable
     environment.globals["outside_rank"] = OUTSIDE
     environment.globals["share"] = share_text
+    environment.tests["absent"] = lambda cell: cell in (NOT_APPLICABLE, NOT_RUN)
     environment.tests["measured"] = lambda cell: not isinstance(cell, str)
     return environment
 

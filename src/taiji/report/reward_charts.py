@@ -24,7 +24,7 @@ def reward_names(steps: Sequence[Row]) -> list[str]:
     return sorted(names, key=lambda name: (ours.index(name) if name in ours else len(ours), name))
 
 
-_LEAST_RANGE = {"weights": 0.1}
+_LEAST_RANGE = {"weights": 0.1, "flat": 0.1, "clip": 0.01}
 """A weight that went from .500 to .504 has hardly moved, and is drawn so."""
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from taiji import __version__
 from taiji.report.cells import Table, cell_text, condensed
 from taiji.report.comparison import Section, render_comparison
+from taiji.report.comparison_charts import comparison_charts
 from taiji.report.run_files import ReportData, read_folder
-from taiji.reproduce.arms import WORLD_TITLES, World, run_name
+from taiji.reproduce.arms import ARMS, WORLD_TITLES, World, run_name
 from taiji.reproduce.paper import WHY_NOT, paper_tables
 from taiji.reproduce.study import Study, finished
 from taiji.reproduce.tables import world_tables
@@ -30,7 +31,7 @@ def write_results(study: Study) -> Path:
     """
     runs = {name: read_folder(root) for name, root in finished(study).items()}
     sections = [_section(study, world, runs) for world in study.worlds]
-    told = Section("The paper's own figures", WHY_NOT, paper_tables())
+    told = Section("paper", "The paper's own figures", WHY_NOT, paper_tables())
     page = render_comparison(runs, "The paper's tables on open data", [*sections, told])
     with replacing(study.folder / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8", errors="replace")
@@ -47,7 +48,11 @@ def _section(study: Study, world: World, runs: dict[str, ReportData]) -> Section
         if w == world and run_name(w, arm) in runs
     }
     tables = [condensed(table) for table in world_tables(world, own)]
-    return Section(WORLD_TITLES[world], _WORDS[world], tables)
+    # The policy of an arm without a row in Table 4 is not looked at.
+    drawn = {arm.name: own[arm.name] for arm in ARMS if "table4" in arm.rows and arm.name in own}
+    shown = [one for one in tables if one.key in (f"{world}-table1", f"{world}-table4")]
+    charts = comparison_charts(drawn, shown, "L1", world)
+    return Section(world, WORLD_TITLES[world], _WORDS[world], tables, charts)
 
 
 def _figures(

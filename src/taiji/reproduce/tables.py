@@ -1,14 +1,16 @@
 """The paper's tables from the runs of a study: each row is a model of one arm, judged alike."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from taiji.config import POLICY, SFT, UNTUNED
 from taiji.report.abtest_tables import abtest_tables
 from taiji.report.cells import NOT_RUN, Cell, Table, Unit, figure_cell
-from taiji.report.comparison import Runs, paired_tables
+from taiji.report.comparison import paired_tables
+from taiji.report.comparison_charts import Runs
 from taiji.report.paper_tables import WRITER_TITLES
-from taiji.reproduce.arms import ARMS, LEAD, WORLD_TITLES, World
+from taiji.reproduce.arms import ARMS, LEAD, World
 
 Row = tuple[Cell, ...]
 Place = tuple[str, str, str]
@@ -19,6 +21,7 @@ _FORM = {
     "think_non_empty": "Think non-empty",
     "answer_non_empty": "Answer non-empty",
 }
+_ON: Mapping[World, str] = {"journey": "Complete Journey", "planted": "the planted world"}
 _FURTHER = ("light", "split", "tchebycheff")
 _BASELINES = ("most_popular", "most_popular_new", "most_frequent", "last_bought")
 _HOW = (
@@ -35,7 +38,7 @@ def world_tables(world: World, runs: Runs) -> list[Table]:
         world: Which.
         runs: Its runs that have been judged, by arm.
     """
-    where = WORLD_TITLES[world]
+    where = _ON[world]
     ranks = _ranks(runs)
     found = [
         _table(world, "table1", f"Table 1 on {where}", _language(ranks), _first(), runs),
@@ -43,11 +46,14 @@ def world_tables(world: World, runs: Runs) -> list[Table]:
         _table(world, "table4", f"Table 4 on {where}", _judged(ranks), _RULES, runs),
     ]
     ordered = {name: runs[name] for name in ("fixed", LEAD, *_FURTHER) if name in runs}
-    if len(ordered) > 1:
-        found += paired_tables(ordered)
     lead = runs.get(LEAD)
     metrics = None if lead is None else lead.metrics
-    return [*found, *abtest_tables(None if metrics is None else metrics.get("abtest"))[:3]]
+    further = [
+        *(paired_tables(ordered) if len(ordered) > 1 else ()),
+        *abtest_tables(None if metrics is None else metrics.get("abtest"))[:3],
+    ]
+    # Both worlds have these: a key names one table of a study.
+    return [*found, *(replace(one, key=f"{world}-{one.key}") for one in further)]
 
 
 def _first() -> list[Place]:

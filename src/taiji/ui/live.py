@@ -83,8 +83,9 @@ def _series(steps: Sequence[Row], columns: Mapping[str, str]) -> dict[str, list[
 def _thinned(series: Mapping[str, list[list[float]]]) -> dict[str, list[list[float]]]:
     """At most so many points of each curve, its last among them."""
     return {
-        name: [*points[:: max(1, len(points) // _POINTS)], points[-1]]
+        name: [*points[:-1:stride], points[-1]]
         for name, points in series.items()
+        for stride in [max(1, len(points) // _POINTS)]
     }
 
 
