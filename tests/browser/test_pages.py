@@ -4,11 +4,9 @@ Needs the packages `chromium` of the system and `playwright` of Python. The acce
 needs axe-core too: `AXE=.../axe.min.js`, from the npm package of that name.
 """
 
-import json
 import os
 import shutil
 import socket
-import statistics
 import threading
 import time
 from pathlib import Path
@@ -19,11 +17,14 @@ import pytest
 import small_run
 
 from taiji.reasoning.selection import Rule, select
-from taiji.report.comparison import render_comparison
+from taiji.report.comparison import Section, render_comparison
+from taiji.report.comparison_charts import comparison_charts
 from taiji.report.page import render_report
 from taiji.report.rendering import share_text
 from taiji.report.run_files import read_folder
+from taiji.reproduce.tables import world_tables
 from taiji.store.files import read_json
+from taiji.store.pseudonym import load_pseudonyms
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -34,6 +35,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # of Playwright's event loop
 ]
 MOST_SLOWER = 3.0
+NAME = load_pseudonyms("TAIJI_PSEUDONYM_KEY").of("u0")
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +56,25 @@ def files(tmp_path_factory):
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
     both = {name: read_folder(folder / name) for name in ("first", "second")}
     (folder / "both.html").write_text(render_comparison(both, "Both"), encoding="utf-8")
+    (folder / "study.html").write_text(study(both), encoding="utf-8")
+    page_run.write_busy(folder / "busy")
     return folder
+
+
+def study(both):
+    arms = {"popo": both["first"], "light": both["second"]}
+    tables = world_tables("planted", arms)
+    charts = comparison_charts(arms, tables[:1], "L1", "planted")
+    part = Section("planted", "A world", small_run.HOSTILE[0], tables, charts)
+    return render_comparison(both, "A study", [part])
 
 
 class Watched:
     """A page, and all that it asked for, complained of or asked a person."""
 
-    def __init__(self, browser, width=1280, scheme="light"):
+    def __init__(self, browser, width=1280, scheme="light", **further):
         self.context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme
+            viewport={"width": width, "height": 900}, color_scheme=scheme, **further
         )
         self.page = self.context.new_page()
         self.requests, self.errors = [], []
@@ -90,7 +102,7 @@ def text(page, test_id, nth=0):
     return page.get_by_test_id(test_id).nth(nth).inner_text()
 
 
-@pytest.mark.parametrize("name", ["first.html", "both.html"])
+@pytest.mark.parametrize("name", ["first.html", "both.html", "study.html"])
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_a_page_asks_for_nothing_and_complains_of_nothing(browser, files, name, width, scheme):
     watched = Watched(browser, width, scheme)
@@ -184,45 +196,56 @@ def test_scripts_of_all_directions_are_laid_out_apart(watched, tmp_path):
     assert title in page.locator("body").inner_text()
 
 
-def first_paint(browser, url):
-    """Milliseconds to the first contentful paint, the median of some visits."""
-    times = []
-    for _ in range(5):
-        context = browser.new_context()
-        page = context.new_page()
-        page.goto(url)
-        script = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
-        page.wait_for_function(f"{script.split('[0]')[0]}.length > 0")
-        times.append(page.evaluate(script))
-        context.close()
-    return statistics.median(times)
+def visit(browser, url):
+    """Milliseconds to the first contentful paint and to the end of loading."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(url)
+    painted = "performance.getEntriesByName('first-contentful-paint')"
+    page.wait_for_function(f"{painted}.length > 0")
+    found = page.evaluate(f"""[
+        {painted}[0].startTime, performance.getEntriesByType('navigation')[0].loadEventStart
+    ]""")
+    context.close()
+    return found
 
 
 @pytest.mark.slow
-def test_100_000_rows_paint_nearly_as_soon_as_100(browser, tmp_path):
-    times = {}
+def test_100_000_rows_are_painted_and_loaded_nearly_as_soon_as_100(browser, tmp_path):
+    pages = {}
     for rows in (100, 100_000):
-        page = tmp_path / f"{rows}.html"
-        page.write_text(render_report(small_run.whole_run(**page_run.many(rows))), encoding="utf-8")
-        times[rows] = first_paint(browser, f"file://{page}")
-    assert times[100_000] <= MOST_SLOWER * times[100]
+        pages[rows] = tmp_path / f"{rows}.html"
+        page = render_report(small_run.whole_run(**page_run.many(rows)))
+        pages[rows].write_text(page, encoding="utf-8")
+    # By turns, and the least of several: what else the machine does can only add to a time.
+    visits = [{n: visit(browser, f"file://{page}") for n, page in pages.items()} for _ in range(6)]
+    for moment in (0, 1):
+        few, many = (min(one[rows][moment] for one in visits) for rows in (100, 100_000))
+        assert many <= MOST_SLOWER * few
 
 
-@pytest.mark.skipif(not AXE, reason="AXE does not say where axe.min.js is")
-@pytest.mark.parametrize("name", ["first.html", "both.html"])
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
-def test_nothing_serious_stands_in_the_way_of_a_reader(browser, files, name, width, scheme):
-    context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
-    )
-    page = context.new_page()
-    page.goto(f"file://{files / name}")
+def grave(page):
+    """What axe-core calls serious or critical in the page as it stands."""
     page.add_script_tag(content=Path(AXE).read_text(encoding="utf-8"))
     found = page.evaluate("axe.run({resultTypes: ['violations']})")
-    context.close()
-    grave = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
-    told = [(v["id"], [n["target"] for n in v["nodes"][:3]]) for v in grave]
-    assert grave == [], json.dumps(told)
+    return [
+        (one["id"], [node["target"] for node in one["nodes"][:3]])
+        for one in found["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+needs_axe = pytest.mark.skipif(not AXE, reason="AXE does not say where axe.min.js is")
+LOOKS = [(1280, "light"), (1280, "dark"), (390, "light")]
+
+
+@needs_axe
+@pytest.mark.parametrize("name", ["first.html", "both.html", "study.html"])
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_nothing_serious_stands_in_the_way_of_a_reader(browser, files, name, width, scheme):
+    watched = Watched(browser, width, scheme, bypass_csp=True)
+    assert grave(watched.open(f"file://{files / name}")) == []
+    watched.close()
 
 
 @pytest.fixture(scope="module")
@@ -266,3 +289,103 @@ def test_runs_are_compared_by_ticking_them(watched, server):
     assert page.get_by_test_id("settings").locator("tbody tr").count() == 1
     assert "seed" in text(page, "settings")
     assert watched.errors == []
+
+
+VIEWS = {
+    "list": "/",
+    "run": "/run/first",
+    "live": "/run/busy",
+    "user": f"/run/first/user/{NAME}",
+    "compare": "/compare?run=first&run=second",
+}
+"""Every view of `taiji ui`; the rollouts are part of that of a run."""
+
+
+def look_at(watched, server, view):
+    """The view, when all that it asks its server for has come."""
+    page = watched.open(server + VIEWS[view])
+    if view in ("run", "live"):
+        page.get_by_test_id("browser-rows").locator("tr").first.wait_for()
+    if view == "live":
+        page.get_by_test_id("live").locator("svg").first.wait_for()
+    return page
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_a_view_asks_its_server_alone_and_keeps_markup_text(browser, server, view, width, scheme):
+    watched = Watched(browser, width, scheme)
+    page = look_at(watched, server, view)
+    assert [u for u in watched.requests if not u.startswith((server + "/", "data:"))] == []
+    assert watched.errors == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("img, iframe, a[href^='javascript:']").count() == 0
+    assert page.locator("script").count() == 2
+    if view not in ("list", "compare"):  # which hold no texts of users
+        shown = page.locator("body").inner_text()
+        assert "</script><script>alert(2)</script>" in shown
+        assert "\u202e" not in shown
+    watched.close()
+
+
+@needs_axe
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_nothing_serious_stands_in_the_way_of_a_view(browser, server, view, width, scheme):
+    watched = Watched(browser, width, scheme, bypass_csp=True)
+    assert grave(look_at(watched, server, view)) == []
+    watched.close()
+
+
+def test_the_list_says_how_far_each_run_is(watched, server, files):
+    page = look_at(watched, server, "list")
+    rows = page.get_by_test_id("runs").locator("tbody tr")
+    shown = {line.split("\t")[0]: line.split("\t")[2] for line in rows.all_inner_texts()}
+    done = len(list((files / "first").glob("*/manifest.json")))
+    assert shown == {"first": f"{done} stages", "second": f"{done} stages", "busy": "align runs"}
+
+
+def test_a_run_that_trains_shows_the_rows_that_its_stage_has_written(watched, server):
+    page = look_at(watched, server, "live")
+    live = page.get_by_test_id("live")
+    steps = small_run.align_steps()
+    series = live.locator("figure", has_text="Reward weights").locator(".series")
+    assert series.all_inner_texts() == [
+        f"{name} {steps[-1][f'w_{name}']:.3f}" for name in ("semantic", "preference")
+    ]
+    line = live.locator("tbody tr").first.inner_text().split("\t")
+    row = small_run.rollouts().to_pylist()[0]
+    assert [line[0], *line[3:]] == [str(row["step"]), *(f"{row[k]:.3f}" for k in REWARDS)]
+
+
+REWARDS = ("semantic", "preference")
+
+
+def test_the_page_of_a_user_has_the_figures_of_the_files(watched, server, files):
+    page = look_at(watched, server, "user")
+    rows = pq.read_table(files / "first/refine/scored.parquet").to_pylist()
+    own = [row for row in rows if row["example_id"] == "sft-u0"]
+    shown = page.get_by_test_id("ppl").all_inner_texts()
+    assert shown == [f"{row['perplexity']:.4f}" for row in own]
+    verdicts = page.get_by_test_id("verdict").all_inner_texts()
+    assert verdicts == ["kept" if row["kept"] else "rejected" for row in own]
+    rollouts = pq.read_table(files / "first/align/rollouts.parquet").to_pylist()[-8:]
+    cells = [line.split("\t") for line in page.get_by_test_id("rollout").all_inner_texts()]
+    assert [line[1:4] for line in cells] == [
+        [str(row["step"]), f"{row['semantic']:.3f}", f"{row['preference']:.3f}"] for row in rollouts
+    ]
+
+
+@pytest.mark.parametrize("place", ["served", "both.html", "study.html"])
+def test_a_comparison_has_the_figures_of_each_runs_metrics(watched, server, files, place):
+    served = place == "served"
+    page = watched.open(server + VIEWS["compare"] if served else f"file://{files / place}")
+    rows = page.get_by_test_id("outcome-any").locator("tbody tr")
+    assert rows.count() == 2
+    for name, line in zip(("first", "second"), rows.all_inner_texts(), strict=True):
+        writers = read_json(files / name / "evaluate/metrics.json")["writers"]
+        figure = writers["policy"]["tracks"]["any"]["category_l1"]
+        low, high = (f"{100 * figure[key]:.1f}" for key in ("low", "high"))
+        assert line.startswith(name)
+        assert f"{100 * figure['value']:.1f} %" in line
+        assert f"[{low}, {high}]" in line
