@@ -34,6 +34,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
     pytest.mark.filterwarnings("ignore"),  # of Playwright's event loop
 ]
+sync_api.expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong
 MOST_SLOWER = 3.0
 NAME = load_pseudonyms("TAIJI_PSEUDONYM_KEY").of("u0")
 

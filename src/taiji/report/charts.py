@@ -38,6 +38,7 @@ _CONFIG: Spec = {
         "labelFontSize": 11,
         "titleFontSize": 11,
         "titlePadding": 9,
+        "labelSeparation": 10,  # for the same reason
         "tickCount": 5,
         "gridColor": "var(--line)",
         "domainColor": "var(--line)",
