@@ -29,7 +29,7 @@ _CONFIG: Spec = {
     "background": None,
     "font": "system-ui, sans-serif",
     # Room for a reader's font that is wider than the one that the renderer measures with.
-    "padding": {"left": 12, "right": 8, "top": 2, "bottom": 2},
+    "padding": {"left": 12, "right": 8, "top": 7, "bottom": 2},
     "view": {"stroke": None},
     "axis": {
         "labelColor": "var(--muted)",
