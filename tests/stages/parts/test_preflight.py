@@ -27,6 +27,14 @@ def test_a_student_that_can_be_prompted_passes(student):
     check("distill", "score", "sft", "infer", student={"model": str(student)})
 
 
+def test_more_codes_than_texts_are_refused_before_any_text_is_paid_for():
+    few = {"data": {"num_rank_users": 31}, "features": {"bits": 5}}
+    with pytest.raises(ConfigError, match=r"2\^5 codes need as many users with text, .* draws 31"):
+        check("features", **few)
+    check("sft", "evaluate", **few)
+    check("features", data={"num_rank_users": 31, "refresh": "week"}, features={"bits": 5})
+
+
 def _cut(path, share=0.5):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])

@@ -38,6 +38,8 @@ def check_before_work(recipe: Recipe, stages: Sequence[Stage]) -> None:
         from taiji.alignment.rewards.custom import import_rewards
 
         import_rewards(custom)
+    if "features" in names and recipe.features.texts:
+        _check_codes(recipe)
     if "rank" in names:
         check_backbones(recipe)
     if "abtest" in names:
@@ -94,6 +96,16 @@ def check_backbones(recipe: Recipe) -> None:
     from taiji.ranking.backbones import build_backbones
 
     build_backbones(recipe.rank.backbones, recipe.ranker)
+
+
+def _check_codes(recipe: Recipe) -> None:
+    """Each user has one text in the window that the codebook is trained on, or less than one."""
+    bits, users = recipe.features.bits, recipe.data.num_rank_users
+    if recipe.data.refresh == "window" and users < 1 << bits:
+        raise ConfigError(
+            f"features.bits: 2^{bits} codes need as many users with text, and data.num_rank_users "
+            f"draws {users}: lower the one or raise the other"
+        )
 
 
 def _check_extras(recipe: Recipe, names: set[str]) -> None:
