@@ -13,12 +13,8 @@ shares of what the best answers have; differences with 95 % by Student's t over 
 line is JSON.
 """
 
-import argparse
-import json
-
 import numpy as np
-from kaml import interval
-from value_reward import CATEGORIES, GROUP, ITEMS, USERS, softmax, train
+from value_reward import CATEGORIES, ITEMS, USERS, best_of_eight, run, softmax, train
 
 from taiji.alignment.rewards.distance import DistanceReward, haversine_km, usual_km, usual_places
 from taiji.alignment.rewards.normalisers import fit_normaliser
@@ -62,15 +58,6 @@ def reward_of(usual_U2, item_I2, km):
     return DistanceReward(usual, {str(n): tuple(place) for n, place in enumerate(item_I2)}, km)
 
 
-def best_of_eight(untouched_UI, worth_UI, seed):
-    random, best_UI = np.random.default_rng((seed, 2)), np.zeros_like(untouched_UI)
-    for user in range(USERS):
-        for _ in range(200):
-            drawn = random.choice(ITEMS, size=GROUP, p=untouched_UI[user])
-            best_UI[user, drawn[worth_UI[user, drawn].argmax()]] += 1 / 200
-    return best_UI
-
-
 def one_seed(seed, kind, steps):
     ctcvr_UI, item_I2, permuted_I2, visits, start_UI = world(seed)
     owner = np.repeat(np.arange(USERS), VISITS)
@@ -98,26 +85,5 @@ def one_seed(seed, kind, steps):
     }
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--normaliser", choices=["quantile", "log", "rank"], default="quantile")
-    parser.add_argument("--steps", type=int, default=1200)
-    asked = parser.parse_args()
-    found = [one_seed(seed, asked.normaliser, asked.steps) for seed in range(asked.seeds)]
-    result = {}
-    for name in found[0]:
-        means = {key: interval([one[name][key] for one in found]) for key in found[0][name]}
-        over = {
-            key: interval([one["trained"][key] - one[name][key] for one in found])
-            for key in ("km", "near", "ctcvr", "mix")
-        }
-        result[name] = means | {"trained_minus": over}
-        print(f"{name:16}" + "  ".join(f"{k} {a:.3f}" for k, (a, _, _) in means.items()))
-        told = (f"{k} {a:+.3f} [{b:+.3f}, {c:+.3f}]" for k, (a, b, c) in over.items())
-        print(f"{'':16}trained - it: " + "  ".join(told))
-    print(json.dumps(result))
-
-
 if __name__ == "__main__":
-    main()
+    run(one_seed, ("km", "near", "ctcvr", "mix"), seeds=5, steps=1200)

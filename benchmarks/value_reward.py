@@ -80,20 +80,25 @@ def train(value, preference, ctcvr_UI, start_UI, seed, steps):
     return softmax(logits_UI)
 
 
+def best_of_eight(untouched_UI, worth_UI, seed):
+    """The policy that draws a group of the untouched one's answers and takes the worthiest."""
+    random, best_UI = np.random.default_rng((seed, 2)), np.zeros_like(untouched_UI)
+    for user in range(USERS):
+        for _ in range(200):
+            drawn = random.choice(ITEMS, size=GROUP, p=untouched_UI[user])
+            best_UI[user, drawn[worth_UI[user, drawn].argmax()]] += 1 / 200
+    return best_UI
+
+
 def one_seed(seed, kind, steps):
     ctcvr_UI, price_I, permuted_I, start_UI = world(seed)
     worth_UI, preference = ctcvr_UI * price_I, fit_normaliser(kind, ctcvr_UI.ravel())
     value, wrong = (reward_of(ctcvr_UI, prices_I, kind) for prices_I in (price_I, permuted_I))
     mixed_UI = 0.5 * value.normaliser.apply(worth_UI) + 0.5 * preference.apply(ctcvr_UI)
     untouched = softmax(start_UI)
-    random, best_of = np.random.default_rng((seed, 2)), np.zeros_like(untouched)
-    for user in range(USERS):
-        for _ in range(200):
-            drawn = random.choice(ITEMS, size=GROUP, p=untouched[user])
-            best_of[user, drawn[worth_UI[user, drawn].argmax()]] += 1 / 200
     policies = {
         "untouched": untouched,
-        "sorted": best_of,
+        "sorted": best_of_eight(untouched, worth_UI, seed),
         "trained": train(value, preference, ctcvr_UI, start_UI, seed, steps),
         "prices permuted": train(wrong, preference, ctcvr_UI, start_UI, seed, steps),
     }
@@ -107,11 +112,12 @@ def one_seed(seed, kind, steps):
     }
 
 
-def main():
+def run(one_seed, measures, seeds, steps):
+    """The whole script: seeds as asked, each policy's figures and what training has over it."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--normaliser", choices=["quantile", "log", "rank"], default="quantile")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=steps)
     asked = parser.parse_args()
     found = [one_seed(seed, asked.normaliser, asked.steps) for seed in range(asked.seeds)]
     result = {}
@@ -119,17 +125,14 @@ def main():
         means = {key: interval([one[name][key] for one in found]) for key in found[0][name]}
         over = {
             key: interval([one["trained"][key] - one[name][key] for one in found])
-            for key in ("value", "mix")
+            for key in measures
         }
         result[name] = means | {"trained_minus": over}
-        print(
-            f"{name:16}"
-            + "  ".join(f"{k} {a:.3f}" for k, (a, _, _) in means.items())
-            + "   trained - it: "
-            + "  ".join(f"{k} {a:+.3f} [{b:+.3f}, {c:+.3f}]" for k, (a, b, c) in over.items())
-        )
+        print(f"{name:16}" + "  ".join(f"{k} {a:.3f}" for k, (a, _, _) in means.items()))
+        told = (f"{k} {a:+.3f} [{b:+.3f}, {c:+.3f}]" for k, (a, b, c) in over.items())
+        print(f"{'':16}trained - it: " + "  ".join(told))
     print(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main()
+    run(one_seed, ("value", "mix"), seeds=10, steps=300)
