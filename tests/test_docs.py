@@ -72,12 +72,20 @@ def test_every_command_of_taiji_is_one(page, line):
         assert dotted in SETTINGS or dotted.startswith("name"), printable(override)
 
 
+def source_with_siblings(script):
+    """A script's text, and that of the scripts beside it that it imports from."""
+    text = script.read_text(encoding="utf-8")
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
+    siblings = [script.with_name(f"{node.module}.py") for node in nodes if node.module]
+    return text + "".join(path.read_text(encoding="utf-8") for path in siblings if path.exists())
+
+
 @pytest.mark.parametrize(("page", "line"), of("python") + of("python3"))
 def test_every_script_has_the_options_that_it_is_given(page, line):
     script, *options = words(line)[1:]
     if script == "-m":
         return
-    text = (ROOT / script).read_text(encoding="utf-8")
+    text = source_with_siblings(ROOT / script)
     for option in options:
         if option.startswith("--"):
             name = option.partition("=")[0].replace("--no-", "--")
