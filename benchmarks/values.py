@@ -5,9 +5,10 @@
 World W2 of `worlds.py`. Every head of the product learns the same rows and says E[value] of new
 ones, whose true mean is known. Figures: mean absolute error of the mean; the same in mean squares;
 calibration, the mean over tenths of the predictions of |predicted - actual|, over the mean; Gini of
-the values in the order of the predictions, over that of the best order. `flat bins` is one softmax
-over as many bins as there are codes in all, behind the same encoder; `random below` has codes of
-the second level and lower drawn at random, their centres computed anew. The last line is JSON.
+the values in the order of the predictions, over that of the best order. `flat bins`, the head
+`bins`, has as many bins as there are codes in all, behind the same encoder; `random below` has
+codes of the second level and lower drawn at random, their centres computed anew. The last line is
+JSON.
 """
 
 import argparse
@@ -19,8 +20,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from kaml import each_seed, show
-from torch import nn
-from torch.nn import functional
 from worlds import HeavyTails
 
 from taiji.config import ValueSection
@@ -29,40 +28,6 @@ from taiji.ranking.value_columns import Standard
 from taiji.ranking.values import fit_values
 
 TRAIN, TEST = 8_000, 8_000
-
-
-def flat_bins(features_NF, value_N, section, seed):
-    """E[value] by one softmax over L x K bins of equal numbers of rows, each worth its mean."""
-    log_N, num = np.log1p(value_N), section.levels * section.codes
-    centres = rq.fit_centres(log_N, num, medians=True)
-    code_N = rq.nearest(log_N, centres)
-    worth = np.array(
-        [value_N[code_N == k].mean() if (code_N == k).any() else 0.0 for k in range(len(centres))]
-    )
-    torch.manual_seed(seed)
-    units = 3 * rq.UNITS  # as many weights as the sequence has
-    network = nn.Sequential(
-        rq.encoder(features_NF.shape[1]),
-        nn.Linear(rq.UNITS, units),
-        nn.ReLU(),
-        nn.Linear(units, rq.UNITS),
-        nn.ReLU(),
-        nn.Linear(rq.UNITS, len(centres)),
-    )
-    x, code = torch.from_numpy(features_NF).float(), torch.from_numpy(code_N)
-
-    def loss_of(rows, _):
-        return functional.cross_entropy(network(x[rows]), code[rows])
-
-    generator = torch.Generator().manual_seed(seed)
-    rq.descend(network, len(x), section.epochs, section.learning_rate, generator, loss_of)
-
-    def predict(z_NF):
-        with torch.inference_mode():
-            shares = network(torch.from_numpy(z_NF).float()).softmax(1).double().numpy()
-        return shares @ worth
-
-    return predict
 
 
 def random_below(value_N, codes, seed):
@@ -135,10 +100,6 @@ def value_heads(seed):
             for z in (x, later)
         )
 
-    def flat():
-        predict = flat_bins(x, seen.value_N, section, seed)
-        return predict(x), predict(later)
-
     def product(kind):
         def predict():
             head = fit_values(seen.features_NF, seen.value_N, ValueSection(kind=kind), seed)
@@ -146,7 +107,7 @@ def value_heads(seed):
 
         return predict
 
-    note("flat bins", flat)
+    note("flat bins", product("bins"))
     note("rq", with_codes(codes))
     note("rq, its regressor", by_number)
     note("tweedie", product("tweedie"))

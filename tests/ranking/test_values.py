@@ -19,13 +19,13 @@ from taiji.ranking.values import (
 )
 
 QUICK = RqSection(levels=2, codes=8, epochs=10, learning_rate=1e-2)
-KINDS = pytest.mark.parametrize("kind", ["tweedie", "ziln", "rq"])
+KINDS = pytest.mark.parametrize("kind", ["tweedie", "ziln", "bins", "rq"])
 
 
 def section(kind):
     if kind == "tweedie":
         pytest.importorskip("lightgbm")
-    return ValueSection(kind=kind, trees=60, rq=QUICK)
+    return ValueSection(kind=kind, trees=60, bins=16, rq=QUICK)
 
 
 def skewed(num=800, seed=0):

@@ -38,8 +38,10 @@ class RqSection(Section):
 
     levels: Count = Field(3, description="L, codes of a number")
     codes: int = Field(16, ge=2, description="K, of a level; fewer where rows are few")
-    epochs: Count = Field(30, description="passes over the values; of ziln too")
-    learning_rate: float = Field(2e-3, gt=0, description="of Adam, falling to 0; of ziln too")
+    epochs: Count = Field(30, description="passes over the values; of every network of values")
+    learning_rate: float = Field(
+        2e-3, gt=0, description="of Adam, falling to 0; of every network of values"
+    )
     number_weight: float = Field(1.0, ge=0, description="of the regressor's Huber loss")
     contrast_weight: float = Field(0.1, ge=0, description="of Rank-N-Contrast")
     own_codes: float = Field(
@@ -50,10 +52,12 @@ class RqSection(Section):
 class ValueSection(Section):
     """A value head: what a conversion is worth, from a log that maps values."""
 
-    kind: Literal["tweedie", "ziln", "rq"] = Field(
+    kind: Literal["tweedie", "ziln", "bins", "rq"] = Field(
         "tweedie",
-        description="LightGBM with Tweedie's loss, zero-inflated log-normal, or residual codes",
+        description="LightGBM with Tweedie's loss, zero-inflated log-normal, one softmax over "
+        "bins, or residual codes",
     )
+    bins: int = Field(48, ge=2, description="of bins; fewer where rows are few")
     tweedie_power: float = Field(1.5, gt=1, lt=2, description="of the variance, of tweedie")
     trees: Count = Field(200, description="of tweedie")
     rq: RqSection = RqSection()

@@ -62,6 +62,11 @@ def fit_centres(residual_N: Array, num_codes: int, *, medians: bool) -> Array:
     return np.asarray(centres_K, dtype=np.float64)
 
 
+def most_codes(num_codes: int, num_rows: int) -> int:
+    """Codes of a level: at most those asked for, and as many as leave `_FEWEST` rows to each."""
+    return max(1, min(num_codes, num_rows // _FEWEST))
+
+
 def nearest(residual_N: Array, centres_K: Array) -> Ints:
     """The code of each number: the first of its nearest centres."""
     code_N: Ints = np.abs(residual_N[:, None] - centres_K).argmin(axis=1).astype(np.int64)
@@ -82,12 +87,9 @@ class Codes:
 
 
 def residual_codes(y_N: Array, num_levels: int, num_codes: int) -> Codes:
-    """Codes of log(1 + y), K-medians first and K-means below.
-
-    A level has at most K codes, and as many as leave `_FEWEST` rows to each.
-    """
+    """Codes of log(1 + y), K-medians first and K-means below."""
     residual_N, codes, centres = np.log1p(y_N), [], []
-    most = max(1, min(num_codes, y_N.size // _FEWEST))
+    most = most_codes(num_codes, y_N.size)
     for level in range(num_levels):
         centres.append(fit_centres(residual_N, most, medians=level == 0))
         codes.append(nearest(residual_N, centres[-1]))

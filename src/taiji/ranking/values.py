@@ -1,8 +1,10 @@
-"""What a conversion is worth: E[value | conversion], a skewed number, by one of three heads.
+"""What a conversion is worth: E[value | conversion], a skewed number, by one of four heads.
 
 - `tweedie`: LightGBM with Tweedie's loss (extra `lightgbm`).
 - `ziln`: zero-inflated log-normal (arXiv 1912.07753), a small network: the chance of 0, and mean
   and deviation of the logarithm; E = p exp(mu + sigma^2 / 2).
+- `bins`: one softmax over bins of log(1 + y), each worth the mean of its training rows; ours, the
+  baseline that `rq` was to beat and did not.
 - `rq`: residual codes (`taiji.ranking.residual_codes`).
 
 All read the same columns: the dense as-of features, and for each field of the item the mean
@@ -36,7 +38,10 @@ from taiji.ranking.residual_codes import (
     descend,
     encoder,
     expected_values,
+    fit_centres,
     fit_rq,
+    most_codes,
+    nearest,
     residual_codes,
 )
 from taiji.ranking.value_columns import FieldMeans, Standard, own_columns, value_columns
@@ -78,21 +83,44 @@ def ziln_mean(logit_B: Tensor, mean_B: Tensor, sigma_B: Tensor) -> Tensor:
     return torch.sigmoid(logit_B) * torch.exp(mean_B + sigma_B.square() / 2)
 
 
+class BinsNetwork(nn.Module):
+    """Logits of the bins; about as many weights as `RqNetwork` has."""
+
+    def __init__(self, num_features: int, num_bins: int) -> None:
+        super().__init__()
+        self.encoder = encoder(num_features)
+        self.head = nn.Sequential(
+            nn.Linear(UNITS, 3 * UNITS),
+            nn.ReLU(),
+            nn.Linear(3 * UNITS, UNITS),
+            nn.ReLU(),
+            nn.Linear(UNITS, num_bins),
+        )
+
+    def forward(self, features_BF: Tensor) -> Tensor:
+        """(B, bins)."""
+        logits: Tensor = self.head(self.encoder(features_BF))
+        return logits
+
+
+Network = ZilnNetwork | BinsNetwork | RqNetwork
+
+
 @dataclass(frozen=True)
 class ValueRegressor:
     """A fitted head over columns of numbers.
 
     Attributes:
         standard: Of the columns.
-        network: Of `ziln` and `rq`; None for trees.
+        network: Of `ziln`, `bins` and `rq`; None for trees.
         booster: Of `tweedie`; None for networks.
-        centres: Of the codes of `rq`.
+        centres: Of the codes of `rq`, by level; of `bins`, what each is worth.
         factor: Sets the mean right.
     """
 
     section: ValueSection
     standard: Standard
-    network: ZilnNetwork | RqNetwork | None
+    network: Network | None
     booster: "lightgbm.Booster | None"
     centres: tuple[Array, ...] = ()
     factor: float = 1.0
@@ -103,6 +131,10 @@ class ValueRegressor:
         match self.network:
             case RqNetwork() as network:
                 found_N = expected_values(network, features_NF, self.centres)
+            case BinsNetwork() as network:
+                with torch.inference_mode():
+                    logits_NK = network(torch.from_numpy(features_NF).float())
+                found_N = logits_NK.softmax(1).double().numpy() @ self.centres[0]
             case ZilnNetwork() as network:
                 with torch.inference_mode():
                     found_N = ziln_mean(*network(torch.from_numpy(features_NF).float())).numpy()
@@ -130,7 +162,7 @@ def fit_values(x_NF: Array, value_N: Array, section: ValueSection, seed: int) ->
     value_N = np.array(value_N, dtype=np.float64)  # of Arrow, it could not be written to
     standard = Standard.fit(x_NF)
     features_NF, log_N = standard.apply(x_NF), np.log1p(value_N)
-    network: ZilnNetwork | RqNetwork | None = None
+    network: Network | None = None
     booster: lightgbm.Booster | None = None
     centres: tuple[Array, ...] = ()
     match section.kind:
@@ -138,6 +170,9 @@ def fit_values(x_NF: Array, value_N: Array, section: ValueSection, seed: int) ->
             booster = _grow(features_NF, value_N, section, seed)
         case "ziln":
             network = _fit_ziln(features_NF, value_N, section, seed)
+        case "bins":
+            network, worth_K = _fit_bins(features_NF, value_N, section, seed)
+            centres = (worth_K,)
         case "rq":
             codes = residual_codes(value_N, section.rq.levels, section.rq.codes)
             centred_N = (log_N - log_N.mean()) / max(float(log_N.std()), 1e-6)
@@ -164,6 +199,28 @@ def _fit_ziln(x_NF: Array, value_N: Array, section: ValueSection, seed: int) -> 
 
     descend(network, len(x), section.rq.epochs, section.rq.learning_rate, generator, loss_of)
     return network
+
+
+def _fit_bins(
+    x_NF: Array, value_N: Array, section: ValueSection, seed: int
+) -> tuple[BinsNetwork, Array]:
+    """The network, and what each bin is worth: the mean of its rows."""
+    log_N = np.log1p(value_N)
+    centres_K = fit_centres(log_N, most_codes(section.bins, value_N.size), medians=True)
+    bin_N = nearest(log_N, centres_K)
+    rows_K = np.bincount(bin_N, minlength=centres_K.size)
+    worth_K = np.bincount(bin_N, value_N, centres_K.size) / np.maximum(rows_K, 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = BinsNetwork(x_NF.shape[1], centres_K.size)
+    generator = torch.Generator().manual_seed(seed)
+    x, bins = torch.from_numpy(x_NF).float(), torch.from_numpy(bin_N)
+
+    def loss_of(rows: Tensor, _: float) -> Tensor:
+        return functional.cross_entropy(network(x[rows]), bins[rows])
+
+    descend(network, len(x), section.rq.epochs, section.rq.learning_rate, generator, loss_of)
+    return network, worth_K
 
 
 def _grow(x_NF: Array, value_N: Array, section: ValueSection, seed: int) -> "lightgbm.Booster":
@@ -270,7 +327,7 @@ def _load_model(
     num_features: int,
     centres: tuple[Array, ...],
     told: Mapping[str, Any],
-) -> "tuple[ZilnNetwork | RqNetwork | None, lightgbm.Booster | None]":
+) -> "tuple[Network | None, lightgbm.Booster | None]":
     if section.kind == "tweedie":
         path = folder / _TREES
         if not path.is_file() or digest_file(path) != told["digest"]:
@@ -278,10 +335,13 @@ def _load_model(
         return None, lightgbm_library().Booster(model_str=path.read_text(encoding="utf-8"))
     if not (folder / _WEIGHTS).is_file():
         raise MissingArtifactError(f"{folder / _WEIGHTS}: not there: rerun the stage")
-    network: ZilnNetwork | RqNetwork = (
-        ZilnNetwork(num_features)
-        if section.kind == "ziln"
-        else RqNetwork(num_features, tuple(map(len, centres)))
-    )
+    network: Network
+    match section.kind:
+        case "ziln":
+            network = ZilnNetwork(num_features)
+        case "bins":
+            network = BinsNetwork(num_features, centres[0].size)
+        case "rq":
+            network = RqNetwork(num_features, tuple(map(len, centres)))
     network.load_state_dict(load_file(folder / _WEIGHTS))
     return network, None
