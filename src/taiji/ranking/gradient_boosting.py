@@ -154,11 +154,16 @@ class GradientBoosting:
         if not len(pairs):
             raise DataError("gradient boosting: no impression to learn from: every user is taken")
         train, held = held_out(pairs.histories(), seed)
-        vocabularies = fit_vocabularies(pairs.take(train), own_items=0)
-        columns_NW = tree_columns(pairs, vocabularies, language)
+        seen = pairs.take(train)
+        vocabularies = fit_vocabularies(seen, own_items=0)
+        # The columns of most rows are gone once they are in bins; those held back are read later.
         dataset = _dataset(
-            columns_NW[train], categorical_columns(vocabularies, language), self.section
+            tree_columns(seen, vocabularies, language),
+            categorical_columns(vocabularies, language),
+            self.section,
         )
+        del seen
+        held_NW = tree_columns(pairs.take(held), vocabularies, language)
         tasks: list[CalibratedTrees | None] = []
         wanted = [labels.click, labels.click * labels.conversion]
         for number, labels_N in enumerate(wanted[:1] if labels.goal == "click" else wanted):
@@ -168,15 +173,14 @@ class GradientBoosting:
                     f"{train.size} impressions: nothing to learn; raise data.exposure_share"
                 )
             dataset.set_label(labels_N[train])
-            kept = held
+            kept = np.arange(held.size)
             if number and labels.unknown is not None:
                 dataset.set_weight(known_weights(labels.click, labels.unknown, train))
-                kept = held[drawn_by_weight(labels.click, labels.unknown, held, seed)]
+                kept = drawn_by_weight(labels.click, labels.unknown, held, seed)
             booster = self._train(dataset, seed, number, on_step)
-            logits_N = _logits(booster, columns_NW[kept])
-            tasks.append(
-                CalibratedTrees(booster, Platt.fit(logits_N, labels_N[kept].astype(np.float64)))
-            )
+            logits_N = _logits(booster, held_NW[kept])
+            known_N = labels_N[held[kept]].astype(np.float64)
+            tasks.append(CalibratedTrees(booster, Platt.fit(logits_N, known_N)))
         placements = pairs.fields["placement"]
         most_common = placements.levels[int(np.bincount(placements.codes).argmax())]
         click, both = [*tasks, None][:2]
