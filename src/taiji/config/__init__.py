@@ -13,6 +13,11 @@ from taiji.config.engines import (
     TransformersEngine,
     VllmEngine,
 )
+from taiji.config.evaluate import EvaluateSection, GuidedSection
+from taiji.config.features import FeaturesSection
+from taiji.config.head import HeadSection
+from taiji.config.infer import InferSection
+from taiji.config.language import EncoderSection, StudentSection
 from taiji.config.lift import CeilingSection, MatchSection
 from taiji.config.ranking import (
     BoostingSection,
@@ -24,16 +29,7 @@ from taiji.config.ranking import (
     ValueSection,
 )
 from taiji.config.reasoning import LoraSection, RefineSection, SftSection
-from taiji.config.recipe import (
-    EncoderSection,
-    EvaluateSection,
-    FeaturesSection,
-    GuidedSection,
-    HeadSection,
-    InferSection,
-    Recipe,
-    StudentSection,
-)
+from taiji.config.recipe import Recipe
 from taiji.config.rewards import (
     CleanRewardSection,
     CustomRewardSection,

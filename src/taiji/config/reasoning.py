@@ -1,4 +1,4 @@
-"""Settings of stage 2: which chains of thought are learnt, and how."""
+"""Settings of RUPR and ORFT: who writes chains of thought, which are learnt, and how."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -7,6 +7,20 @@ from pydantic import Field, model_validator
 
 from taiji.config.engines import EndpointSection
 from taiji.config.section import Count, Named, Section, Share
+from taiji.config.teachers import EvidenceTeacher, Teacher
+
+
+class DistillSection(Section):
+    """RUPR: the teacher, shown the true next item, writes k chains that lead to it."""
+
+    mode: Literal["rupr", "direct"] = Field(
+        "rupr",
+        description="rupr: the teacher is shown the item (paper); direct: it names its own",
+    )
+    teacher: Teacher = Field(
+        EvidenceTeacher(), description="who writes the chains (paper: QwQ-32B)"
+    )
+    candidates: Count = Field(3, le=16, description="chains per example (paper: k = 3)")
 
 
 class ScoreSection(Section):

@@ -173,7 +173,7 @@ class GradientBoosting:
                     f"{train.size} impressions: nothing to learn; raise data.exposure_share"
                 )
             dataset.set_label(labels_N[train])
-            kept = np.arange(held.size)
+            kept = np.ones(held.size, dtype=np.bool_)
             if number and labels.unknown is not None:
                 dataset.set_weight(known_weights(labels.click, labels.unknown, train))
                 kept = drawn_by_weight(labels.click, labels.unknown, held, seed)
