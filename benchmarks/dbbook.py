@@ -6,7 +6,10 @@ The folder holds the DBbook files of github.com/swapUniba/LLM-user-profiles-for-
 data/01_user_profiles/dbbook: likes, titles, and a profile of each reader by Llama3-ChatQA-1.5-8B,
 written of his train likes. The base ranks by likes alone. A profile has seen all train likes of its
 reader, so that stacks are fitted on the test labels of one half of the readers and judged on the
-other half, over several random halvings. Embeddings are kept in --cache.
+other half, over several random halvings. `match` is the cosine of a reader's text with the title
+and with the texts of those who liked the book; `nearest readers` what the 100 readers of the
+nearest texts make of it; `history` has the titles that a reader liked in the place of the profile.
+Embeddings are kept in --cache.
 """
 
 import argparse
@@ -28,6 +31,7 @@ FACTORS = 32
 RESAMPLES = 500
 MOST_TITLES = 20
 PRIOR = 5.0
+NEAREST = 100
 
 
 def read(folder):
@@ -59,8 +63,8 @@ def coded(train, test):
     return users, items, columns(train), columns(test)
 
 
-def base_columns(train, asked, shape):
-    """What likes alone say of each asked pair: rates, item-item residuals, factors."""
+def residuals(train, shape):
+    """Rates and counts of readers and of books, and what likes are beyond the rates, (U, I)."""
     user, item, like = train
     mean = like.mean()
 
@@ -68,9 +72,14 @@ def base_columns(train, asked, shape):
         count = np.bincount(by, minlength=size)
         return (np.bincount(by, like, minlength=size) + PRIOR * mean) / (count + PRIOR), count
 
-    (of_user, users), (of_item, items) = rates(user, shape[0]), rates(item, shape[1])
-    residual = like - of_user[user] - of_item[item] + mean
-    matrix = sparse.csr_array((residual, (user, item)), shape=shape)
+    of_user, of_item = rates(user, shape[0]), rates(item, shape[1])
+    beyond = like - of_user[0][user] - of_item[0][item] + mean
+    return of_user, of_item, sparse.csr_array((beyond, (user, item)), shape=shape)
+
+
+def base_columns(train, asked, shape):
+    """What likes alone say of each asked pair: rates, item-item residuals, factors."""
+    (of_user, users), (of_item, items), matrix = residuals(train, shape)
     norms = np.sqrt(np.maximum(np.asarray(matrix.multiply(matrix).sum(axis=0)), 1e-9))
     normed = matrix @ sparse.diags_array(1 / norms)
     cosine = (normed.T @ normed).tocsr()
@@ -95,6 +104,20 @@ def text_columns(vectors, titles, train, asked):
     return np.column_stack(
         [(vectors[u] * titles[i]).sum(axis=1), (vectors[u] * taste[i]).sum(axis=1)]
     ).astype(np.float32)
+
+
+def neighbour_columns(vectors, train, asked, shape):
+    """What the readers of the nearest texts make of the book: residuals, smoothed, and how many."""
+    normed = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
+    near = normed @ normed.T
+    np.fill_diagonal(near, -np.inf)
+    nearest = np.argpartition(-near, NEAREST, axis=1)[:, :NEAREST]
+    rows = np.repeat(np.arange(shape[0]), NEAREST)
+    chosen = sparse.csr_array((np.ones(rows.size), (rows, nearest.ravel())), shape=near.shape)
+    of_all = residuals(train, shape)[2]
+    read = sparse.csr_array((np.ones(train[0].size), train[:2]), shape=shape)
+    total, count = (np.asarray((chosen @ of).tocsr()[asked]).ravel() for of in (of_all, read))
+    return np.column_stack([total / (count + PRIOR), np.log1p(count)]).astype(np.float32)
 
 
 def rows_of(user, like, logit, groups):
@@ -129,16 +152,22 @@ def main():
     asked = user, item
     base = base_columns(train, asked, shape)
     known = np.bincount(train[0], minlength=shape[0])
-    columns = {
-        "history titles": text_columns(vectors["history"], vectors["titles"], train, asked),
-        "profile of the 8B model": text_columns(
-            vectors["profile"], vectors["titles"], train, asked
-        ),
-        "profile, shuffled": text_columns(shuffled, vectors["titles"], train, asked),
+    texts = {"history": vectors["history"], "profile": vectors["profile"], "shuffled": shuffled}
+    match = {
+        name: text_columns(own, vectors["titles"], train, asked) for name, own in texts.items()
     }
-    history, profile, other = columns.values()
-    columns["history + profile"] = np.column_stack([history, profile])
-    columns["history + shuffled"] = np.column_stack([history, other])
+    near = {name: neighbour_columns(own, train, asked, shape) for name, own in texts.items()}
+    columns = {
+        f"{arm}: {name}": own
+        for arm, by_text in (("match", match), ("nearest readers", near))
+        for name, own in by_text.items()
+    }
+    for name in ("profile", "shuffled"):
+        columns[f"match: history + {name}"] = np.column_stack([match["history"], match[name]])
+    columns["all of it: history"] = np.column_stack([match["history"], near["history"]])
+    for name in ("profile", "shuffled"):
+        further = [columns["all of it: history"], match[name], near[name]]
+        columns[f"all of it: history + {name}"] = np.column_stack(further)
     report(columns, base, known, user, like)
 
 

@@ -10,8 +10,8 @@ the values in the order of the predictions, over that of the best order. `flat b
 `bins`, has as many bins as there are codes in all, behind the same encoder; `random below` has
 codes of the second level and lower drawn at random, their centres computed anew. `--spend` has real
 values in the place of the world: what each household of Complete Journey spends in four weeks, by
-what it spent before; heads learn of one half of the households and weeks up to 48, and are judged on
-the other and weeks 49 to 52. The last line is JSON.
+what it spent before; heads learn of one half of the households and weeks up to 48, and are judged
+on the other and weeks 49 to 52. The last line is JSON.
 """
 
 import argparse
