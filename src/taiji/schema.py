@@ -235,7 +235,7 @@ ROLLOUTS = pa.schema(
 TEXTS = pa.schema(
     [
         pa.field("example_id", pa.string(), nullable=False),
-        pa.field("model", pa.string(), nullable=False),  # untuned | sft | policy
+        pa.field("model", pa.string(), nullable=False),  # untuned | sft | policy | prompt
         pa.field("status", pa.string(), nullable=False),
         pa.field("completion", pa.string(), nullable=False),
         pa.field("cot", pa.string(), nullable=False),

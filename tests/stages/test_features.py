@@ -5,12 +5,13 @@ import pytest
 from weeks import CALENDAR
 
 from taiji import schema
-from taiji.config import FeaturesSection
+from taiji.config import FeaturesSection, InferSection, MatchSection
 from taiji.errors import ConfigError, DataError
 from taiji.ranking.as_of import AsOf
 from taiji.ranking.features import DEFAULTS
 from taiji.ranking.quantise import load_codebook
 from taiji.stages.features import features
+from taiji.stages.parts.category_likelihoods import LIKELIHOODS
 from taiji.store.files import read_json, read_parquet, write_parquet
 
 
@@ -178,6 +179,23 @@ def test_texts_of_other_models_become_features_in_folders_of_their_own(tmp_path)
     assert codes.tolist() == table["codes"].to_pylist()
     assert codes.tolist() != read_parquet(context.out / "features.parquet")["codes"].to_pylist()
     assert summary["sft_users_with_features"] == 2 * market_run.NUM_RANK_USERS
+
+
+def test_the_prompt_has_features_but_no_likelihoods(tmp_path):
+    section = FeaturesSection(
+        sub_vectors=4, bits=3, texts=("policy", "prompt"), match=MatchSection()
+    )
+    settings = market_run.recipe(features=section, infer=InferSection(likelihoods=True))
+    market_run.write_construct(tmp_path / "construct")
+    market_run.write_texts(tmp_path / "infer", models=("policy", "prompt"))
+    likely = [{"example_id": "rank_test-u000", "model": "policy", "nodes": [0], "excess": [1.0]}]
+    path = tmp_path / "infer" / "likelihoods.parquet"
+    write_parquet(pa.Table.from_pylist(likely, LIKELIHOODS), path, LIKELIHOODS)
+    context = market_run.context(tmp_path, "features", settings)
+    summary = features(context, market_run.WordEncoder)
+    assert (context.out / "likelihoods.parquet").is_file()
+    assert not (context.out / "prompt" / "likelihoods.parquet").exists()
+    assert summary["prompt_users_with_features"] == 2 * market_run.NUM_RANK_USERS
 
 
 @pytest.mark.parametrize("texts", [("sft",), ("policy", "policy")])

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from market_run import CUTOFFS, NUM_RANK_USERS, context, recipe, write_construct
 
-from taiji.config import InferSection
+from taiji.config import FeaturesSection, InferSection
 from taiji.errors import DataError
 from taiji.pipeline import upstream
 from taiji.schema import TEXTS
@@ -60,6 +60,24 @@ def test_a_text_of_the_future_changes_nothing_before_it(tmp_path):
     after = texts_of(tmp_path / "b", write_lines(tmp_path / "b.jsonl", *rows, later))
     assert after["rank_train-u000"] == before["rank_train-u000"]
     assert after["rank_test-u000"]["completion"] == "knows what came"
+
+
+def test_what_was_read_can_stand_beside_given_texts(tmp_path):
+    path = write_lines(tmp_path / "texts.jsonl", line("u000", TRAIN - HOUR, "words"))
+    write_construct(tmp_path / "construct")
+    settings = recipe(
+        infer=InferSection(texts_from=str(path)),
+        features=FeaturesSection(sub_vectors=4, bits=3, texts=("policy", "prompt")),
+    )
+    infer(context(tmp_path, "infer", settings))
+    rows = read_parquet(tmp_path / "infer" / "texts.parquet", TEXTS).to_pylist()
+    by_model = {
+        model: [row["example_id"] for row in rows if row["model"] == model]
+        for model in ("policy", "prompt")
+    }
+    assert sorted(by_model["prompt"]) == sorted(by_model["policy"])
+    with pytest.raises(ValueError, match=r"leave features.texts at \[policy\] or"):
+        recipe(infer=settings.infer, features=FeaturesSection(texts=("policy", "sft")))
 
 
 def test_parquet_says_the_same(tmp_path):

@@ -153,6 +153,24 @@ def test_other_models_write_of_the_ranking_users_where_their_texts_become_featur
     ]
 
 
+def test_the_prompt_itself_is_a_text_of_the_ranking_users_by_no_model(ctx):
+    recipe = ctx.recipe.model_copy(
+        update={
+            "features": FeaturesSection(texts=("policy", "prompt")),
+            "infer": InferSection(models=("policy",), temperature=1.0),
+        }
+    )
+    summary = stage.infer(StageContext(recipe, ctx.out, ctx.inputs, ctx.progress))
+    texts = read_parquet(ctx.out / "texts.parquet", schema.TEXTS).to_pylist()
+    prompts = {row["example_id"]: row for row in texts if row["model"] == "prompt"}
+    assert set(prompts) == {"a0", "b0"}
+    for row in EXAMPLES[-2:]:
+        facts = "\n".join([row["profile"], *(line["text"] for line in row["history"])])
+        found = prompts[row["example_id"]]
+        assert (found["completion"], found["cot"], found["answer"]) == (facts, facts, "")
+    assert "prompt_ok" not in summary
+
+
 def asked(ctx, name="policy", **settings):
     """A model that is asked in a folder of its own."""
     recipe = ctx.recipe.model_copy(update={"infer": InferSection(**settings)}) if settings else None

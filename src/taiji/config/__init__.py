@@ -38,7 +38,7 @@ from taiji.config.rewards import (
     RewardsSection,
     ValueRewardSection,
 )
-from taiji.config.section import POLICY, SFT, UNTUNED, ModelName
+from taiji.config.section import POLICY, PROMPT, SFT, UNTUNED, ModelName, TextName
 from taiji.config.teachers import (
     EvidenceTeacher,
     OpenAITeacher,
@@ -50,6 +50,7 @@ from taiji.config.teachers import (
 __all__ = [
     "ONE_PROCESS",
     "POLICY",
+    "PROMPT",
     "SFT",
     "UNTUNED",
     "AbtestSection",
@@ -94,6 +95,7 @@ __all__ = [
     "SplitsSection",
     "StudentSection",
     "Teacher",
+    "TextName",
     "TrainingCompute",
     "TransformersEngine",
     "TransformersTeacher",

@@ -6,17 +6,18 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from taiji.config.lift import MatchSection
-from taiji.config.section import POLICY, Count, ModelName, Named, PathText, Section
+from taiji.config.section import POLICY, Count, Named, PathText, Section, TextName
 
 
 class FeaturesSection(Section):
     """Intra-user codes by a quantiser; cross-user sequence of the nearest other user."""
 
-    texts: tuple[ModelName, ...] = Field(
+    texts: tuple[TextName, ...] = Field(
         (POLICY,),
         strict=False,
-        description="whose texts become features; others are ablations; none: the run ends with "
-        "the judgement of its texts, and nothing is ranked",
+        description="whose texts become features; others are ablations, `prompt` what the models "
+        "read, written by none; none: the run ends with the judgement of its texts, and nothing "
+        "is ranked",
     )
     quantiser: Literal["pq", "opq", "rq"] = Field(
         "pq", description="product (paper), product after a learned rotation, or residual"

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from taiji.config.section import POLICY, Count, ModelName, Named, Section, Share
+from taiji.config.section import POLICY, Count, Named, Section, Share, TextName
 
 Backbone = Annotated[
     str, Field(pattern=r"^(network|lightgbm|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)$")
@@ -166,7 +166,7 @@ class RankSection(Section):
     controls: tuple[Literal["shuffled", "swapped", "random_neighbour", "reseeded"], ...] = Field(
         (), strict=False, description="arms whose features mean nothing, beside the real ones"
     )
-    texts: tuple[ModelName, ...] = Field(
+    texts: tuple[TextName, ...] = Field(
         (POLICY,),
         strict=False,
         description="whose text the features of `both` and `match` come from",

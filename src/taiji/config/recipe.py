@@ -21,7 +21,7 @@ from taiji.config.language import EncoderSection, StudentSection
 from taiji.config.lift import CeilingSection
 from taiji.config.ranking import RankerSection, RankSection, SimulateSection
 from taiji.config.reasoning import DistillSection, RefineSection, ScoreSection, SftSection
-from taiji.config.section import ModelName, Name, Section
+from taiji.config.section import POLICY, PROMPT, ModelName, Name, Section
 from taiji.config.serving import ServeSection
 
 
@@ -80,10 +80,11 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _given_texts_are_the_only_ones(self) -> "Recipe":
-        if self.infer.texts_from is not None and self.features.texts != ("policy",):
+        written = set(self.features.texts) - {PROMPT}
+        if self.infer.texts_from is not None and written != {POLICY}:
             raise ValueError(
-                "infer.texts_from: given texts stand in place of the policy's, and nobody else "
-                "writes: leave features.texts at [policy]"
+                "infer.texts_from: given texts stand in place of the policy's, and no other model "
+                "writes: leave features.texts at [policy] or [policy, prompt]"
             )
         if self.infer.texts_from is not None and self.infer.likelihoods:
             raise ValueError(

@@ -19,6 +19,11 @@ UNTUNED: ModelName = "untuned"
 SFT: ModelName = "sft"
 POLICY: ModelName = "policy"
 
+TextName = Literal["untuned", "sft", "policy", "prompt"]
+"""Whose text becomes features: a model's, or the prompt's facts as they are, by no model."""
+
+PROMPT: TextName = "prompt"
+
 
 def _a_path(text: str) -> str:
     try:

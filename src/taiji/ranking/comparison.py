@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from taiji.config import POLICY, ModelName, RankSection
+from taiji.config import POLICY, RankSection, TextName
 from taiji.ranking.inputs import Arm, LanguageFeatures
 from taiji.ranking.serving import dealt_out, random_others
 
@@ -26,13 +26,13 @@ class Variant:
     Attributes:
         name: As in the column `arm` of the predictions.
         arm: The blocks that its ranking model sees.
-        text: The language model whose text its features come from.
+        text: Whose text its features come from.
         control: What was done to the features, or to the seed.
     """
 
     name: str
     arm: Arm
-    text: ModelName = POLICY
+    text: TextName = POLICY
     control: Control | None = None
 
 

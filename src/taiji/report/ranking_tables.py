@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from taiji.config import SFT, UNTUNED
+from taiji.config import PROMPT, SFT, UNTUNED
 from taiji.report.cells import NOT_APPLICABLE, NOT_RUN, Cell, Metrics, Table, figure_cell
 
 _TASKS = {"ctcvr": "click and conversion (CTCVR)", "click": "click"}
@@ -29,6 +29,7 @@ _VARIANTS = {
     "reseeded": "other seeds",
     SFT: "text after SFT",
     UNTUNED: "untuned text",
+    PROMPT: "what models read, as it is",
 }
 _EFFECTS = {
     "codes": "Effect of the codes",

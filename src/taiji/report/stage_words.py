@@ -26,7 +26,7 @@ _PHRASES: Mapping[str, tuple[str, ...]] = {
     "features": ("{users_with_features:,} users and moments with codes and a neighbour",),
     "report": ("report.html",),
 }
-_MODELS = {"untuned": "untuned", "sft": "SFT", "policy": "policy"}
+_MODELS = {"untuned": "untuned", "sft": "SFT", "policy": "policy", "prompt": "the prompt"}
 _CATEGORY = "_any_category_l1"
 
 

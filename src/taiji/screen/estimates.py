@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from taiji.config import POLICY, Recipe
+from taiji.config import POLICY, PROMPT, Recipe
 
 KNOWN_MODEL = "smollm2-135m-instruct"
 
@@ -124,7 +124,9 @@ def sft_examples(recipe: Recipe) -> int:
 
 def num_texts(recipe: Recipe) -> int:
     """What `infer` has written."""
-    return recipe.data.num_test * len(recipe.infer.models) + num_rank_texts(recipe)
+    written = [text for text in recipe.features.texts if text != PROMPT]
+    tests = recipe.data.num_test * len(recipe.infer.models)
+    return tests + 2 * recipe.data.num_rank_users * len(written)
 
 
 def num_rank_texts(recipe: Recipe) -> int:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taiji.arrays import Ints, Vectors
-from taiji.config import POLICY
+from taiji.config import POLICY, PROMPT
 from taiji.data.calendar import RANK_SPLITS
 from taiji.data.ids import read_ids
 from taiji.errors import DataError
@@ -118,7 +118,7 @@ def features(ctx: StageContext, load: Callable[[], TextEncoder] | None = None) -
         figures = _write_features(ctx, folder, written[model], own, asof)
         if ctx.recipe.features.match is not None:
             figures |= _write_match(ctx, folder, written[model].users, logs.items, encode)
-        if ctx.recipe.infer.likelihoods:
+        if ctx.recipe.infer.likelihoods and model != PROMPT:
             scores = likelihoods_of(ctx.inputs["infer"] / "likelihoods.parquet", model)
             write_parquet(scores, folder / "likelihoods.parquet", LIKELIHOODS)
         summary |= {name if of_policy else f"{model}_{name}": f for name, f in figures.items()}

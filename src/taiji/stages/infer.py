@@ -2,17 +2,19 @@
 
 Every model of `infer.models` answers the test examples, so that they can be compared. The models
 of `features.texts`, the policy among them, answer for the users of the ranking model, whose
-features their texts become; if asked for, they also say how likely each category on offer is. The
-answer is kept as it came: a malformed one is a result, not an
-error.
+features their texts become; if asked for, they also say how likely each category on offer is.
+Beside them may stand `prompt`, what they read. The answer is kept as it came: a malformed one is a
+result, not an error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taiji.config import PROMPT
 from taiji.data.calendar import RANK_SPLITS
 from taiji.reasoning.prompts import losses
 from taiji.schema import TEXTS
@@ -21,6 +23,7 @@ from taiji.stages.parts.category_likelihoods import LIKELIHOODS, category_likeli
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
 from taiji.stages.parts.given_texts import given_texts, read_given
+from taiji.stages.parts.prompt_texts import prompt_texts
 from taiji.store.files import read_parquet, write_parquet, write_tables
 
 
@@ -39,7 +42,7 @@ def _write_likelihoods(ctx: StageContext, texts: pa.Table) -> None:
     table = category_likelihoods(
         Constructed(ctx.inputs["construct"]),
         texts,
-        {name: models[name] for name in ctx.recipe.features.texts},
+        {name: models[name] for name in ctx.recipe.features.texts if name != PROMPT},
         answers=ctx.recipe.student.answers,
     )
     write_parquet(table, ctx.out / "likelihoods.parquet", LIKELIHOODS)
@@ -47,10 +50,13 @@ def _write_likelihoods(ctx: StageContext, texts: pa.Table) -> None:
 
 def _write_texts(ctx: StageContext, path: Path) -> None:
     logs = Constructed(ctx.inputs["construct"])
+    read: Iterable[pa.Table] = ()
+    if PROMPT in ctx.recipe.features.texts:
+        read = prompt_texts(logs.example_rows(*RANK_SPLITS))
     if ctx.recipe.infer.texts_from is not None:
         given = read_given(Path(ctx.recipe.infer.texts_from).expanduser())
         asked = logs.examples(*RANK_SPLITS, columns=["example_id", "user_id", "cutoff"])
-        write_tables(given_texts(given, asked), path, TEXTS)
+        write_tables(chain(given_texts(given, asked), read), path, TEXTS)
         return
     splits = {"test": ("test",), "users": tuple(RANK_SPLITS)}
     plan = plan_texts(ctx.recipe.infer.models, ctx.recipe.features.texts)
@@ -61,7 +67,7 @@ def _write_texts(ctx: StageContext, path: Path) -> None:
         )
         for name, sets in plan.items()
     ]
-    write_parquet(pa.concat_tables(texts), path, TEXTS)
+    write_tables(chain(texts, read), path, TEXTS)
 
 
 def plan_texts(models: Sequence[str], of_users: Sequence[str]) -> dict[str, list[str]]:
@@ -69,10 +75,10 @@ def plan_texts(models: Sequence[str], of_users: Sequence[str]) -> dict[str, list
 
     Args:
         models: Who answers the test examples.
-        of_users: Who answers for the users of the ranking model.
+        of_users: Whose text the users of the ranking model get; `prompt` asks nobody.
     """
     plan = {model: ["test"] for model in models}
-    for model in of_users:
+    for model in (name for name in of_users if name != PROMPT):
         plan.setdefault(model, []).append("users")
     return plan
 
@@ -80,7 +86,8 @@ def plan_texts(models: Sequence[str], of_users: Sequence[str]) -> dict[str, list
 def _summary(texts: pa.Table) -> Summary:
     """How many texts, and for each model the share that holds one readable answer."""
     summary: Summary = {"texts": texts.num_rows}
-    for model in texts["model"].unique().to_pylist():
+    models = set(texts["model"].unique().to_pylist()) - {PROMPT}  # which has no form to keep
+    for model in sorted(models):
         own = texts["status"].filter(pc.equal(texts["model"], model))
         num_ok = pc.sum(pc.equal(own, "ok")).as_py() or 0
         summary[f"{model}_ok"] = round(num_ok / len(own), 4)
