@@ -298,3 +298,29 @@ def test_a_direct_chain_guesses_what_is_bought_most_first():
     assert second.endswith("Answer: Private label white bread 20 oz; Grocery; Bread; White bread")
     assert "White bread" in second
     assert third.endswith("Answer: Private label salad mix 16 oz; Produce; Salad; Salad mix")
+
+
+def by_shared_letters(clauses, name):
+    """In the place of an encoder: the share of the name's letters that a clause has."""
+    shares = [len(set(name) & set(clause)) / len(set(name)) for clause in clauses]
+    best = max(range(len(shares)), key=shares.__getitem__)
+    return best, shares[best]
+
+
+def test_a_clause_that_means_the_target_speaks_for_its_category():
+    row = example(profile="Note: my remote and torch are dead, it is cold today.")
+    assert "meant" not in {fact.kind for fact in find_facts(row, ITEMS[9])}
+    (fact,) = (
+        fact for fact in find_facts(row, ITEMS[9], by_shared_letters) if fact.kind == "meant"
+    )
+    assert fact.slots["clause"] == "my remote and torch are dead"
+    assert fact.level == 3
+    (chain,) = write_chains(row, ITEMS[9], 1, nearest=by_shared_letters)
+    assert "my remote and torch are dead" in chain.lower()
+    assert fact.slots["category"] in chain
+
+
+def test_a_clause_that_is_far_from_the_target_is_no_fact():
+    row = example(profile="Note: it is cold today.")
+    facts = find_facts(row, ITEMS[9], lambda clauses, name: (0, 0.1))
+    assert {fact.kind for fact in facts} == {fact.kind for fact in find_facts(row, ITEMS[9])}

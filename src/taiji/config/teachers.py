@@ -13,6 +13,16 @@ class EvidenceTeacher(Section):
     """A deterministic writer that argues from facts in the prompt. Not a language model."""
 
     kind: Literal["evidence"] = "evidence"
+    encoder: str | None = Field(
+        None,
+        description="text encoder (folder, Hub name or `all-minilm-l6-v2`) by which it also argues "
+        "from what the profile means, such as a note; null = from words that agree alone",
+    )
+
+    def named(self) -> Iterator[Named]:
+        """The encoder's weights."""
+        if self.encoder is not None:
+            yield Named("encoder", "encoder", self.encoder)
 
 
 class TransformersTeacher(TransformersEngine):

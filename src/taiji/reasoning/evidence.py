@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from taiji.data.item_text import item_text
-from taiji.reasoning.facts import Fact, Kind, find_facts, guesses, written_levels
+from taiji.reasoning.facts import Fact, Kind, Nearest, find_facts, guesses, written_levels
 from taiji.reasoning.history_lines import Levels
 from taiji.templates import ENGLISH
 
@@ -83,6 +83,11 @@ _SAYINGS: dict[Kind, tuple[str, ...]] = {
         "The profile notes: {clause}.",
         "It helps to know from the profile: {clause}.",
         "One hint of the profile is this: {clause}.",
+    ),
+    "meant": (
+        "The profile says: {clause}. That speaks of {category}.",
+        "{clause}: whoever says so may well want {category}.",
+        "One line of the profile matters here, {clause}, for it asks for {category}.",
     ),
     "latest": (
         "The newest line is {item}.",
@@ -175,7 +180,12 @@ def _worded(saying: str, purchases: bool) -> str:
 
 
 def write_chains(
-    example: Mapping[str, Any], target: Mapping[str, Any], k: int, *, purchases: bool = True
+    example: Mapping[str, Any],
+    target: Mapping[str, Any],
+    k: int,
+    *,
+    purchases: bool = True,
+    nearest: Nearest | None = None,
 ) -> list[str]:
     """k different chains for one example, from strong evidence to weak.
 
@@ -184,8 +194,9 @@ def write_chains(
         target: The true next item, a row of `schema.ITEMS`.
         k: Number of chains.
         purchases: Items are bought; else they are read, watched, clicked or liked.
+        nearest: As for `find_facts`.
     """
-    facts, levels = find_facts(example, target), written_levels(target)
+    facts, levels = find_facts(example, target, nearest), written_levels(target)
     chains: list[str] = []
     for candidate in range(k):
         start = round(candidate * (len(facts) - 1) / max(k - 1, 1))

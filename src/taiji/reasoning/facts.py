@@ -7,7 +7,7 @@ prompt, or names a category of the target. Nothing is estimated.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from taiji.reasoning.history_lines import Levels, Purchase, read_line
 
 Kind = Literal[
     "repeat", "kind", "shelf", "words", "favourite", "together", "price", "recency", "brand",
-    "department", "household", "profile", "latest", "nothing",
+    "department", "household", "profile", "meant", "latest", "nothing",
 ]  # fmt: skip
 """What a fact says."""
 
@@ -24,8 +24,13 @@ _HOUSEHOLD = re.compile(r"\b(?:kids?|child|children|household|family|adults?)\b"
 _LABELLED = re.compile(r"\w+: (.+)")  # "Household: a, b, c" enumerates with commas
 _MAX_SLOT_WORDS = 16  # a longer item or clause would crowd everything else out of a chain
 _WORD = re.compile(r"[^\W\d_]{3,}")
+_FEWEST_MEANT_WORDS = 3  # fewer are a label rather than a sentence
 _MOST_WORDS = 2  # in common that are named
-_EVIDENCE = frozenset({"repeat", "words", "together", "price", "recency", "brand"})
+_EVIDENCE = frozenset({"repeat", "words", "together", "price", "recency", "brand", "meant"})
+_LEAST_MEANT = 0.25  # cosine; ours: in the planted world most that lie above it are right
+
+Nearest = Callable[[Sequence[str], str], tuple[int, float]]
+"""Which of some clauses is nearest in meaning to a name, and their cosine."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,9 @@ class Fact:
     slots: Mapping[str, str] = field(default_factory=dict)
 
 
-def find_facts(example: Mapping[str, Any], target: Mapping[str, Any]) -> list[Fact]:
+def find_facts(
+    example: Mapping[str, Any], target: Mapping[str, Any], nearest: Nearest | None = None
+) -> list[Fact]:
     """All facts about `target` in what the prompt of `example` shows, strongest first.
 
     A target without categories is argued for by titles: what shares words with its own, what went
@@ -52,6 +59,7 @@ def find_facts(example: Mapping[str, Any], target: Mapping[str, Any]) -> list[Fa
     Args:
         example: A row of `schema.EXAMPLES`, its history cut to the lines that the prompt shows.
         target: The true next item, a row of `schema.ITEMS`.
+        nearest: Finds the clause of the profile that means the target; None: only words count.
     """
     levels, title = written_levels(target), one_part(target["title"])
     history = [read_line(line) for line in example["history"]]
@@ -61,6 +69,7 @@ def find_facts(example: Mapping[str, Any], target: Mapping[str, Any]) -> list[Fa
     facts = [
         *_repeats(history, title, levels),
         *_categories(history, title, levels),
+        *_meant(clauses, title, levels, nearest),
         *_words(groups),
         *_favourites(clauses, levels),
         *_together(history, groups),
@@ -121,6 +130,20 @@ def _categories(history: Sequence[Purchase], title: str, levels: Levels) -> Iter
         yield Fact("kind", 3, {"category": _name(levels, 3), "item": kind[0].mention})
     if shelf:
         yield Fact("shelf", 2, {"category": _name(levels, 2), "item": shelf[0].mention})
+
+
+def _meant(
+    clauses: Sequence[str], title: str, levels: Levels, nearest: Nearest | None
+) -> Iterator[Fact]:
+    """A clause of the profile, such as a note, that means the target without naming it."""
+    depth = next((n for n in (3, 2, 1) if levels[n - 1]), 0)
+    name = _name(levels, depth) if depth else title
+    told = [clause for clause in clauses if len(clause.split()) >= _FEWEST_MEANT_WORDS]
+    if nearest is None or not told:
+        return
+    place, cosine = nearest(told, name)
+    if cosine >= _LEAST_MEANT:
+        yield Fact("meant", depth, {"clause": told[place].rstrip("."), "category": name})
 
 
 def _favourites(clauses: Sequence[str], levels: Levels) -> Iterator[Fact]:

@@ -15,6 +15,7 @@ from taiji.config.text import TextSection
 from taiji.data.item_text import item_text
 from taiji.errors import ConfigError
 from taiji.language.completions import list_answer, split_chain, without_opening
+from taiji.language.encode import SentenceEncoder, TextEncoder
 from taiji.language.endpoint.call_store import CallStore
 from taiji.language.endpoint.generator import EndpointGenerator
 from taiji.language.engines import open_generator
@@ -75,12 +76,13 @@ class EvidenceTeacher:
 
     Args:
         purchases: Items are bought; else they are read, watched, clicked or liked.
+        encoder: By whose vectors a clause of the profile can mean an item; None: words alone.
     """
 
     name = "evidence"
 
-    def __init__(self, *, purchases: bool = True) -> None:
-        self._purchases = purchases
+    def __init__(self, *, purchases: bool = True, encoder: TextEncoder | None = None) -> None:
+        self._purchases, self._encoder = purchases, encoder
 
     def write(
         self, tasks: Sequence[TeacherTask], k: int, on_progress: OnProgress | None = None
@@ -91,11 +93,21 @@ class EvidenceTeacher:
             if task.mode == "direct":
                 chains = write_direct(task.example, k, purchases=self._purchases)
             else:
-                chains = write_chains(task.example, task.target, k, purchases=self._purchases)
+                chains = write_chains(
+                    *(task.example, task.target, k),
+                    purchases=self._purchases,
+                    nearest=None if self._encoder is None else self._nearest,
+                )
             replies.append([Reply(chain, "ok", len(chain.split())) for chain in chains])
             if on_progress is not None:
                 on_progress(len(replies), len(tasks))
         return replies
+
+    def _nearest(self, clauses: Sequence[str], name: str) -> tuple[int, float]:
+        assert self._encoder is not None, "asked for where there is one"
+        vectors_ND = self._encoder.encode([name, *clauses])
+        cosine_N = vectors_ND[1:] @ vectors_ND[0]
+        return int(cosine_N.argmax()), float(cosine_N.max())
 
 
 class LanguageModelTeacher:
@@ -182,7 +194,8 @@ def build_teacher(
     """
     if isinstance(section, config.EvidenceTeacher):
         _require_readable(text)
-        return EvidenceTeacher(purchases=text.unsaid_kind == "purchase")
+        encoder = None if section.encoder is None else SentenceEncoder(section.encoder)
+        return EvidenceTeacher(purchases=text.unsaid_kind == "purchase", encoder=encoder)
     sampling = Sampling(section.max_new_tokens, section.temperature, seed)
     templates = text.resolved()
     return LanguageModelTeacher(build_generator(section, calls), sampling, templates)

@@ -134,6 +134,8 @@ def _check_teacher(recipe: Recipe) -> None:
     if section.kind in ("evidence", "openai"):
         from taiji.reasoning.teachers import build_teacher
 
+        if section.kind == "evidence":
+            section = section.model_copy(update={"encoder": None})
         build_teacher(section, recipe.data.text, recipe.seed)
 
 
