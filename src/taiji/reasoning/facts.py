@@ -67,9 +67,9 @@ def find_facts(
     clauses = _clauses(example["profile"])
     groups = _groups(history, title, levels)
     facts = [
+        *_meant(clauses, title, levels, nearest),  # what the user says goes before what he did
         *_repeats(history, title, levels),
         *_categories(history, title, levels),
-        *_meant(clauses, title, levels, nearest),
         *_words(groups),
         *_favourites(clauses, levels),
         *_together(history, groups),
