@@ -86,7 +86,7 @@ _SAYINGS: dict[Kind, tuple[str, ...]] = {
     ),
     "meant": (
         "The profile says: {clause}. That speaks of {category}.",
-        "{clause}: whoever says so may well want {category}.",
+        "{clause}: that may well ask for {category}.",
         "One line of the profile matters here, {clause}, for it asks for {category}.",
     ),
     "latest": (
