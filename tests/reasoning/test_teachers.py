@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from shop import ITEMS, example
 
@@ -28,6 +29,20 @@ TASKS = [
     TeacherTask(example((3, 2), example_id="a"), ITEMS[0]),
     TeacherTask(example(example_id="b"), ITEMS[10]),
 ]
+
+
+class Letters:
+    """Vectors of which letters a text has, in the place of an encoder."""
+
+    def encode(self, texts):
+        rows = [[letter in text for letter in "abcdefghijklmnopqrstuvwxyz"] for text in texts]
+        vectors = np.array(rows, dtype=np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_the_evidence_teacher_takes_the_clause_that_its_encoder_finds_nearest():
+    clauses = ["zzz qqq xxx", "a yoghurt lover"]
+    assert EvidenceTeacher(encoder=Letters())._nearest(clauses, "yoghurt")[0] == 1
 
 
 def test_every_teacher_answers_in_order_with_k_replies(teacher):

@@ -16,7 +16,7 @@ class EvidenceTeacher(Section):
     encoder: str | None = Field(
         None,
         description="text encoder (folder, Hub name or `all-minilm-l6-v2`) by which it also argues "
-        "from what the profile means, such as a note; null = from words that agree alone",
+        "from what the profile means, such as a note (mode rupr); null = from words alone",
     )
 
     def named(self) -> Iterator[Named]:
