@@ -91,3 +91,13 @@ def test_doubt_about_the_fit_widens_an_interval():
     sure = figure(seeds, [[0.1, 0.1, 0.1]] * 2, extra, 0)
     unsure = figure(seeds, [[0.0, 0.1, 0.2]] * 2, extra, 0)
     assert unsure.half_width > 2 * sure.half_width
+
+
+def test_a_further_group_is_judged_as_if_it_had_been_there_from_the_start():
+    held, held_column = world(1)
+    test, test_column = world(100)
+    without = Rows(test.user_N, test.labels, test.logits, {"all": test.groups["all"]})
+    later = Judge(held, without, 0).with_group("few", test.groups["few"])
+    gains = [one.gain(held_column, test_column) for one in (later, Judge(held, test, 0))]
+    extra = extra_users(400, 200, seed=0)
+    assert gain_figures(gains[:1], extra, 0) == gain_figures(gains[1:], extra, 0)

@@ -49,3 +49,20 @@ def test_texts_of_nobody_who_is_ranked_are_refused(run, tmp_path):
     write_parquet(empty, tmp_path / "infer" / "texts.parquet", schema.TEXTS)
     with pytest.raises(DataError, match=r"features\.texts"):
         surplus(context(tmp_path, "surplus", recipe(ceiling=SECTION)))
+
+
+def test_exposures_that_a_text_serves_are_judged_by_themselves(run, tmp_path):
+    for name in ("construct", "ceiling"):
+        (tmp_path / name).symlink_to(run / name)
+    (tmp_path / "infer").mkdir()
+    rows = read_parquet(run / "infer" / "texts.parquet", schema.TEXTS).to_pylist()
+    few = [row for row in rows if row["model"] == "policy"][:20]
+    path = tmp_path / "infer" / "texts.parquet"
+    write_parquet(pa.Table.from_pylist(few, schema.TEXTS), path, schema.TEXTS)
+    surplus(context(tmp_path, "surplus", recipe(ceiling=SECTION)))
+    of_few = read_json(tmp_path / "surplus" / "metrics.json")["texts"]["policy"]
+    of_all = read_json(run / "surplus" / "metrics.json")["texts"]["policy"]
+    assert 0 < of_few["served"] < of_all["served"]
+    groups = of_few["views"]["names"]["groups"]
+    assert groups["served"] != groups["all"]
+    assert of_few["views"]["names"]["weights"] != of_all["views"]["names"]["weights"]

@@ -9,7 +9,8 @@ Shape suffixes: N rows, F columns, U users, R draws, B refits.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -148,6 +149,15 @@ class Judge:
             for _ in range(REFITS)
         ]
         self._base = {task: self._measures(task, test.logits[task]) for task in TASKS}
+
+    def with_group(self, name: str, rows_N: Flags) -> "Judge":
+        """A judge of the same stacks that looks at one more group of test rows."""
+        further = copy(self)
+        further._test = replace(self._test, groups={name: rows_N})
+        own = {task: further._measures(task, self._test.logits[task]) for task in TASKS}
+        further._base = {task: self._base[task] | own[task] for task in TASKS}
+        further._test = replace(self._test, groups={**self._test.groups, name: rows_N})
+        return further
 
     @property
     def num_users(self) -> int:

@@ -13,16 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from taiji.arrays import Array, Vectors
+from taiji.arrays import Array, Flags, Vectors
 from taiji.evaluation.influence import extra_users
 from taiji.lift.dose_response import Seed
 from taiji.lift.figures import figure, gain_figures
-from taiji.lift.reading import GROUP, MEASURE, Point, curves, equivalent_accuracy
-from taiji.lift.stack import TASKS, Gain
+from taiji.lift.reading import MEASURE, Point, curves, equivalent_accuracy
+from taiji.lift.stack import TASKS, Gain, Judge
 
 VIEWS = ("names", "meaning", "both", "likelihood")
 """Vectors of a stack: named categories, cosine of the texts, both of them, or how likely the model
 finds the item's category."""
+
+SERVED = "served"
+"""The group of exposures whose user had a text by then. Texts of a few users are judged by it: over
+all exposures even perfect ones would not show."""
+
+
+_UNKNOWN: Mapping[str, float | None] = {"value": None, "low": None, "high": None}
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,14 @@ class Told:
         test_NF: Of the test window.
         views: Which columns a view looks at; views without any are left out.
         names: How many categories a text names in the mean.
+        served_N: Exposures of the test window whose user had a text by then.
     """
 
     train_NF: Vectors
     test_NF: Vectors
     views: Mapping[str, Sequence[int]]
     names: float
+    served_N: Flags
 
 
 def surplus_figures(
@@ -47,23 +56,32 @@ def surplus_figures(
 ) -> dict[str, Any]:
     """For each view: weights, gains by group and measure, log-likelihood, equivalent accuracy.
 
-    Beside them how many categories a text names, and how many exposures that reaches.
+    Beside them how many categories a text names, which share of the exposures a text serves, and
+    of how many the category is named.
     """
     extra_RU = extra_users(seeds[0].judge.num_users, resamples, seed)
+    judges = [_judge_of_served(one, told) for one in seeds]
     found = {
-        view: _view(told, list(columns), seeds, extra_RU, seed)
+        view: _view(told, list(columns), seeds, judges, extra_RU, seed)
         for view, columns in told.views.items()
         if columns
     }
     curve = _curve(points, told.names)
     for view in found.values():
-        view["equivalent_accuracy"] = _equivalent(curve, view["groups"][GROUP][MEASURE])
+        served = view["groups"].get(SERVED, {})
+        view["equivalent_accuracy"] = _equivalent(curve, served.get(MEASURE, _UNKNOWN))
     return {
         "views": found,
         "names_a_text": told.names,
         "curve_names": _names_of(curve),
+        "served": float(told.served_N.mean()),
         "reach": _reach(told),
     }
+
+
+def _judge_of_served(one: Seed, told: Told) -> Judge:
+    served_N = told.served_N[one.test.rows]
+    return one.judge.with_group(SERVED, served_N) if served_N.any() else one.judge
 
 
 def _reach(told: Told) -> float:
@@ -73,19 +91,22 @@ def _reach(told: Told) -> float:
 
 
 def _view(
-    told: Told, columns: list[int], seeds: Sequence[Seed], extra_RU: Array, seed: int
+    told: Told,
+    columns: list[int],
+    seeds: Sequence[Seed],
+    judges: Sequence[Judge],
+    extra_RU: Array,
+    seed: int,
 ) -> dict[str, Any]:
     gains, likelihoods = list[dict[str, dict[str, Gain]]](), []
-    for one in seeds:
+    for one, judge in zip(seeds, judges, strict=True):
         held_NF = told.train_NF[one.held.rows][:, columns]
         test_NF = told.test_NF[one.test.rows][:, columns]
-        gains.append(one.judge.gain(held_NF, test_NF))
-        likelihoods.append(
-            {task: one.judge.log_likelihood(task, held_NF, test_NF) for task in TASKS}
-        )
+        gains.append(judge.gain(held_NF, test_NF))
+        likelihoods.append({task: judge.log_likelihood(task, held_NF, test_NF) for task in TASKS})
     return {
         "weights": {
-            task: np.mean([gain[task][GROUP].weights_F for gain in gains], axis=0).tolist()
+            task: np.mean([gain[task]["all"].weights_F for gain in gains], axis=0).tolist()
             for task in TASKS
         },
         "groups": gain_figures(gains, extra_RU, seed),

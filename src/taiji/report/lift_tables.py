@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from taiji.lift.reading import GROUP, MEASURE, curves
+from taiji.lift.surplus import SERVED
 from taiji.report.cells import NOT_APPLICABLE, Cell, Measured, Metrics, Table, figure_cell
+from taiji.report.stage_words import percent
 
 _WHEN = {"window": "once a window", "week": "once a week", "visit": "before each visit"}
 _VIEWS = {"names": "names", "meaning": "cosine", "both": "both", "likelihood": "likelihood"}
@@ -147,24 +149,41 @@ def surplus_tables(metrics: Metrics) -> tuple[Table, ...]:
             key="surplus",
             title="Surplus: what the texts know beyond the ranking model's inputs",
             caption=(
-                "On the frozen stack of the ceiling. Nats: log-likelihood a thousand test "
-                "impressions. Equals: the accuracy of an oracle that gains as much, with its "
-                "interval. Shuffled: the same texts dealt out among the users; they know nothing."
+                "On the frozen stack of the ceiling. Served: exposures whose user has a text by "
+                f"then{_served(metrics)}. Nats: log-likelihood a thousand test impressions. "
+                "Equals: the accuracy of an oracle that writes for everybody and gains as much as "
+                "these texts where they serve, with its interval. Shuffled: the same texts dealt "
+                "out among the users; they know nothing."
             ),
-            columns=("Texts", "Click AUC", "Click GAUC", "CTCVR AUC", "Nats, clicks", "Equals"),
+            columns=(
+                "Texts",
+                "Click AUC, all",
+                "Click AUC, served",
+                "Click GAUC, served",
+                "CTCVR AUC, served",
+                "Nats, clicks",
+                "Equals",
+            ),
             rows=tuple(_surplus_rows(metrics)),
         ),
     )
 
 
+def _served(metrics: Metrics) -> str:
+    shares = [found["served"] for found in metrics["texts"].values() if "served" in found]
+    return f", {percent(max(shares))} of all" if shares else ""
+
+
 def _surplus_rows(metrics: Metrics) -> Iterator[tuple[Cell, ...]]:
     for name, found in metrics["texts"].items():
         for view, figures in found["views"].items():
-            groups, nats = figures["groups"][GROUP], figures["nats_a_thousand"]
+            groups, nats = figures["groups"], figures["nats_a_thousand"]
+            served = groups.get(SERVED, {})
             yield (
                 f"{name.replace(':', ', ')}, {_VIEWS[view]}",
+                figure_cell(groups[GROUP], MEASURE, "fine"),
                 *(
-                    figure_cell(groups, measure, "fine")
+                    figure_cell(served, measure, "fine")
                     for measure in ("click_auc", "click_gauc", "ctcvr_auc")
                 ),
                 figure_cell(nats, "click", "fine"),

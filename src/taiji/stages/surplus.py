@@ -134,6 +134,7 @@ def _told(match: TextMatch, users: _Users, windows: RankingWindows, world: World
     ):
         serving = serving_texts(users.ids, users.written, pairs.user_ids, microseconds(table["ts"]))
         columns.append(match.columns(serving, pairs.fields["item"].codes))
+        served_N = serving >= 0
     node_N = world.categories.of_item[windows.test_pairs.fields["item"].codes]
     levels = deepest_two(world.categories, node_N)
     meaning = [COLUMNS.index(name) for name in ("text_cosine", "has_text")]
@@ -146,8 +147,9 @@ def _told(match: TextMatch, users: _Users, windows: RankingWindows, world: World
         "likelihood": likely,
     }
     given = match.names[:-1] != NOTHING
+    named = float(given.sum(axis=1).mean()) if len(given) else 0.0
     train_NF, test_NF = columns
-    return Told(train_NF, test_NF, views, float(given.sum(axis=1).mean()) if len(given) else 0.0)
+    return Told(train_NF, test_NF, views, named, served_N)
 
 
 def _summary(metrics: dict[str, Any]) -> Summary:
