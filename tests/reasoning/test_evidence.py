@@ -9,7 +9,13 @@ from shop import ITEMS, NOW, PROFILE, WORDS, example
 
 from taiji.data.examples.text import age_text, kind_text
 from taiji.reasoning import evidence
-from taiji.reasoning.evidence import MAX_WORDS, MIN_WORDS, write_chains, write_direct
+from taiji.reasoning.evidence import (
+    MAX_WORDS,
+    MIN_WORDS,
+    write_chains,
+    write_direct,
+    write_readings,
+)
 from taiji.reasoning.facts import find_facts
 from taiji.reasoning.leakage import copied_share, find_phrase
 from taiji.reasoning.prompts import prompt_text, student_prompt
@@ -324,3 +330,29 @@ def test_a_clause_that_is_far_from_the_target_is_no_fact():
     row = example(profile="Note: it is cold today.")
     facts = find_facts(row, ITEMS[9], lambda clauses, name: (0, 0.1))
     assert {fact.kind for fact in facts} == {fact.kind for fact in find_facts(row, ITEMS[9])}
+
+
+def test_readings_argue_for_each_item_from_a_clause_of_its_own():
+    row = example(profile="Buys mostly yogurt. Note: my remote and torch are dead, we toast a lot.")
+    targets = [ITEMS[9], ITEMS[2]]
+    first, second = write_readings(row, targets, 2, by_shared_letters)
+    assert first != second
+    for chain in (first, second):
+        assert "my remote and torch are dead" in chain.lower()
+        assert "we toast a lot" in chain.lower()
+        assert "mostly" not in chain
+
+
+def test_a_clause_that_names_the_category_is_no_reading():
+    named = example(profile="Buys mostly yogurt and milk. Note: it is cold today.")
+
+    def only_the_first_of_many_means_it(clauses, name):
+        return 0, 0.9 if "yogurt" in clauses[0] else 0.1
+
+    assert write_readings(named, [ITEMS[2]], 2, only_the_first_of_many_means_it) == ["", ""]
+
+
+def test_an_item_that_no_clause_means_leaves_the_example_without_a_chain():
+    row = example(profile="Note: my remote and torch are dead.")
+    assert write_readings(row, [ITEMS[9]], 1, by_shared_letters) != [""]
+    assert write_readings(row, [ITEMS[9], ITEMS[2]], 1, by_shared_letters) == [""]

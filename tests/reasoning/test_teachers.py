@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from shop import ITEMS, example
@@ -132,3 +134,11 @@ def test_words_outside_of_history_lines_do_not_trouble_the_evidence_teacher():
 def test_a_chinese_chain_that_ran_into_the_limit_ends_with_its_last_sentence():
     reply = clean(Reply("用户常买牛奶。所以需要乳制品！接下来", "truncated", 9))
     assert (reply.text, reply.status) == ("用户常买牛奶。所以需要乳制品！", "ok")
+
+
+def test_the_evidence_teacher_can_argue_from_meaning_alone():
+    meant = replace(TASKS[0], example=example(profile="Note: a yoghurt lover, zzz qqq xxx."))
+    reader = EvidenceTeacher(encoder=Letters(), only_meant=True)
+    (said,), (nothing,) = reader.write([meant, TASKS[1]], 1)
+    assert said.status == "ok"
+    assert nothing == Reply("", "empty", 0)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from taiji.config.engines import TransformersEngine, VllmEngine, WritingServer
 from taiji.config.section import Count, Named, Section
@@ -18,6 +18,17 @@ class EvidenceTeacher(Section):
         description="text encoder (folder, Hub name or `all-minilm-l6-v2`) by which it also argues "
         "from what the profile means, such as a note (mode rupr); null = from words alone",
     )
+    only_meant: bool = Field(
+        False,
+        description="argue from what the profile means and nothing else, a clause for each item of "
+        "the answer; an example with an item that no clause means gets no chain",
+    )
+
+    @model_validator(mode="after")
+    def _meaning_has_an_encoder(self) -> "EvidenceTeacher":
+        if self.only_meant and self.encoder is None:
+            raise ValueError("distill.teacher.only_meant: who finds what is meant? set encoder")
+        return self
 
     def named(self) -> Iterator[Named]:
         """The encoder's weights."""

@@ -11,7 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from taiji.data.item_text import item_text
-from taiji.reasoning.facts import Fact, Kind, Nearest, find_facts, guesses, written_levels
+from taiji.reasoning.facts import (
+    Fact,
+    Kind,
+    Nearest,
+    find_facts,
+    find_meant,
+    guesses,
+    written_levels,
+)
 from taiji.reasoning.history_lines import Levels
 from taiji.templates import ENGLISH
 
@@ -205,6 +213,39 @@ def write_chains(
         while (chain := _chain(facts[start:], levels, f"{salt}/{attempt}", purchases)) in chains:
             attempt += 1
         chains.append(chain)
+    return chains
+
+
+def write_readings(
+    example: Mapping[str, Any],
+    targets: Sequence[Mapping[str, Any]],
+    k: int,
+    nearest: Nearest,
+    *,
+    purchases: bool = True,
+) -> list[str]:
+    """k chains that read the profile: for each true item the clause that means it.
+
+    All are empty where an item is meant by no clause.
+
+    Args:
+        example: A row of `schema.EXAMPLES`.
+        targets: The true items in the order of the answer, rows of `schema.ITEMS`.
+        k: Number of chains.
+        nearest: As for `find_facts`.
+        purchases: Items are bought; else they are read, watched, clicked or liked.
+    """
+    facts, levels = find_meant(example, targets, nearest), written_levels(targets[0])
+    if not facts:
+        return [""] * k
+    chains = []
+    for candidate in range(k):
+        salt = f"{example['example_id']}/{candidate}"
+        said = [
+            _worded(_pick(_SAYINGS["meant"], salt, skip=number), purchases).format(**fact.slots)
+            for number, fact in enumerate(facts)
+        ]
+        chains.append(" ".join([*said, _conclusion(levels, facts, salt, purchases)]))
     return chains
 
 

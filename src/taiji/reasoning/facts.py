@@ -85,6 +85,31 @@ def find_facts(
     return facts
 
 
+def find_meant(
+    example: Mapping[str, Any], targets: Sequence[Mapping[str, Any]], nearest: Nearest
+) -> list[Fact]:
+    """For each target a clause of its own that means it and names none of its categories.
+
+    Empty where a target has none. A clause that names the category, such as our own of what is
+    bought mostly, says what the log knows already.
+
+    Args:
+        example: As for `find_facts`.
+        targets: The true items, rows of `schema.ITEMS`.
+        nearest: Finds the clause that means an item.
+    """
+    left, found = _clauses(example["profile"]), list[Fact]()
+    for target in targets:
+        levels, title = written_levels(target), one_part(target["title"])
+        silent = [clause for clause in left if not any(_says(clause, name) for name in levels)]
+        fact = next(_meant(silent, title, levels, nearest), None)
+        if fact is None:
+            return []
+        found.append(fact)
+        left = [clause for clause in left if clause.rstrip(".") != fact.slots["clause"]]
+    return found
+
+
 def guesses(example: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Items of the history, in the form of `schema.ITEMS`, as guesses at the next one.
 
@@ -149,8 +174,13 @@ def _meant(
 def _favourites(clauses: Sequence[str], levels: Levels) -> Iterator[Fact]:
     """The profile names the target's shelf."""
     name = levels[1]
-    if name and any(re.search(rf"\b{re.escape(name)}\b", c, re.IGNORECASE) for c in clauses):
+    if name and any(_says(clause, name) for clause in clauses):
         yield Fact("favourite", 2, {"category": name})
+
+
+def _says(clause: str, name: str | None) -> bool:
+    """A clause has a category's name in it."""
+    return name is not None and bool(re.search(rf"\b{re.escape(name)}\b", clause, re.IGNORECASE))
 
 
 @dataclass(frozen=True)

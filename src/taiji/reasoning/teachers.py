@@ -21,7 +21,7 @@ from taiji.language.endpoint.generator import EndpointGenerator
 from taiji.language.engines import open_generator
 from taiji.language.generate import Reply, Sampling, TextGenerator
 from taiji.language.prompt import THINK_OPEN, Prompt
-from taiji.reasoning.evidence import write_chains, write_direct
+from taiji.reasoning.evidence import write_chains, write_direct, write_readings
 from taiji.reasoning.history_lines import READ_TEMPLATES
 from taiji.reasoning.prompts import direct_prompt, rupr_prompt
 from taiji.safe_text import defang
@@ -77,12 +77,19 @@ class EvidenceTeacher:
     Args:
         purchases: Items are bought; else they are read, watched, clicked or liked.
         encoder: By whose vectors a clause of the profile can mean an item; None: words alone.
+        only_meant: Argue from such clauses alone, for each item of the answer; needs an encoder.
     """
 
     name = "evidence"
 
-    def __init__(self, *, purchases: bool = True, encoder: TextEncoder | None = None) -> None:
-        self._purchases, self._encoder = purchases, encoder
+    def __init__(
+        self,
+        *,
+        purchases: bool = True,
+        encoder: TextEncoder | None = None,
+        only_meant: bool = False,
+    ) -> None:
+        self._purchases, self._encoder, self._only_meant = purchases, encoder, only_meant
 
     def write(
         self, tasks: Sequence[TeacherTask], k: int, on_progress: OnProgress | None = None
@@ -90,18 +97,26 @@ class EvidenceTeacher:
         """k chains for each task, from the strongest evidence to the weakest."""
         replies: list[list[Reply]] = []
         for task in tasks:
-            if task.mode == "direct":
-                chains = write_direct(task.example, k, purchases=self._purchases)
-            else:
-                chains = write_chains(
-                    *(task.example, task.target, k),
-                    purchases=self._purchases,
-                    nearest=None if self._encoder is None else self._nearest,
-                )
-            replies.append([Reply(chain, "ok", len(chain.split())) for chain in chains])
+            chains = self._chains(task, k)
+            replies.append(
+                [Reply(chain, "ok" if chain else "empty", len(chain.split())) for chain in chains]
+            )
             if on_progress is not None:
                 on_progress(len(replies), len(tasks))
         return replies
+
+    def _chains(self, task: TeacherTask, k: int) -> list[str]:
+        if task.mode == "direct":
+            return write_direct(task.example, k, purchases=self._purchases)
+        if self._only_meant:
+            targets = (task.target, *task.others)
+            return write_readings(
+                task.example, targets, k, self._nearest, purchases=self._purchases
+            )
+        nearest = None if self._encoder is None else self._nearest
+        return write_chains(
+            task.example, task.target, k, purchases=self._purchases, nearest=nearest
+        )
 
     def _nearest(self, clauses: Sequence[str], name: str) -> tuple[int, float]:
         assert self._encoder is not None, "asked for where there is one"
@@ -195,7 +210,8 @@ def build_teacher(
     if isinstance(section, config.EvidenceTeacher):
         _require_readable(text)
         encoder = None if section.encoder is None else SentenceEncoder(section.encoder)
-        return EvidenceTeacher(purchases=text.unsaid_kind == "purchase", encoder=encoder)
+        purchases = text.unsaid_kind == "purchase"
+        return EvidenceTeacher(purchases=purchases, encoder=encoder, only_meant=section.only_meant)
     sampling = Sampling(section.max_new_tokens, section.temperature, seed)
     templates = text.resolved()
     return LanguageModelTeacher(build_generator(section, calls), sampling, templates)
