@@ -138,7 +138,8 @@ def test_a_chinese_chain_that_ran_into_the_limit_ends_with_its_last_sentence():
 
 def test_the_evidence_teacher_can_argue_from_meaning_alone():
     meant = replace(TASKS[0], example=example(profile="Note: a yoghurt lover, zzz qqq xxx."))
+    silent = replace(TASKS[0], example=example(profile="Note: zzz qqq xxx."))
     reader = EvidenceTeacher(encoder=Letters(), only_meant=True)
-    (said,), (nothing,) = reader.write([meant, TASKS[1]], 1)
+    (said,), (nothing,) = reader.write([meant, silent], 1)
     assert said.status == "ok"
     assert nothing == Reply("", "empty", 0)

@@ -7,8 +7,12 @@ argues from facts. Neither writes the tags or the answer; our code puts them aro
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from taiji import config
 from taiji.config.text import TextSection
@@ -28,6 +32,8 @@ from taiji.safe_text import defang
 from taiji.templates import Templates
 
 OnProgress = Callable[[int, int], None]
+
+_KEPT_VECTORS = 65_536  # 100 MB of MiniLM's
 
 _TAG = re.compile(r"</?[A-Za-z|]")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？]")
@@ -90,6 +96,7 @@ class EvidenceTeacher:
         only_meant: bool = False,
     ) -> None:
         self._purchases, self._encoder, self._only_meant = purchases, encoder, only_meant
+        self._vector = lru_cache(_KEPT_VECTORS)(self._encode_one)  # users say the same things
 
     def write(
         self, tasks: Sequence[TeacherTask], k: int, on_progress: OnProgress | None = None
@@ -119,10 +126,12 @@ class EvidenceTeacher:
         )
 
     def _nearest(self, clauses: Sequence[str], name: str) -> tuple[int, float]:
-        assert self._encoder is not None, "asked for where there is one"
-        vectors_ND = self._encoder.encode([name, *clauses])
-        cosine_N = vectors_ND[1:] @ vectors_ND[0]
+        cosine_N = np.stack([self._vector(clause) for clause in clauses]) @ self._vector(name)
         return int(cosine_N.argmax()), float(cosine_N.max())
+
+    def _encode_one(self, text: str) -> NDArray[np.float32]:
+        assert self._encoder is not None, "asked for where there is one"
+        return self._encoder.encode([text])[0]
 
 
 class LanguageModelTeacher:
