@@ -131,7 +131,8 @@ class EvidenceTeacher:
 
     def _encode_one(self, text: str) -> NDArray[np.float32]:
         assert self._encoder is not None, "asked for where there is one"
-        return self._encoder.encode([text])[0]
+        (vector_D,) = self._encoder.encode([text])
+        return np.asarray(vector_D, dtype=np.float32)
 
 
 class LanguageModelTeacher:
