@@ -233,3 +233,9 @@ def test_another_kind_on_the_command_line_begins_anew(tmp_path):
     assert (engine.kind, engine.model) == ("openai", "any")
     same = load_recipe(recipe, ["infer.engine.kind=transformers"]).recipe.infer.engine
     assert same.batch_size == 8
+
+
+@pytest.mark.parametrize("name", ["policy", "prompt", "most_popular"])
+def test_a_model_cannot_be_called_what_tables_call_somebody_else(name):
+    with pytest.raises(ValueError, match=f"{name}: a name of every table"):
+        Recipe.model_validate({"name": "x", "evaluate": {"models": {name: "folder"}}})

@@ -5,11 +5,11 @@ from typing import get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from taiji.config.section import Count, ModelName, Name, Named, Section
+from taiji.config.section import Count, Name, Named, Section, TextName
 
 _WRITERS = frozenset(
     {
-        *get_args(ModelName),
+        *get_args(TextName),
         *("most_popular", "most_popular_new", "most_frequent", "last_bought"),
     }
 )
