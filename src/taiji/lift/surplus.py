@@ -8,7 +8,7 @@ Shape suffixes: N exposures, F columns, R draws.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from taiji.evaluation.influence import extra_users
 from taiji.lift.dose_response import Seed
 from taiji.lift.figures import figure, gain_figures
 from taiji.lift.reading import MEASURE, Point, curves, equivalent_accuracy
-from taiji.lift.stack import TASKS, Gain, Judge
+from taiji.lift.stack import TASKS, Gain
 
 VIEWS = ("names", "meaning", "both", "likelihood")
 """Vectors of a stack: named categories, cosine of the texts, both of them, or how likely the model
@@ -27,7 +27,6 @@ finds the item's category."""
 SERVED = "served"
 """The group of exposures whose user had a text by then. Texts of a few users are judged by it: over
 all exposures even perfect ones would not show."""
-
 
 _UNKNOWN: Mapping[str, float | None] = {"value": None, "low": None, "high": None}
 
@@ -60,9 +59,9 @@ def surplus_figures(
     of how many the category is named.
     """
     extra_RU = extra_users(seeds[0].judge.num_users, resamples, seed)
-    judges = [_judge_of_served(one, told) for one in seeds]
+    seeds = [_with_served(one, told) for one in seeds]
     found = {
-        view: _view(told, list(columns), seeds, judges, extra_RU, seed)
+        view: _view(told, list(columns), seeds, extra_RU, seed)
         for view, columns in told.views.items()
         if columns
     }
@@ -79,9 +78,9 @@ def surplus_figures(
     }
 
 
-def _judge_of_served(one: Seed, told: Told) -> Judge:
+def _with_served(one: Seed, told: Told) -> Seed:
     served_N = told.served_N[one.test.rows]
-    return one.judge.with_group(SERVED, served_N) if served_N.any() else one.judge
+    return replace(one, judge=one.judge.with_group(SERVED, served_N)) if served_N.any() else one
 
 
 def _reach(told: Told) -> float:
@@ -91,19 +90,16 @@ def _reach(told: Told) -> float:
 
 
 def _view(
-    told: Told,
-    columns: list[int],
-    seeds: Sequence[Seed],
-    judges: Sequence[Judge],
-    extra_RU: Array,
-    seed: int,
+    told: Told, columns: list[int], seeds: Sequence[Seed], extra_RU: Array, seed: int
 ) -> dict[str, Any]:
     gains, likelihoods = list[dict[str, dict[str, Gain]]](), []
-    for one, judge in zip(seeds, judges, strict=True):
+    for one in seeds:
         held_NF = told.train_NF[one.held.rows][:, columns]
         test_NF = told.test_NF[one.test.rows][:, columns]
-        gains.append(judge.gain(held_NF, test_NF))
-        likelihoods.append({task: judge.log_likelihood(task, held_NF, test_NF) for task in TASKS})
+        gains.append(one.judge.gain(held_NF, test_NF))
+        likelihoods.append(
+            {task: one.judge.log_likelihood(task, held_NF, test_NF) for task in TASKS}
+        )
     return {
         "weights": {
             task: np.mean([gain[task]["all"].weights_F for gain in gains], axis=0).tolist()
