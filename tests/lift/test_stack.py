@@ -101,3 +101,16 @@ def test_a_further_group_is_judged_as_if_it_had_been_there_from_the_start():
     gains = [one.gain(held_column, test_column) for one in (later, Judge(held, test, 0))]
     extra = extra_users(400, 200, seed=0)
     assert gain_figures(gains[:1], extra, 0) == gain_figures(gains[1:], extra, 0)
+
+
+def test_log_likelihood_is_that_of_the_group():
+    held, held_column = world(1)
+    test, test_column = world(100)
+    judge = Judge(held, test, 0)
+    everybody, few = (
+        judge.log_likelihood("click", held_column, test_column, group) for group in ("all", "few")
+    )
+    rest = judge.with_group("rest", ~test.groups["few"])
+    others = rest.log_likelihood("click", held_column, test_column, "rest")
+    assert everybody.value == pytest.approx(0.25 * few.value + 0.75 * others.value)
+    assert few.value != pytest.approx(others.value)

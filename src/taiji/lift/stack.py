@@ -193,13 +193,17 @@ class Judge:
         found = self._measures(task, self._test.logits[task] + weight * column_N)
         return {name: one - self._base[task]["all"][name] for name, one in found["all"].items()}
 
-    def log_likelihood(self, task: str, held_NF: Vectors, test_NF: Vectors) -> Influence:
-        """Nats per thousand test impressions that the columns add to the recalibrated logit."""
+    def log_likelihood(
+        self, task: str, held_NF: Vectors, test_NF: Vectors, group: str = "all"
+    ) -> Influence:
+        """Nats per thousand impressions of a group that columns add to the recalibrated logit."""
         with_, without = (
             self._losses(task, held, test)
             for held, test in ((held_NF, test_NF), (held_NF[:, :0], test_NF[:, :0]))
         )
-        return mean_influence(1000 * (without - with_), self._test.user_N, self._test.num_users)
+        rows = self._test.groups[group]
+        gained_N = 1000 * (without - with_)[rows]
+        return mean_influence(gained_N, self._test.user_N[rows], self._test.num_users)
 
     def _losses(self, task: str, held_NF: Vectors, test_NF: Vectors) -> Array:
         held, test = self._held, self._test

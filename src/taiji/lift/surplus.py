@@ -55,8 +55,8 @@ def surplus_figures(
 ) -> dict[str, Any]:
     """For each view: weights, gains by group and measure, log-likelihood, equivalent accuracy.
 
-    Beside them how many categories a text names, which share of the exposures a text serves, and
-    of how many the category is named.
+    The last two where a text serves. Beside them how many categories a text names, which share of
+    the exposures a text serves, and of how many the category is named.
     """
     extra_RU = extra_users(seeds[0].judge.num_users, resamples, seed)
     seeds = [_with_served(one, told) for one in seeds]
@@ -93,12 +93,13 @@ def _view(
     told: Told, columns: list[int], seeds: Sequence[Seed], extra_RU: Array, seed: int
 ) -> dict[str, Any]:
     gains, likelihoods = list[dict[str, dict[str, Gain]]](), []
+    group = SERVED if told.served_N.any() else "all"
     for one in seeds:
         held_NF = told.train_NF[one.held.rows][:, columns]
         test_NF = told.test_NF[one.test.rows][:, columns]
         gains.append(one.judge.gain(held_NF, test_NF))
         likelihoods.append(
-            {task: one.judge.log_likelihood(task, held_NF, test_NF) for task in TASKS}
+            {task: one.judge.log_likelihood(task, held_NF, test_NF, group) for task in TASKS}
         )
     return {
         "weights": {

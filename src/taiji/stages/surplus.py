@@ -18,7 +18,7 @@ from taiji.data.calendar import RANK_SPLITS
 from taiji.errors import DataError
 from taiji.language.encode import SentenceEncoder, encode_texts
 from taiji.lift.dose_response import World
-from taiji.lift.surplus import Told, surplus_figures
+from taiji.lift.surplus import SERVED, Told, surplus_figures
 from taiji.ranking.categories import NOTHING, deepest_two
 from taiji.ranking.columns import microseconds
 from taiji.ranking.features import feature_text
@@ -156,10 +156,10 @@ def _summary(metrics: dict[str, Any]) -> Summary:
     summary: Summary = {}
     for name, found in metrics["texts"].items():
         figures = found["views"]["names"]
-        gain = figures["groups"]["all"]["click_auc"]["value"]
+        served = figures["groups"].get(SERVED)
         equal = figures["equivalent_accuracy"]["value"]
-        if gain is not None:
-            summary[f"{name} click AUC"] = round(gain, 5)
+        if served is not None and served["click_auc"]["value"] is not None:
+            summary[f"{name} click AUC"] = round(served["click_auc"]["value"], 5)
         if equal is not None and not name.endswith(_SHUFFLED):
             summary[f"{name} equals an oracle of"] = round(equal, 3)
     return summary
