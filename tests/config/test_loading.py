@@ -239,3 +239,13 @@ def test_another_kind_on_the_command_line_begins_anew(tmp_path):
 def test_a_model_cannot_be_called_what_tables_call_somebody_else(name):
     with pytest.raises(ValueError, match=f"{name}: a name of every table"):
         Recipe.model_validate({"name": "x", "evaluate": {"models": {name: "folder"}}})
+
+
+@pytest.mark.parametrize(
+    ("teacher", "mode", "said"),
+    [({}, "rupr", "set encoder"), ({"encoder": "all-minilm-l6-v2"}, "direct", "mode direct")],
+)
+def test_meaning_alone_is_refused_where_nothing_can_be_meant(teacher, mode, said):
+    section = {"mode": mode, "teacher": {"kind": "evidence", "only_meant": True, **teacher}}
+    with pytest.raises(ValueError, match=said):
+        Recipe.model_validate({"name": "x", "distill": section})

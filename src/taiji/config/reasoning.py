@@ -22,6 +22,13 @@ class DistillSection(Section):
     )
     candidates: Count = Field(3, le=16, description="chains per example (paper: k = 3)")
 
+    @model_validator(mode="after")
+    def _meaning_needs_the_item(self) -> "DistillSection":
+        teacher = self.teacher
+        if self.mode == "direct" and isinstance(teacher, EvidenceTeacher) and teacher.only_meant:
+            raise ValueError("teacher.only_meant: mode direct shows no item to mean: leave one out")
+        return self
+
 
 class ScoreSection(Section):
     """How likely the true answer is under each chain (Eq. 1)."""

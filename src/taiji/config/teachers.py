@@ -27,7 +27,7 @@ class EvidenceTeacher(Section):
     @model_validator(mode="after")
     def _meaning_has_an_encoder(self) -> "EvidenceTeacher":
         if self.only_meant and self.encoder is None:
-            raise ValueError("distill.teacher.only_meant: who finds what is meant? set encoder")
+            raise ValueError("only_meant: who finds what is meant? set encoder")
         return self
 
     def named(self) -> Iterator[Named]:

@@ -24,6 +24,7 @@ def refine(ctx: StageContext) -> Summary:
     except ValueError as error:
         raise DataError(
             "refine: no chain can be kept: the teacher's all failed or leak the answer"
+            f" ({_what_became(scores)})"
         ) from error
     reasons = pa.array(selection.reasons, pa.string())
     scored = scores.append_column("kept", pc.equal(reasons, KEPT)).append_column("reason", reasons)
@@ -36,6 +37,12 @@ def refine(ctx: StageContext) -> Summary:
     write_json(choice, ctx.out / "threshold.json")
     write_parquet(scored, ctx.out / "scored.parquet", SCORED)
     return {"filter": section.filter, **_summary(scored, selection)}
+
+
+def _what_became(scores: pa.Table) -> str:
+    """How many chains ended how, for an error: `3 empty`."""
+    counts = pc.value_counts(scores["status"]).to_pylist()
+    return ", ".join(f"{count['counts']:,} {count['values']}" for count in counts)
 
 
 def selection_rule(section: RefineSection, seed: int) -> Rule:
