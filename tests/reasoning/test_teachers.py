@@ -7,6 +7,7 @@ from shop import ITEMS, example
 from taiji import config
 from taiji.config.text import TextSection
 from taiji.errors import ConfigError
+from taiji.language.completions import answer_lines
 from taiji.language.generate import Reply, Sampling, TransformersGenerator
 from taiji.reasoning.teachers import (
     EvidenceTeacher,
@@ -143,3 +144,11 @@ def test_the_evidence_teacher_can_argue_from_meaning_alone():
     (said,), (nothing,) = reader.write([meant, silent], 1)
     assert said.status == "ok"
     assert nothing == Reply("", "empty", 0)
+
+
+def test_a_list_has_the_same_form_when_only_one_item_is_known():
+    alone = replace(TASKS[0], num_answers=2)
+    assert alone.answer == "Grocery; Yogurt; Yogurt cups; Private label yogurt 6 oz"
+    assert answer_lines(alone.answer, 2) == [TASKS[0].answer]
+    with_another = replace(alone, others=[ITEMS[10]])
+    assert answer_lines(with_another.answer, 2) == [TASKS[0].answer, TASKS[1].answer]

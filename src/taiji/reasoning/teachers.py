@@ -49,17 +49,22 @@ class TeacherTask:
         mode: `direct`: the teacher must not look at the target; its text ends in an answer of
             its own, which `prompts.split_own_answer` takes off.
         others: Further true items, where an answer names several.
+        num_answers: How many the student is asked for; a basket may hold fewer.
     """
 
     example: Mapping[str, Any]
     target: Mapping[str, Any]
     mode: Literal["rupr", "direct"] = "rupr"
     others: Sequence[Mapping[str, Any]] = ()
+    num_answers: int = 1
 
     @property
     def answer(self) -> str:
-        """The true answer as text: `title; level 1; level 2; level 3`; of several a line each."""
-        if not self.others:
+        """The true answer as text: `title; level 1; level 2; level 3`.
+
+        Where several are asked for it is a list, of one line too if no other is known.
+        """
+        if self.num_answers == 1:
             return item_text(self.target)
         return list_answer([item_text(item) for item in (self.target, *self.others)])
 

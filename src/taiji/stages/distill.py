@@ -101,9 +101,10 @@ class _Tasks:
         for place, row in enumerate(self._rows.slice(start, stop - start).to_pylist(), start):
             lines = row["history"]
             shown = row | {"history": lines[: len(lines) - self.dropped_N[place]]}
-            others = _further(row, self._targets, self._student.answers)
+            num_answers = self._student.answers
+            others = _further(row, self._targets, num_answers)
             target = self._targets[row["target_item_id"]]
-            tasks.append(TeacherTask(shown, target, self._mode, others))
+            tasks.append(TeacherTask(shown, target, self._mode, others, num_answers))
         return tasks
 
 
