@@ -171,3 +171,11 @@ def test_a_direct_teacher_never_sees_the_target_and_the_label_stays_true(run, st
     again = read_parquet(other.out / "candidates.parquet", CANDIDATES).to_pylist()
     assert [row["cot"] for row in again] == [row["cot"] for row in rows]
     assert [row["answer"] for row in again] != [row["answer"] for row in rows]
+
+
+def test_where_several_answers_are_asked_for_every_answer_is_a_list(run, student):
+    asked = {"model": str(student), "max_completion_tokens": 256, "answers": 2}
+    ctx = context(run, "distill", student, student=asked, distill={"candidates": 1})
+    distill(ctx)
+    rows = read_parquet(ctx.out / "candidates.parquet", CANDIDATES).to_pylist()
+    assert rows[0]["answer"] == "Grocery; Yogurt; Yogurt tubs; National brand yogurt 32 oz"
