@@ -7,7 +7,7 @@ import torch
 from rows import KilledError
 from shop import ITEMS, example
 
-from taiji.config import SftSection
+from taiji.config import SftSection, TrainingCompute
 from taiji.data.item_text import item_text
 from taiji.errors import ConfigError, DivergenceError
 from taiji.language.prompt import ChatScaffold
@@ -133,6 +133,20 @@ def test_training_lowers_the_loss_and_reports_each_step(
     assert seen == [(step, 10) for step in range(1, 11)]
     assert token_mean_loss([logprobs_of(tiny_model, row) for row in rows]) < before
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("asked", "rounded"), [("auto", False), ("bf16", True)])
+def test_a_single_process_learns_in_the_precision_that_is_asked_for(
+    asked, rounded, tiny_model, smollm2_tokenizer, rows, tmp_path
+):
+    exact, losses = sft_loss([logprobs_of(tiny_model, rows[0])]), []
+    training = TrainingCompute(mixed_precision=asked)
+    run = StudentRun(section(batch_size=1, max_tokens=20), 17, tmp_path, training)
+    train_student(
+        tiny_model, smollm2_tokenizer, rows[:1], run, lambda row, _: losses.append(row["loss"])
+    )
+    assert losses[0] == pytest.approx(exact / len(rows[0].completion_ids), rel=0.02)
+    assert (abs(losses[0] - exact / len(rows[0].completion_ids)) > 1e-5) is rounded
 
 
 def test_only_the_last_layers_learn(tiny_model, smollm2_tokenizer, rows, tmp_path):

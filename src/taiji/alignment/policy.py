@@ -191,7 +191,7 @@ def policy_config(run: PolicyRun) -> PopoConfig:
         "disable_tqdm": True,
         "report_to": "none",
         "use_cpu": not on_gpu,
-        "bf16": wants_bfloat16(on_gpu) and not section.trainer.get("fp16"),
+        "bf16": wants_bfloat16(run.training, on_gpu) and not section.trainer.get("fp16"),
         "popo_own_draws": True,
     }
     try:

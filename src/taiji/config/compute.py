@@ -37,7 +37,9 @@ class TrainingCompute(Section):
         "ddp", description="a copy of the model in each process, or a share of it (FSDP2)"
     )
     mixed_precision: Literal["auto", "no", "bf16"] = Field(
-        "auto", description="auto: bfloat16 on a GPU that has it"
+        "auto",
+        description="auto: bfloat16 on a GPU that has it. A CPU with AMX or AVX512-BF16 learns "
+        "nearly twice as fast in bf16, others up to a hundred times slower",
     )
     sequences_at_a_time: Count | None = Field(
         None, description="of SFT in each process; more of a step are accumulated; null = all"

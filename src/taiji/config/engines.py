@@ -23,7 +23,8 @@ class TransformersEngine(Section):
     dtype: Dtype = Field(
         "auto",
         description="of the weights; auto: bfloat16 on a GPU that has it, else float32. A CPU with "
-        "AMX writes nearly twice as fast in bfloat16, others up to a hundred times slower",
+        "AMX or AVX512-BF16 writes nearly twice as fast in bfloat16, others up to a hundred times "
+        "slower",
     )
 
     @property

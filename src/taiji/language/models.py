@@ -108,7 +108,7 @@ def load_causal_lm(
     Args:
         name: Short name, folder or Hub name.
         dtype: Of the weights. `auto`: bfloat16 on a GPU that has it, otherwise float32 (on CPUs
-            without AMX bfloat16 is a hundred times slower).
+            without AMX or AVX512-BF16 bfloat16 is a hundred times slower).
         shards: Processes that each load a share of the weights, by FSDP2; all must call. They are
             float32 then, and bfloat16 where they are computed with.
 

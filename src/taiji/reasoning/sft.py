@@ -219,10 +219,11 @@ class CompletionTrainer(ShardedCheckpoints, SFTTrainer):  # type: ignore[misc]  
         decoder, head = self.model.get_decoder(), self.model.get_output_embeddings()
         places = {name: inputs[name] for name in ("attention_mask", "position_ids")
                   if name in inputs}  # fmt: skip  # padding-free batches have positions alone
-        output = decoder(input_ids=inputs["input_ids"], use_cache=False, **places)
         targets = inputs["labels"][:, 1:]
         counted = targets != _IGNORED
-        logits = head(output.last_hidden_state[:, :-1][counted])
+        with self.accelerator.autocast():  # which only the whole model's forward enters by itself
+            output = decoder(input_ids=inputs["input_ids"], use_cache=False, **places)
+            logits = head(output.last_hidden_state[:, :-1][counted])
         total = nn.functional.cross_entropy(logits.float(), targets[counted], reduction="sum")
         return total / (counted.sum() if num_items_in_batch is None else num_items_in_batch)
 
@@ -303,8 +304,8 @@ def _arguments(run: StudentRun) -> SFTConfig:
         "save_steps": section.checkpoint_steps,
         "lr_scheduler_type": "cosine",
         "warmup_steps": _WARM_UP_SHARE,
-        # TRL turns these on everywhere; off a GPU bfloat16 is a hundred times slower
-        "bf16": wants_bfloat16(on_gpu),
+        # TRL turns these on everywhere
+        "bf16": wants_bfloat16(training, on_gpu),
         "activation_checkpointing": on_gpu,
         "dataloader_pin_memory": on_gpu,
         "use_cpu": not on_gpu,

@@ -94,8 +94,7 @@ def _training(recipe: Recipe, found: Accelerators) -> Iterator[Finding]:
     else:
         yield Finding("training", "ok", asked)
     if training.mixed_precision == "bf16" and not found.bfloat16:
-        slow = "asked for and not here: a CPU takes up to a hundred times longer"
-        yield Finding("mixed precision", "fail", slow)
+        yield _no_bfloat16(found)
     for need in needs(recipe):
         if need.memory is None or need.device_bytes is None or not there:
             continue
@@ -105,6 +104,15 @@ def _training(recipe: Recipe, found: Accelerators) -> Iterator[Finding]:
         )
         mend = "" if fits else ": more processes with fsdp2, or shorter prompts"
         yield Finding(f"memory of {need.stage}", "ok" if fits else "warn", words + mend)
+
+
+def _no_bfloat16(found: Accelerators) -> Finding:
+    if found.names:
+        return Finding("mixed precision", "fail", "bf16 is asked for, and these GPUs lack it")
+    slow = (
+        "bf16 on a CPU: faster where it has AVX512-BF16 or AMX, up to a hundred times slower else"
+    )
+    return Finding("mixed precision", "warn", slow)
 
 
 def _engines(recipe: Recipe) -> Iterator[tuple[str, object]]:

@@ -25,7 +25,6 @@ from taiji.config import TrainingCompute
 from taiji.errors import ConfigError, EngineError, TaijiError
 from taiji.store.files import write_json
 from taiji.training.agent import FAILURE
-from taiji.training.processes import PRECISION
 
 EVENTS, JOB = "events.jsonl", "job.json"
 
@@ -167,8 +166,6 @@ def environment(training: TrainingCompute) -> dict[str, str]:
     ours = {"OMP_NUM_THREADS": str(max(1, cores // training.processes))} | os.environ
     if not cuda.is_available():
         ours["ACCELERATE_USE_CPU"] = "true"
-    if training.mixed_precision != "auto":
-        ours[PRECISION] = training.mixed_precision
     return ours
 
 

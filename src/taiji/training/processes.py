@@ -14,9 +14,6 @@ from taiji.config import TrainingCompute
 
 Answer = TypeVar("Answer")
 
-PRECISION = "ACCELERATE_MIXED_PRECISION"
-"""How Accelerate's launcher tells its children; unset, the hardware decides."""
-
 _PR_SET_PDEATHSIG = 1
 
 
@@ -71,13 +68,12 @@ def shards(training: TrainingCompute) -> int:
     return num_processes() if training.strategy == "fsdp2" else 1
 
 
-def wants_bfloat16(on_gpu: bool) -> bool:
-    """Mixed precision: as the launcher says, else where a GPU has it."""
-    asked = os.environ.get(PRECISION)
-    if asked is not None:
-        return asked == "bf16"
+def wants_bfloat16(training: TrainingCompute, on_gpu: bool) -> bool:
+    """Mixed precision: as the recipe says, else where a GPU has it."""
+    if training.mixed_precision != "auto":
+        return training.mixed_precision == "bf16"
     if not on_gpu:
-        return False  # a hundred times slower
+        return False  # many CPUs are a hundred times slower in it
     import torch
 
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
