@@ -56,7 +56,9 @@ def texts_of(planted, encode):
         "one need named": needs[:, :1],
         "needs named, half right": half,
         "needs of others": needs[others],
-        "needs read by the encoder": nearest_categories(notes, tree, encode, needs.shape[1]),
+        "needs read by the encoder": nearest_categories(
+            notes, planted.starts, tree, encode, needs.shape[1]
+        ),
     }
     return {
         **{name: (names, words(names)) for name, names in named.items()},

@@ -56,6 +56,13 @@ def test_for_anybody_neither_shopper_nor_chain_matter(likelihood):
     assert likelihood.score(EXAMPLE, "", [0, 1]) != pytest.approx(first)
 
 
+def test_for_anybody_the_offer_is_that_of_the_example(likelihood, tiny_model, fitter):
+    early, late = (EXAMPLE | {"offer": [name]} for name in ("Grocery", "Drug; soap and more"))
+    likelihood.score_for_anybody(late, [0])
+    afresh = OpeningScorer(tiny_model, fitter, title_openings(CATALOGUE))
+    assert likelihood.score_for_anybody(early, [0]) == afresh.score_for_anybody(early, [0])
+
+
 def test_categories_open_an_answer_by_their_path_or_stand_where_a_title_would(fitter):
     path = ("Grocery", "Drinks; hot", "Tea")
     (line,) = category_openings([path], answers=5)

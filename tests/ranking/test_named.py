@@ -53,6 +53,19 @@ def test_lines_with_the_path_first_are_read_in_their_order_and_once(reader, tree
     assert said(tree, reader.read(answer, answer)) == ["dog food", "milk"]
 
 
+def test_a_path_first_is_read_as_one_where_a_second_level_is_also_a_first(items):
+    rows = [*items.to_pylist(), items.to_pylist()[0] | {"item_id": "i9", "category_l1": "Drinks"}]
+    both = pa.Table.from_pylist(rows, schema.ITEMS)
+    tree = Categories.from_items(both)
+    (node,) = NameReader(both, tree).read("Food; Drinks; Oat drinks; Oat drink, 1 l", "x")
+    assert tree.paths[node] == ("food", "drinks", "oat drinks")
+
+
+def test_of_an_answer_that_was_cut_off_the_lines_that_are_there_count(reader, tree):
+    text = "<think>\nMilk?\n</think>\n<answer>\nPets; Dogs; Dog food; any\nFood; Dairy; Mi"
+    assert said(tree, reader.read("", text)) == ["dog food", "dairy"]
+
+
 def test_a_known_title_alone_stands_for_its_category(reader, tree):
     assert said(tree, reader.read("skim  MILK", "x")) == ["milk"]
 
@@ -70,16 +83,33 @@ def test_a_text_about_nothing_names_nothing(reader):
     assert reader.read("", "The weather is nice.") == []
 
 
-def test_the_nearest_categories_are_those_of_any_sentence(tree):
-    def encode(texts):
-        marks = {"dog": 0, "pup": 0, "milk": 1, "cow": 1, "oat": 2}
-        vectors = np.zeros((len(texts), 3), dtype=np.float32)
-        for row, text in enumerate(texts):
-            for mark, place in marks.items():
-                vectors[row, place] += mark in text
-        return vectors
+def encode(texts):
+    marks = {"dog": 0, "pup": 0, "milk": 1, "cow": 1, "oat": 2}
+    vectors = np.zeros((len(texts), 3), dtype=np.float32)
+    for row, text in enumerate(texts):
+        for mark, place in marks.items():
+            vectors[row, place] += mark in text
+    return vectors
 
-    found = nearest_categories(["A pup came. Hello.", "The cow!", ""], tree, encode, 1)
+
+def test_what_is_written_later_moves_no_name(tree):
+    """Both categories are as near to the first text; whichever the later one names is no news."""
+    for later in ("a pup", "a cow"):
+        written = np.array([1, 2])
+        found = nearest_categories(["a dog and milk", later], written, tree, encode, 2)
+        alone = nearest_categories(["a dog and milk"], written[:1], tree, encode, 2)
+        assert found[0].tolist() == alone[0].tolist()
+
+
+def test_what_everybody_had_written_by_then_is_held_against_a_category(tree):
+    written = np.array([2, 1, 1])
+    found = nearest_categories(["a dog and milk", "a pup", "a pup"], written, tree, encode, 1)
+    assert said(tree, found[0]) == ["milk"]
+
+
+def test_the_nearest_categories_are_those_of_any_sentence(tree):
+    written = np.zeros(3, dtype=np.int64)
+    found = nearest_categories(["A pup came. Hello.", "The cow!", ""], written, tree, encode, 1)
     assert [tree.paths[n][-1] if n != NOTHING else None for n in found[:, 0]] == [
         "dog food",
         "milk",

@@ -1,17 +1,23 @@
+from datetime import timedelta
+
 import market_run
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from weeks import CALENDAR
 
 from taiji import schema
-from taiji.config import FeaturesSection, InferSection, MatchSection
+from taiji.config import FeaturesSection, InferSection, MatchSection, RankSection
 from taiji.errors import ConfigError, DataError
 from taiji.ranking.as_of import AsOf
+from taiji.ranking.columns import microseconds
+from taiji.ranking.comparison import Variant
 from taiji.ranking.features import DEFAULTS
 from taiji.ranking.quantise import load_codebook
 from taiji.stages.features import features
 from taiji.stages.parts.category_likelihoods import LIKELIHOODS
+from taiji.stages.parts.language_features import FeatureSource
 from taiji.store.files import read_json, read_parquet, write_parquet
 
 
@@ -140,6 +146,36 @@ def test_only_ids_of_items_from_before_the_cut_off_leave_a_neighbour(tmp_path):
     half = market_run.NUM_RANK_USERS
     assert borrowed[0][:half] == borrowed[1][:half]  # nothing of the future
     assert borrowed[0][half:] != borrowed[1][half:]  # which for the test split is past
+
+
+def later_for_odd_users(folder):
+    """Each user keeps one example a split; that of every other user is asked for a week later."""
+    path = folder / "construct" / "examples.parquet"
+    rows = read_parquet(path, schema.EXAMPLES).to_pylist()
+    for row in rows:
+        row["cutoff"] += timedelta(weeks=int(row["user_id"][1:]) % 2)
+    write_parquet(pa.Table.from_pylist(rows, schema.EXAMPLES), path, schema.EXAMPLES)
+    return {row["user_id"]: row["cutoff"] for row in rows if row["split"] == "rank_test"}
+
+
+def test_of_one_text_a_user_and_several_moments_none_serves_or_lends_before_its_own(tmp_path):
+    world = market_run.write_construct(tmp_path / "construct")
+    market_run.write_texts(tmp_path / "infer")
+    cutoffs = later_for_odd_users(tmp_path)
+    settings = market_run.recipe(rank=RankSection(texts=["policy"]))
+    features(market_run.context(tmp_path, "features", settings), market_run.WordEncoder)
+    table = read_parquet(tmp_path / "features" / "features.parquet", schema.USER_FEATURES)
+    for row in table.filter(pc.equal(table["split"], "rank_test")).to_pylist():
+        donor = row["neighbour_user_id"]
+        assert donor is None or cutoffs[donor] <= cutoffs[row["user_id"]]
+    asof = AsOf(
+        users=world.users, items=world.items, interactions=world.interactions, calendar=CALENDAR
+    )
+    source = FeatureSource(market_run.context(tmp_path, "rank", settings), asof, CALENDAR)
+    _, test = source.of(Variant("both", "policy"))
+    users = np.array(["u001", "u002"], dtype=object)
+    first = microseconds(pa.chunked_array([[cutoffs["u002"]] * 2], schema.TIME))
+    assert [row >= 0 for row in test.rows(users, first)] == [False, True]
 
 
 @pytest.mark.parametrize("search", ["ivf", "hnsw"])

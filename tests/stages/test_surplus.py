@@ -66,3 +66,21 @@ def test_exposures_that_a_text_serves_are_judged_by_themselves(run, tmp_path):
     groups = of_few["views"]["names"]["groups"]
     assert groups["served"] != groups["all"]
     assert of_few["views"]["names"]["weights"] != of_all["views"]["names"]["weights"]
+
+
+def test_a_moment_without_a_given_text_is_not_served(run, tmp_path):
+    found = {}
+    for name, keep in (("empty", True), ("missing", False)):
+        folder = tmp_path / name
+        (folder / "infer").mkdir(parents=True)
+        for stage in ("construct", "ceiling"):
+            (folder / stage).symlink_to(run / stage)
+        rows = read_parquet(run / "infer" / "texts.parquet", schema.TEXTS).to_pylist()
+        own = [row for row in rows if row["model"] == "policy"]
+        nothing = {"status": "empty", "completion": "", "cot": "", "answer": ""}
+        rest = [row | nothing for row in own[20:]] if keep else []
+        table = pa.Table.from_pylist(own[:20] + rest, schema.TEXTS)
+        write_parquet(table, folder / "infer" / "texts.parquet", schema.TEXTS)
+        surplus(context(folder, "surplus", recipe(ceiling=SECTION)))
+        found[name] = read_json(folder / "surplus" / "metrics.json")["texts"]["policy"]
+    assert found["empty"] == found["missing"]

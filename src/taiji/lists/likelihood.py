@@ -82,7 +82,7 @@ class OpeningScorer:
         self._fitter = fitter
         self._openings = openings
         self._opening_ids: dict[int, list[int]] = {}
-        self._anybody: dict[int, float] = {}
+        self._anybody: dict[tuple[tuple[str, ...], int], float] = {}
 
     def score(self, example: Mapping[str, Any], cot: str, places: Sequence[int]) -> Array:
         """log P(opening | prompt, chain) of the openings at these places.
@@ -108,18 +108,20 @@ class OpeningScorer:
         return np.array(found)
 
     def score_for_anybody(self, example: Mapping[str, Any], places: Sequence[int]) -> Array:
-        """The same without profile, history and chain; computed once for each opening.
+        """The same without profile, history and chain; computed once for each opening and offer.
 
         Args:
-            example: Any; only its form is used.
+            example: Its form and its offer are used.
             places: Of the openings.
         """
-        missing = [place for place in dict.fromkeys(places) if place not in self._anybody]
+        offer = tuple(example.get("offer") or ())
+        missing = [one for one in dict.fromkeys(places) if (offer, one) not in self._anybody]
         nobody = {**example, "profile": "", "history": []}
         if missing:
             scores = self.score(nobody, "", missing).tolist()
-            self._anybody.update(zip(missing, scores, strict=True))
-        return np.array([self._anybody[place] for place in places])
+            keys = [(offer, place) for place in missing]
+            self._anybody.update(zip(keys, scores, strict=True))
+        return np.array([self._anybody[offer, place] for place in places])
 
     def _ids(self, place: int) -> list[int]:
         if place not in self._opening_ids:

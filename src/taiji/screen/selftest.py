@@ -136,7 +136,7 @@ def run_selftest(
     right: float | None = None
     if encode is not None:
         names_MK = nearest_categories(
-            notes_of(planted), planted.world.categories, encode, NEEDS_A_USER
+            notes_of(planted), planted.starts, planted.world.categories, encode, NEEDS_A_USER
         )
         stacked["notes"] = names_MK
         right = _right_in_test(planted, names_MK)

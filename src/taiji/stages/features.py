@@ -253,7 +253,7 @@ def _neighbours(
 ) -> tuple[Neighbours, list[float]]:
     """Whom each user of a split borrows from, and the recall of a search that is not exact."""
     search, ids = ctx.recipe.features.neighbours, own["user_id"].to_pylist()
-    if len(set(ids)) < len(ids):  # several moments: nobody borrows from a later one
+    if len(own["cutoff"].unique()) > 1:  # nobody borrows from a text of a later moment
         return most_similar_earlier(vectors_ND, ids, microseconds(own["cutoff"])), []
     nearest = most_similar_other_user(vectors_ND, ids, search)
     if search == "exact":

@@ -81,6 +81,8 @@ def _texts(ctx: StageContext, logs: Constructed) -> pa.Table:
     """Texts of the ranking users with user and moment."""
     wanted = logs.examples(*RANK_SPLITS, columns=["example_id", "user_id", "split", "cutoff"])
     texts = read_parquet(ctx.inputs["infer"] / "texts.parquet", TEXTS)
+    written = pc.not_equal(pc.utf8_trim_whitespace(texts["completion"]), "")
+    texts = texts.filter(written)  # given texts leave a row where a moment has none
     joined = texts.join(wanted, keys="example_id", join_type="inner")
     if not joined.num_rows:
         raise DataError(
@@ -102,7 +104,10 @@ def _match(
     encoder = ctx.recipe.encoder
     load = partial(SentenceEncoder, encoder.model, encoder.batch_size)
     encode = partial(encode_texts, ctx.recipe.compute, load)
-    names_UK = read_names(answers, whole, logs.items, world.categories, section, encode)
+    users = _Users(texts)
+    names_UK = read_names(
+        answers, whole, users.written, logs.items, world.categories, section, encode
+    )
     names = np.pad(names_UK, ((0, 1), (0, 0)), constant_values=NOTHING)
     vectors = np.zeros((len(rows), 0), dtype=np.float32)
     of_items = np.zeros((logs.items.num_rows, 0), dtype=np.float32)
@@ -111,7 +116,7 @@ def _match(
         of_items = item_vectors(logs, encode)
     texts_UV = np.pad(vectors, ((0, 1), (0, 0)))
     likely = _likelihoods(ctx, texts, len(world.categories.paths))
-    return TextMatch(world.categories, names, texts_UV, of_items, likely), _Users(texts)
+    return TextMatch(world.categories, names, texts_UV, of_items, likely), users
 
 
 def _likelihoods(ctx: StageContext, texts: pa.Table, num_nodes: int) -> Vectors | None:

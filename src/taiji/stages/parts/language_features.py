@@ -130,16 +130,18 @@ def _read(ctx: StageContext, folder: Path, asof: AsOf, arms: Sequence[str]) -> B
 
 
 def _written_at(ctx: StageContext, table: pa.Table) -> NDArray[np.int64] | None:
-    """When each row's text was asked for; None if every user has one a window."""
+    """When each row's text was asked for; None if texts are asked for once a window."""
     examples = Constructed(ctx.inputs["construct"]).examples(
         *RANK_SPLITS, columns=["example_id", "user_id", "split", "cutoff"]
     )
     place = pc.index_in(table["example_id"], value_set=examples["example_id"].combine_chunks())
     if place.null_count:
         raise DataError("features: of other examples than construct's: rerun features")
-    written = examples.take(place).select(["user_id", "split", "cutoff"])
-    users = written.group_by(["user_id", "split"]).aggregate([]).num_rows
-    return None if users == written.num_rows else microseconds(written["cutoff"])
+    # Of all examples: those that have a text may be one a user and yet of different moments.
+    moments = examples.group_by(["split", "cutoff"]).aggregate([]).num_rows
+    if moments <= len(RANK_SPLITS):
+        return None
+    return microseconds(examples["cutoff"].take(place))
 
 
 def _vectors(folder: Path, num_rows: int) -> NDArray[np.float32]:

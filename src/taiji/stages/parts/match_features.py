@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from taiji.arrays import Ints
 from taiji.config import MatchSection
 from taiji.data.calendar import RANK_SPLITS
 from taiji.data.item_text import item_texts
 from taiji.errors import DataError
 from taiji.ranking.categories import NOTHING, Categories, path_text
+from taiji.ranking.columns import microseconds
 from taiji.ranking.match import TextMatch
 from taiji.ranking.named import NameReader, as_rows, nearest_categories
 from taiji.stages.parts.category_likelihoods import LIKELIHOODS, read_likelihoods
@@ -45,14 +47,21 @@ def write_names(
 
     Args:
         folder: Of one model's features.
-        users: example_id, user_id, split, text and answer, a row for each row of features.parquet.
+        users: example_id, user_id, split, cutoff, text and answer, a row for each row of
+            features.parquet.
         items: Columns of `schema.ITEMS`.
         section: The recipe's `features.match`.
         encode: Embeds sentences and categories where names are found by nearness.
     """
     categories = Categories.from_items(items)
     names = read_names(
-        users["answer"].to_pylist(), users["text"].to_pylist(), items, categories, section, encode
+        users["answer"].to_pylist(),
+        users["text"].to_pylist(),
+        microseconds(users["cutoff"]),
+        items,
+        categories,
+        section,
+        encode,
     )
     nodes = [[int(node) for node in row if node != NOTHING] for row in names]
     table = pa.table(
@@ -74,6 +83,7 @@ def write_names(
 def read_names(
     answers: Sequence[str],
     texts: Sequence[str],
+    written_U: Ints,
     items: pa.Table,
     categories: Categories,
     section: MatchSection,
@@ -85,7 +95,7 @@ def read_names(
     silent = [row for row, found in enumerate(names) if not found]
     if section.nearest and silent:
         near_UK = nearest_categories(
-            [texts[row] for row in silent], categories, encode, section.nearest
+            [texts[row] for row in silent], written_U[silent], categories, encode, section.nearest
         )
         for row, found in zip(silent, near_UK.tolist(), strict=True):
             names[row] = [node for node in found if node != NOTHING]
