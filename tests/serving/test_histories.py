@@ -49,7 +49,7 @@ def lines(seed):
     return orders, searches
 
 
-def write(folder, orders, searches):
+def write(folder, orders, searches, **changes):
     folder.mkdir(exist_ok=True)
     paths = ["Kitchen > Mugs", "Kitchen > Pots", "Garden > Pots", "Garden"]
     items = [f"{item},Thing {n},{paths[n % 4]}" for n, item in enumerate(ITEMS)]
@@ -64,7 +64,7 @@ def write(folder, orders, searches):
     ):
         (folder / f"{name}.csv").write_text("\n".join([head, *rows, ""]), encoding="utf-8")
     told = {"line": "no", "note": {"template": "rated {stars}"}}
-    source = shop(folder, events=[SEARCHES], interactions=told)
+    source = shop(folder, events=[SEARCHES], interactions=told, **changes)
     return DataSection.model_validate({"source": source, "history_items": 5})
 
 
@@ -156,3 +156,23 @@ def test_a_user_whom_the_run_does_not_know_has_a_prompt_and_one_without_a_past_n
     (example,) = told.examples.to_pylist()
     assert example["user_id"] == "stranger"
     assert example["history"][0]["text"] == "Thing 1; Kitchen; Pots; 2.00; 1 minute before"
+
+
+def test_a_recipe_that_tells_what_is_on_offer_counts_the_exposures_of_the_run(tmp_path):
+    orders, searches = lines(4)
+    user, _, newest, *_ = orders[-1]
+    days = [datetime.fromisoformat(newest) - timedelta(days=ago) for ago in (1, 2, 30)]
+    shown = [("i0", days[0]), ("i0", days[1]), ("i1", days[0]), ("i2", days[2])]
+    rows = [f"{user},{sku},{when.isoformat()},0" for sku, when in shown]
+    folder = tmp_path / "shop"
+    exposures = {"user_id": "customer", "item_id": "sku", "ts": "when", "click": "hit"}
+    section = write(folder, orders, searches, exposures=exposures | {"files": "shown.csv"})
+    table = "\n".join(["customer,sku,when,hit", *rows, ""])
+    (folder / "shown.csv").write_text(table, encoding="utf-8")
+    section = section.model_copy(update={"offer_categories": 2, "exposure_share": 1.0})
+    write_tables(section, tmp_path / "tables")
+    write_json(Contents(target_kinds=KINDS).to_json(), tmp_path / "tables" / CONTENTS)
+    histories = Histories(tmp_path / "tables", section, tmp_path / "a", 0.5)
+    told = histories.tell([user], EventLog(tmp_path / "log.sqlite", {}).past([user]))
+    histories.close()
+    assert told.examples["offer"].to_pylist() == [["Mugs", "Pots"]]

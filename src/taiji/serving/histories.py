@@ -126,6 +126,8 @@ class Histories:
         for name in TABLES:
             self.engine.read(f"run_{name}", [construct / f"{name}.parquet"])
         self.engine.read("items", [construct / "items.parquet"])
+        if section.offer_categories:  # what is on offer is counted from what anybody was shown
+            self.engine.read("exposures", [construct / "exposures.parquet"])
         self.engine.register("nobody", _nobody(construct / "users.parquet"))
 
     def tell(self, users: Sequence[str], past: Past) -> Told:
