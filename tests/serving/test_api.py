@@ -4,15 +4,18 @@ import asyncio
 import base64
 import json
 import time
+from datetime import timedelta
 
 import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from parts_at_hand import USERS, shop_run
+from parts_at_hand import USERS, shop_run, vouch
 
 from taiji.serving.admission import Admission
 from taiji.serving.api.app import SCOPES, Service, build_app
 from taiji.serving.api.keys import FILE, KeyRing, add_key
-from taiji.serving.blobs import UserBlob, erased_blob
+from taiji.serving.blobs import UserBlob, erased_blob, unpack_served
 from taiji.serving.parts import open_parts
 from taiji.serving.publication import publish
 from taiji.serving.store import AsOf, Record
@@ -250,6 +253,35 @@ def test_publish_and_rollback_by_http(server):
     assert (second.version, second.num_users) == (2, len(USERS))
     assert server.ask("POST", "/v1/rollback").json()["version"] == 1
     assert server.features(USERS[0]).json()["version"] == 1
+
+
+def look_again(run, weeks, codes):
+    """Each user once more, as `data.refresh: week` has it; nothing happened to anybody since."""
+    for stage, name in (("features", "features"), ("construct", "examples")):
+        path = run.root / stage / f"{name}.parquet"
+        table = pq.read_table(path)
+        rows = []
+        for row in table.to_pylist()[: len(USERS)]:
+            row["example_id"] = f"{weeks} {row['user_id']}"
+            if stage == "features":
+                row["codes"] = codes
+            else:
+                row["cutoff"] += timedelta(weeks=weeks)
+            rows.append(row)
+        pq.write_table(pa.concat_tables([table, pa.Table.from_pylist(rows, table.schema)]), path)
+        (run.root / stage / "manifest.json").unlink()
+        vouch(run.root, stage)
+
+
+def test_of_several_looks_at_a_user_the_newest_is_published_and_counted_once(tmp_path):
+    run = shop_run(tmp_path)
+    for weeks, codes in ((2, [3, 0]), (1, [2, 3])):
+        look_again(run, weeks, codes)
+    parts = open_parts(run)
+    assert publish(run, parts.state).num_users == len(USERS)
+    published = {unpack_served(record.blob).codes for record in parts.store.scan(1)}
+    parts.close()
+    assert published == {b"[3,0]"}
 
 
 def test_a_new_version_keeps_erased_users_erased(server):

@@ -28,14 +28,19 @@ from taiji.store.files import digest_file
 
 _BATCH = 1000
 
-# The newest that the run knew of each user at the moment of its features.
+# The newest look at each user, of which `data.refresh` may have many, and the newest that the run
+# knew by then. Between two looks nothing may have happened: the store could not tell them apart.
 _ROWS = """
-WITH shown AS (
-    SELECT features.*, asks.cutoff
+WITH looks AS (
+    SELECT
+        features.*,
+        asks.cutoff,
+        row_number() OVER (PARTITION BY features.user_id ORDER BY asks.cutoff DESC) AS place
     FROM features
     JOIN asks ON asks.example_id = features.example_id
     WHERE features.split = '{split}'
 ),
+shown AS (SELECT * FROM looks WHERE place = 1),
 moments AS (
     SELECT user_id, ts FROM interactions UNION ALL SELECT user_id, ts FROM events
 ),
