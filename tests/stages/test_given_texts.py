@@ -96,6 +96,16 @@ def test_parquet_says_the_same(tmp_path):
         ('{"user": "u", "time": "yesterday", "text": "x"}', "line 2: time: 'yesterday'"),
         ('{"user": "u", "time": "2024-01-01T00:00:00", "text": "x"}', "no time zone"),
         ('{"user": "u", "time": "2024-01-01T00:00:00Z"}', "line 2: text: None"),
+        (
+            '{"user": "u", "time": "0001-01-01T00:00:00+01:00", "text": "x"}',
+            r"line 2: time: '0001-01-01T00:00:00\+01:00': in UTC outside .* write one such as 2024",
+        ),
+        ('{"user": "u", "time": "9999-12-31T23:59:59-01:00", "text": "x"}', "line 2: time: '9999"),
+        (
+            '{"user": "u", "time": "2024-01-01T00:00:00Z", "text": "no\\ud800"}',
+            r"line 2: text: '\\ud800' at character 3: half of a pair: write the whole",
+        ),
+        ('{"user": "\\udfff", "time": "2024-01-01T00:00:00Z", "text": "x"}', "line 2: user: '"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named(tmp_path, row, words):
@@ -104,6 +114,12 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path, row, words):
     path.write_text(f"{good}\n{row}\n", encoding="utf-8")
     with pytest.raises(DataError, match=words):
         read_given(path)
+
+
+def test_a_character_that_json_spells_in_two_halves_is_one(tmp_path):
+    path = write_lines(tmp_path / "t.jsonl", line("u000", TRAIN, "tea \U0001f375"))
+    assert r"\ud83c\udf75" in path.read_text(encoding="utf-8")
+    assert read_given(path)["text"].to_pylist() == ["tea \U0001f375"]
 
 
 def test_two_texts_of_one_moment_are_refused(tmp_path):

@@ -7,6 +7,7 @@ counts. Every row that cannot be used is named, and nothing is used of a file wi
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,8 @@ MODEL = "policy"
 
 _MOST_NAMED = 5
 _ROWS_AT_A_TIME = 1 << 15
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+"""What JSON may spell and UTF-8 cannot hold."""
 _FORM = '{"user": "u1", "time": "2024-05-01T00:00:00Z", "text": "..."}'
 
 _log = logging.getLogger(__name__)
@@ -98,13 +101,27 @@ def _row(line: str) -> dict[str, Any] | str:
     for name in ("user", "text", "time"):
         if not isinstance(row.get(name), str):
             return f"{name}: {row.get(name)!r}: needs text"
+        if half := _HALF_CHARACTER.search(row[name]):
+            where = f"{name}: {half.group()!r} at character {half.start() + 1}"
+            return f"{where}: half of a pair: write the whole character, or leave it out"
+    time = _utc(row["time"])
+    if isinstance(time, str):
+        return f"time: {row['time']!r}: {time}"
+    return {"user": row["user"], "time": time, "text": row["text"]}
+
+
+def _utc(told: str) -> datetime | str:
+    """The moment, or what is wrong with it."""
     try:
-        time = datetime.fromisoformat(row["time"])
+        time = datetime.fromisoformat(told)
     except ValueError:
-        return f"time: {row['time']!r}: needs a form such as 2024-05-01T00:00:00Z"
+        return "needs a form such as 2024-05-01T00:00:00Z"
     if time.tzinfo is None:
-        return f"time: {row['time']!r}: has no time zone: write 2024-05-01T00:00:00Z"
-    return {"user": row["user"], "time": time.astimezone(UTC), "text": row["text"]}
+        return "has no time zone: write 2024-05-01T00:00:00Z"
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        return "in UTC outside of the years 1 to 9999: write one such as 2024-05-01T00:00:00Z"
 
 
 def given_texts(given: pa.Table, examples: pa.Table) -> Iterator[pa.Table]:
