@@ -217,14 +217,14 @@ def interactions(rows, table, items, until, zone, missing=()):
     days = defaultdict(set)
     for user, _, ts, order, _, _ in good:
         days[user, order].add(ts.astimezone(ZoneInfo(zone)).date())
-    firsts = {}
+    lasts = {}
     for user, _, ts, order, _, _ in good:
-        firsts[user, order] = min(ts, firsts.get((user, order), ts))
+        lasts[user, order] = max(ts, lasts.get((user, order), ts))
     merged = defaultdict(list)
     for user, item, ts, order, quantity, price in good:
         is_order = order is not None and order.lower() not in NO_ORDER
         if is_order and len(days[user, order]) == 1:
-            merged[user, ("order", order), item, firsts[user, order]].append((quantity, price))
+            merged[user, ("order", order), item, lasts[user, order]].append((quantity, price))
         else:
             merged[user, ("moment", ts), item, ts].append((quantity, price))
     told = []

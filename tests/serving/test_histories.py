@@ -43,7 +43,8 @@ def lines(seed):
         for line in draw.sample(range(1, 4), draw.randrange(1, 4)):
             pieces, amount = draw.randrange(1, 4), f"{draw.randrange(100, 900) / 100:.2f}"
             told = (line, draw.choice(["", 3, 5]))
-            orders.append((customer, draw.choice(ITEMS), when, f"o{number}", pieces, amount, *told))
+            then = (moment + timedelta(seconds=line)).isoformat()  # scanned one after the other
+            orders.append((customer, draw.choice(ITEMS), then, f"o{number}", pieces, amount, *told))
         if draw.random() < 0.3:
             searches.append((customer, when, draw.choice(["tea", "blue mug", "a < b"])))
     return orders, searches

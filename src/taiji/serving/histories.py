@@ -36,7 +36,7 @@ _LINES = f"""
 SELECT
     user_id, item_id, kind, quantity, price, line, note,
     order_id AS order_key,
-    min(ts) OVER (PARTITION BY user_id, order_id) AS order_ts
+    max(ts) OVER (PARTITION BY user_id, order_id) AS order_ts
 FROM (
 SELECT user_id, item_id, ts, order_id, kind, quantity, price, line, note FROM run_lines
 UNION ALL

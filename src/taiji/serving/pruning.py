@@ -16,7 +16,7 @@ SAME_LINE = (
     "log.user_id = new.user_id AND log.order_id = new.order_id "
     "AND log.item_id = new.item_id AND log.kind = new.kind"
 )
-"""When a line of `new` is one of `log`; their times may differ, an order has that of its first."""
+"""When a line of `new` is one of `log`; their times may differ, an order has that of its last."""
 
 _SAME_BEHAVIOUR = (
     "log.user_id = new.user_id AND log.ts = new.ts AND log.modality = new.modality "

@@ -260,7 +260,7 @@ def test_category_lists_and_flags(tmp_path):
     assert found == [None, "First", None]
 
 
-def test_rows_of_one_order_share_the_first_time_and_equal_items_merge(tmp_path):
+def test_rows_of_one_order_share_the_last_time_and_equal_items_merge(tmp_path):
     orders = (
         "customer,sku,when,order,pieces,amount\n"
         "ann,mug,2024-01-03T10:05:00Z,o1,2,20.00\n"
@@ -269,7 +269,7 @@ def test_rows_of_one_order_share_the_first_time_and_equal_items_merge(tmp_path):
     )
     result, tables = prepared(shop(write_shop(tmp_path, orders=orders)), tmp_path / "out")
     mug, pot = tables["interactions"]
-    assert mug["ts"] == pot["ts"] == moment(2024, 1, 3, 10)
+    assert mug["ts"] == pot["ts"] == moment(2024, 1, 3, 10, 7)
     assert (mug["quantity"], mug["price"]) == (3, pytest.approx(10.5))  # (20.00 + 11.50) / 3
     assert pot["price"] is None
     assert result.counts["interactions"] == {

@@ -34,7 +34,25 @@ def test_a_word_for_nothing_is_no_order_even_within_a_day(tmp_path, word):
     assert repr(word) in str(problem)
 
 
-def test_a_number_that_starts_again_pulls_no_purchase_back(tmp_path):
+def test_nothing_of_an_order_is_known_before_it_happened(tmp_path):
+    """A visit at 15:00 must not read of the pot that is bought at 20:00."""
+    _, found, ids = told(
+        tmp_path,
+        ("ann", "mug", "2024-01-03T10:00:00", "cart"),
+        ("ann", "pot", "2024-01-03T20:00:00", "cart"),
+        ("bob", "mug", "2024-01-03T10:00:00", "till"),
+        ("bob", "rug", "2024-01-03T10:00:00", "till"),
+    )
+    assert found == [
+        ("mug", "01-03T10:00"),
+        ("mug", "01-03T20:00"),  # Ann's, whose order is one
+        ("pot", "01-03T20:00"),
+        ("rug", "01-03T10:00"),
+    ]
+    assert ids == ["cart", "cart", "till", "till"]
+
+
+def test_a_number_that_starts_again_moves_no_purchase(tmp_path):
     result, found, _ = told(
         tmp_path,
         ("ann", "mug", "2024-01-03T08:00:00", "1"),
@@ -46,9 +64,9 @@ def test_a_number_that_starts_again_pulls_no_purchase_back(tmp_path):
     assert found == [
         ("mug", "01-03T08:00"),
         ("mug", "02-03T08:00"),
-        ("mug", "02-03T08:00"),  # Bob's, whose order is one
+        ("mug", "02-03T08:09"),  # Bob's, whose order is one
         ("pot", "01-03T08:05"),
-        ("rug", "02-03T08:00"),
+        ("rug", "02-03T08:09"),
     ]
     assert "W212 1 order ids stand on more than one day of a user, up to 31 days apart" in said(
         result

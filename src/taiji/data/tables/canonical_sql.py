@@ -49,7 +49,7 @@ def kept_sql(table: str, numbers: Sequence[int], in_file_order: Collection[int] 
     return "\nUNION ALL\n".join(selects) or f"SELECT {_NO_ROWS[table]} WHERE 1 = 0"
 
 
-# Rows of one order have one time, its first. The price of merged rows is the mean over their
+# Rows of one order have one time, its last. The price of merged rows is the mean over their
 # pieces, summed as decimals: a sum of floats depends on who adds first.
 INTERACTIONS = """
 WITH merged AS (

@@ -1,10 +1,11 @@
 """Which lines are one order, and which ids only look like one.
 
-Lines of one order count as simultaneous, so an id that is used twice would pull purchases back
-to its first use, before the cut-off of prompts that must not know them. An order id counts as
-one order of a user within one table and one local day. An id on more days, or a word for
-nothing, names no order: each of its lines keeps its own time. An id in more than one table is
-an order in each of them. All three are told.
+Lines of one order count as simultaneous and have the time of the last of them: only then is the
+order known whole, and at its first, a prompt between the two would tell of purchases to come. An
+id that is used twice would hold purchases back until its last use. So an order id counts as one
+order of a user within one table and one local day. An id on more days, or a word for nothing,
+names no order: each of its lines keeps its own time. An id in more than one table is an order in
+each of them. All three are told.
 """
 
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ ids AS (
     SELECT
         source, user_id, order_id,
         count(*) AS num_lines,
-        min(ts) AS first_ts,
+        max(ts) AS last_ts,
         datediff(max(day), min(day)) AS num_days
     FROM lines
     GROUP BY source, user_id, order_id
@@ -59,7 +60,7 @@ SELECT
         ELSE lines.order_id
     END AS order_key,
     CASE
-        WHEN lines.order_id IS NULL OR doubt IN ('word', 'days') THEN ts ELSE first_ts
+        WHEN lines.order_id IS NULL OR doubt IN ('word', 'days') THEN ts ELSE last_ts
     END AS order_ts
 FROM ({kept}) AS lines
 LEFT JOIN order_ids
