@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,13 @@ ROLLOUTS = [
     rollout("e2", "milk", 0.5, "overlap"),
     rollout("e2", "tea", 0.4),
 ]
+
+
+def test_every_line_of_a_list_in_order_is_in_order():
+    two = "<think>\nBoth.\n</think>\n<answer>\nA; B; C; one\nD; E; F; two\n</answer>"
+    rollouts = [replace(rollout("e1", "milk"), completion=two)]
+    assert replace(diagnosis(), num_answers=2).figures(rollouts)["format/levels"] == 1.0
+    assert diagnosis().figures(rollouts)["format/levels"] == 0.0
 
 
 def test_the_figures_of_a_step_by_hand():

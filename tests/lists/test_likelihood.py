@@ -3,6 +3,8 @@ import pytest
 import torch
 
 from taiji import schema
+from taiji.data.item_text import item_text
+from taiji.language.completions import list_answer
 from taiji.language.prompt import ChatScaffold
 from taiji.lists.likelihood import OpeningScorer, category_openings, title_openings
 from taiji.reasoning.prompts import PromptFitter
@@ -26,7 +28,7 @@ def fitter(smollm2_tokenizer):
 
 @pytest.fixture
 def likelihood(tiny_model, fitter):
-    return OpeningScorer(tiny_model, fitter, title_openings(CATALOGUE))
+    return OpeningScorer(tiny_model, fitter, title_openings(CATALOGUE, 1))
 
 
 def naive(model, fitter, cot: str, place: int) -> float:
@@ -59,8 +61,16 @@ def test_for_anybody_neither_shopper_nor_chain_matter(likelihood):
 def test_for_anybody_the_offer_is_that_of_the_example(likelihood, tiny_model, fitter):
     early, late = (EXAMPLE | {"offer": [name]} for name in ("Grocery", "Drug; soap and more"))
     likelihood.score_for_anybody(late, [0])
-    afresh = OpeningScorer(tiny_model, fitter, title_openings(CATALOGUE))
+    afresh = OpeningScorer(tiny_model, fitter, title_openings(CATALOGUE, 1))
     assert likelihood.score_for_anybody(early, [0]) == afresh.score_for_anybody(early, [0])
+
+
+def test_of_several_answers_a_title_is_asked_for_as_a_whole_line(fitter):
+    openings = title_openings(CATALOGUE, 3)
+    assert openings[0].alone == "Grocery; Drinks; Green tea\n"
+    assert openings[2].alone == "Cola\n"
+    learnt = list_answer([item_text(row) for row in CATALOGUE.to_pylist()])
+    assert learnt.startswith(openings[0].alone)
 
 
 def test_categories_open_an_answer_by_their_path_or_stand_where_a_title_would(fitter):

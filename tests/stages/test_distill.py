@@ -8,7 +8,7 @@ from rows import KilledError
 from taiji.errors import DataError
 from taiji.language.generate import Reply
 from taiji.reasoning import teachers
-from taiji.schema import CANDIDATES, EXAMPLES
+from taiji.schema import CANDIDATES, EXAMPLES, ITEMS
 from taiji.stages import distill as distill_module
 from taiji.stages.distill import distill
 from taiji.store.files import read_parquet, write_parquet
@@ -173,9 +173,59 @@ def test_a_direct_teacher_never_sees_the_target_and_the_label_stays_true(run, st
     assert [row["answer"] for row in again] != [row["answer"] for row in rows]
 
 
+def asked_for(student, answers):
+    return {"model": str(student), "max_completion_tokens": 256, "answers": answers}
+
+
+def with_baskets(run, *item_ids):
+    path = run / "construct" / "examples.parquet"
+    rows = read_parquet(path, EXAMPLES).to_pylist()
+    table = [row | {"basket_item_ids": [*item_ids, row["target_item_id"]]} for row in rows]
+    write_parquet(pa.Table.from_pylist(table, schema=EXAMPLES), path, EXAMPLES)
+
+
 def test_where_several_answers_are_asked_for_every_answer_is_a_list(run, student):
-    asked = {"model": str(student), "max_completion_tokens": 256, "answers": 2}
-    ctx = context(run, "distill", student, student=asked, distill={"candidates": 1})
+    ctx = context(run, "distill", student, student=asked_for(student, 2))
     distill(ctx)
     rows = read_parquet(ctx.out / "candidates.parquet", CANDIDATES).to_pylist()
     assert rows[0]["answer"] == "Grocery; Yogurt; Yogurt tubs; National brand yogurt 32 oz"
+
+
+def test_of_several_items_each_is_of_another_category_where_they_have_any(run, student):
+    with_baskets(run, "i1", "i0", "i10")
+    ctx = context(run, "distill", student, student=asked_for(student, 5))
+    distill(ctx)
+    rows = read_parquet(ctx.out / "candidates.parquet", CANDIDATES).to_pylist()
+    titles = [line.split("; ")[-1] for line in rows[0]["answer"].splitlines()]
+    assert len(titles) == len(set(titles)) == 3
+    path = run / "construct" / "items.parquet"
+    bare = dict.fromkeys(("category_l1", "category_l2", "category_l3"))
+    table = [row | bare for row in read_parquet(path, ITEMS).to_pylist()]
+    write_parquet(pa.Table.from_pylist(table, schema=ITEMS), path, ITEMS)
+    other = context(run, "other", student, student=asked_for(student, 5))
+    distill(other)
+    rows = read_parquet(other.out / "candidates.parquet", CANDIDATES).to_pylist()
+    assert rows[0]["answer"].splitlines() == [table[n]["title"] for n in (1, 0, 10)]
+
+
+def test_the_title_of_a_further_item_is_a_leak_as_well(run, student, monkeypatch):
+    def text(task, _number):
+        item = (*task.others, task.target)[0]
+        return f"So they will take {item['title']} from there."
+
+    told(monkeypatch, text)
+    with_baskets(run, "i10")
+    ctx = context(run, "distill", student, student=asked_for(student, 2))
+    distill(ctx)
+    rows = read_parquet(ctx.out / "candidates.parquet", CANDIDATES).to_pylist()
+    assert rows[0]["copied_title"] == 1.0
+    assert rows[0]["leak"] == "title"
+
+
+def test_a_direct_teacher_who_names_the_first_of_several_is_right(run, student, monkeypatch):
+    truth = "Grocery; Yogurt; Yogurt tubs"
+    reply = f"They like yogurt.\nAnswer: National brand yogurt 32 oz; {truth}"
+    told(monkeypatch, lambda task, n: reply)
+    asked = {"student": asked_for(student, 2), "distill": {"mode": "direct", "candidates": 1}}
+    summary = distill(context(run, "distill", student, **asked))
+    assert summary["own_answer_right_share"] > 0

@@ -27,6 +27,7 @@ class Diagnosis:
         constants: Items of the pool that promise most as an answer to everybody.
         popularity: Percentile of each item by how often it was sold.
         targets: The true item of each example.
+        num_answers: How many items a rollout is asked for.
         watchers: Who pays nothing and has an opinion of each rollout, by the reward it watches.
     """
 
@@ -34,6 +35,7 @@ class Diagnosis:
     constants: Sequence[str]
     popularity: Mapping[str, float]
     targets: Mapping[str, str]
+    num_answers: int = 1
     watchers: Mapping[str, Reward] = field(default_factory=dict)
 
     def figures(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
@@ -45,7 +47,8 @@ class Diagnosis:
         }
         for rung in RUNGS:
             figures[f"rung/{rung}"] = sum(r.rung == rung for r in rollouts) / num
-        met = np.array([astuple(check_form(r.completion)) for r in rollouts]).mean(axis=0)
+        forms = [astuple(check_form(r.completion, self.num_answers)) for r in rollouts]
+        met = np.array(forms).mean(axis=0)
         for part, share in zip(fields(Form), met.tolist(), strict=True):
             figures[f"format/{part.name}"] = share
         for name, watcher in self.watchers.items():

@@ -152,6 +152,11 @@ def answer_lines(answer: str, count: int) -> list[str]:
     return [_title_first(line) for line in answer.splitlines() if line.strip()][:count]
 
 
+def first_answer(answer: str, count: int) -> str:
+    """The likeliest of `count` items, as `title; L1; L2; L3`; empty if the answer names none."""
+    return next(iter(answer_lines(answer, count)), "")
+
+
 def list_answer(items: Sequence[str]) -> str:
     """Write several items, each `title; L1; L2; L3`, in the form that `answer_lines` reads."""
     lines = []

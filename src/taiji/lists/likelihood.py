@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from taiji.arrays import Array
 from taiji.data.item_text import SEPARATOR, item_text, one_part
+from taiji.language.completions import list_answer
 from taiji.language.prompt import CompletionIds
 from taiji.language.scoring import ModelScorer, Question
 from taiji.reasoning.prompts import PromptFitter
@@ -40,12 +41,21 @@ class Opening:
     whole: str
 
 
-def title_openings(catalogue: pa.Table) -> list[Opening]:
-    """The title of each row of `schema.ITEMS`, in the form `title; L1; L2; L3`."""
-    return [
-        Opening(one_part(row["title"]) + SEPARATOR.rstrip(), item_text(row))
-        for row in catalogue.to_pylist()
-    ]
+def title_openings(catalogue: pa.Table, answers: int) -> list[Opening]:
+    """The title of each row of `schema.ITEMS` as an answer would name it.
+
+    Args:
+        catalogue: The items.
+        answers: How many items are asked for. A single answer begins with the title, and the mark
+            behind it counts. A line of several ends with it: all of the line is asked for.
+    """
+    rows = catalogue.to_pylist()
+    if answers == 1:
+        return [
+            Opening(one_part(row["title"]) + SEPARATOR.rstrip(), item_text(row)) for row in rows
+        ]
+    lines = [list_answer([item_text(row)]) for row in rows]
+    return [Opening(f"{line}\n", f"{line}\n{line}") for line in lines]
 
 
 def category_openings(paths: Sequence[Sequence[str]], answers: int) -> list[Opening]:

@@ -71,7 +71,11 @@ def align(ctx: StageContext) -> Summary:
     run = PolicyRun(
         section, student.max_completion_tokens, ctx.recipe.seed, ctx.parts("checkpoints"), training
     )
-    diagnosis = replace(_diagnosis(logs, examples, preferences), watchers=watchers(paid))
+    diagnosis = replace(
+        _diagnosis(logs, examples, preferences),
+        num_answers=student.answers,
+        watchers=watchers(paid),
+    )
     record = _Record(ctx, run.folder, rewards.names, diagnosis)
     num_trained = train_policy(model, tokenizer, prompts, rewards, run, record.on_step)
     summary = first_says(record.finish) | {

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from taiji.arrays import Array
 from taiji.config import Recipe
 from taiji.data.item_text import category_path
+from taiji.language.completions import first_answer
 from taiji.language.generate import Reply
 from taiji.language.models import load_tokenizer
 from taiji.language.pieces import Pieces
@@ -48,7 +49,7 @@ def distill(ctx: StageContext) -> Summary:
     build = partial(_asker, ctx.recipe, ctx.calls.absolute())
     write_shards(ctx, shards, pieces, build, what="examples")
     shares_N = shares_told_to_others(_told(shards, pieces))
-    counted = _Counted(ctx.recipe.distill.mode)
+    counted = _Counted(ctx.recipe.distill.mode, ctx.recipe.student.answers)
     judged = map(counted.note, _with_leaks(shards.all(len(pieces)), shares_N))
     write_tables(judged, ctx.out / "candidates.parquet", CANDIDATES)
     return counted.summary() | losses(tasks.dropped_N.tolist())
@@ -118,12 +119,13 @@ def _further(
     example: Mapping[str, Any], targets: Mapping[str, Mapping[str, Any]], answers: int
 ) -> list[Mapping[str, Any]]:
     """True items beside the target for an answer of several: each of another category."""
-    taken = {category_path(targets[example["target_item_id"]])}
+    target = example["target_item_id"]
+    taken = {category_path(targets[target])} - {()}  # without a category none is the same
     further: list[Mapping[str, Any]] = []
     for item_id in _true_items(example, answers)[1:]:
         path = category_path(targets[item_id])
-        if path not in taken and len(further) < answers - 1:
-            taken.add(path)
+        if item_id != target and path not in taken and len(further) < answers - 1:
+            taken.update({path} - {()})
             further.append(targets[item_id])
     return further
 
@@ -162,12 +164,13 @@ def _instruction(task: TeacherTask, templates: Templates) -> str:
 
 
 def _copied_title(task: TeacherTask, cot: str) -> float:
-    """The target's categories may be named: they are what a chain concludes."""
+    """The largest share of a true item's title; their categories are what a chain concludes."""
     if task.mode == "direct":  # whoever was not shown the title has guessed it
         return 0.0
-    categories = [task.target[f"category_l{level}"] or "" for level in (1, 2, 3)]
+    items = (task.target, *task.others)
+    categories = [item[f"category_l{level}"] or "" for item in items for level in (1, 2, 3)]
     lines = [line["text"] for line in task.example["history"]]
-    return copied_share(cot, task.target["title"], [*lines, *categories])
+    return max(copied_share(cot, item["title"], [*lines, *categories]) for item in items)
 
 
 def _told(shards: Shards, pieces: Pieces[list[TeacherTask]]) -> Iterator[tuple[str, str, str]]:
@@ -198,8 +201,8 @@ def _with_leaks(parts: Iterable[pa.Table], shares_N: Array) -> Iterator[pa.Table
 class _Counted:
     """Counts as chains go by; rates of leaks are among those whose status is ok."""
 
-    def __init__(self, mode: str) -> None:
-        self._mode = mode
+    def __init__(self, mode: str, answers: int) -> None:
+        self._mode, self._answers = mode, answers
         self._teacher = ""
         self._num = self._ok = self._unjudged = self._right = 0
         self._leaks: Counter[str] = Counter()
@@ -212,7 +215,7 @@ class _Counted:
             if row["status"] == "ok":
                 self._ok += 1
                 self._unjudged += not phrases_apply(row["cot"])
-                self._right += row["own_answer"] == row["answer"]
+                self._right += row["own_answer"] == first_answer(row["answer"], self._answers)
                 self._leaks.update([row["leak"]] if row["leak"] is not None else ())
         return part
 

@@ -58,7 +58,7 @@ class GuidedLists:
         self._tree = PathTree.of_catalogue([category_path(row) for row in levels])
         self._openings: list[Sequence[Opening]] = [
             *(category_openings(paths, answers) for paths in self._tree.paths),
-            title_openings(catalogue),
+            title_openings(catalogue, answers),
         ]
         learners = logs.examples(*_LEARNERS)
         targets = logs.items.take(

@@ -19,6 +19,7 @@ from taiji.arrays import Array, Vectors
 from taiji.config import POLICY, SFT, EvaluateSection
 from taiji.data.item_text import item_texts
 from taiji.evaluation.figures import paired_figures, writer_figures
+from taiji.language.completions import first_answer
 from taiji.language.encode import TextEncoder
 from taiji.language.text_head import HeadTexts
 from taiji.lists.answers import (
@@ -81,6 +82,7 @@ class ListJudge:
         catalogue: pa.Table,
         encoder: TextEncoder,
         *,
+        answers: int,
         candidates: int,
         calibration: pa.Table,
         heads: "HeadReaders | None" = None,
@@ -92,6 +94,7 @@ class ListJudge:
             logs: The log that sold the titles.
             catalogue: Rows of `schema.ITEMS`, one for each title.
             encoder: Of answers and titles.
+            answers: How many items a model is asked for; the first is judged.
             candidates: Titles of which a model is asked how likely they are; 0 = none is asked.
             calibration: Examples on which weights are fitted.
             heads: Trained heads, where the run has them.
@@ -99,6 +102,7 @@ class ListJudge:
         """
         self._logs, self._catalogue, self._encoder = logs, catalogue, encoder
         self._candidates, self._heads, self._guided = candidates, heads, guided
+        self._answers = answers
         self._titles = Titles(catalogue)
         self._calibration = self._cohort(calibration) if candidates else None
         self.fusions: dict[str, dict[str, Fusion]] = {}
@@ -158,7 +162,9 @@ class ListJudge:
     def _signals(
         self, model: AskedModel, what: str, cohort: Cohort, written: pa.Table
     ) -> ModelSignals:
-        answers_ED = self._encoder.encode(written["answer"].to_pylist())
+        answers_ED = self._encoder.encode(
+            [first_answer(answer, self._answers) for answer in written["answer"].to_pylist()]
+        )
         titles_CD = self._encoder.encode(item_texts(self._catalogue))
         cosine_EC = answers_ED @ titles_CD.T
         candidates: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * written.num_rows
@@ -166,7 +172,11 @@ class ListJudge:
             candidates[row] = choose_candidates(moment, cosine_EC[row], self._candidates)
         shown = f"{what} {self._candidates} of {len(self._titles)}"
         likelihoods = model.likelihoods(
-            shown, cohort.examples, written, candidates, title_openings(self._catalogue)
+            shown,
+            cohort.examples,
+            written,
+            candidates,
+            title_openings(self._catalogue, self._answers),
         )
         head_EC = None
         if self._heads is not None:
@@ -202,6 +212,7 @@ def list_judge(
         logs,
         catalogue,
         encoder,
+        answers=recipe.student.answers,
         candidates=recipe.evaluate.candidates,
         calibration=logs.examples("rl").slice(0, recipe.evaluate.calibration),
         heads=heads,
