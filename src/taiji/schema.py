@@ -183,7 +183,7 @@ CANDIDATES = pa.schema(
         pa.field("own_answer", pa.string()),  # the teacher's, in direct mode
         pa.field("leak", pa.string()),  # phrase | title | boilerplate, null if none
         pa.field("leak_phrase", pa.string()),  # which kind of tell-tale phrase
-        pa.field("copied_title", pa.float64()),  # share of the target's title, without support
+        pa.field("copied_title", pa.float64()),  # share of a true item's title, without support
         pa.field("boilerplate", pa.float64()),  # share of the chain that other users are told
     ]
 )

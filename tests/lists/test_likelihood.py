@@ -3,8 +3,6 @@ import pytest
 import torch
 
 from taiji import schema
-from taiji.data.item_text import item_text
-from taiji.language.completions import list_answer
 from taiji.language.prompt import ChatScaffold
 from taiji.lists.likelihood import OpeningScorer, category_openings, title_openings
 from taiji.reasoning.prompts import PromptFitter
@@ -33,12 +31,17 @@ def likelihood(tiny_model, fitter):
 
 def naive(model, fitter, cot: str, place: int) -> float:
     """One row: prompt, chain, whole answer; the sum over the title and the mark that ends it."""
-    scaffold = fitter.scaffold
     title, *levels = SHELF[place]
     answer = "; ".join([title, *filter(None, levels)])
+    return summed(model, fitter, cot, answer, title + (";" if levels[0] else ""))
+
+
+def summed(model, fitter, cot: str, answer: str, opening: str) -> float:
+    """log P of an answer's opening, one token after the other."""
+    scaffold = fitter.scaffold
     completion = scaffold.completion_ids(cot, answer)
     prompt = scaffold.prompt_ids(fitter.fit(EXAMPLE)[0])
-    num = len(scaffold.data_ids(title + (";" if levels[0] else "")))
+    num = len(scaffold.data_ids(opening))
     ids = [*prompt, *completion.ids[: completion.answer_start + num]]
     with torch.inference_mode():
         logprobs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
@@ -49,6 +52,19 @@ def test_titles_are_scored_as_the_opening_of_an_answer(likelihood, tiny_model, f
     scores = likelihood.score(EXAMPLE, "The list shows milk.", [2, 0, 1])
     expected = [naive(tiny_model, fitter, "The list shows milk.", place) for place in (2, 0, 1)]
     assert scores == pytest.approx(expected, abs=1e-3)
+
+
+def test_of_several_answers_a_title_is_scored_as_a_whole_line(tiny_model, fitter):
+    openings = title_openings(CATALOGUE, 5)
+    assert [one.alone for one in openings] == [
+        "Grocery; Drinks; Green tea\n",
+        "Drug; Soap 3 oz\n",
+        "Cola\n",
+    ]
+    cot = "The list shows milk."
+    want = summed(tiny_model, fitter, cot, "Grocery; Drinks; Green tea\nCola", openings[0].alone)
+    scores = OpeningScorer(tiny_model, fitter, openings).score(EXAMPLE, cot, [0])
+    assert scores == pytest.approx([want], abs=1e-3)
 
 
 def test_for_anybody_neither_shopper_nor_chain_matter(likelihood):
@@ -65,14 +81,6 @@ def test_for_anybody_the_offer_is_that_of_the_example(likelihood, tiny_model, fi
     assert likelihood.score_for_anybody(early, [0]) == afresh.score_for_anybody(early, [0])
 
 
-def test_of_several_answers_a_title_is_asked_for_as_a_whole_line(fitter):
-    openings = title_openings(CATALOGUE, 3)
-    assert openings[0].alone == "Grocery; Drinks; Green tea\n"
-    assert openings[2].alone == "Cola\n"
-    learnt = list_answer([item_text(row) for row in CATALOGUE.to_pylist()])
-    assert learnt.startswith(openings[0].alone)
-
-
 def test_categories_open_an_answer_by_their_path_or_stand_where_a_title_would(fitter):
     path = ("Grocery", "Drinks; hot", "Tea")
     (line,) = category_openings([path], answers=5)
@@ -84,12 +92,6 @@ def test_categories_open_an_answer_by_their_path_or_stand_where_a_title_would(fi
 
 def test_a_category_is_scored_as_the_opening_of_an_answer(tiny_model, fitter):
     scorer = OpeningScorer(tiny_model, fitter, category_openings([("Grocery", "Drinks")], 5))
-    scaffold, cot = fitter.scaffold, "The list shows milk."
-    completion = scaffold.completion_ids(cot, "Grocery; Drinks; Green tea")
-    num = len(scaffold.data_ids("Grocery; Drinks;"))
-    prompt = scaffold.prompt_ids(fitter.fit(EXAMPLE)[0])
-    ids = [*prompt, *completion.ids[: completion.answer_start + num]]
-    with torch.inference_mode():
-        logprobs = tiny_model(torch.tensor([ids])).logits[0].log_softmax(-1)
-    want = sum(float(logprobs[t - 1, ids[t]]) for t in range(len(ids) - num, len(ids)))
+    cot = "The list shows milk."
+    want = summed(tiny_model, fitter, cot, "Grocery; Drinks; Green tea", "Grocery; Drinks;")
     assert scorer.score(EXAMPLE, cot, [0]) == pytest.approx([want], abs=1e-3)

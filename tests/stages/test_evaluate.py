@@ -23,6 +23,7 @@ from taiji.data.item_text import item_text, one_part
 from taiji.data.tables.reach import Contents
 from taiji.errors import DataError
 from taiji.evaluation.baselines import BASELINES
+from taiji.language.completions import list_answer
 from taiji.language.text_head import HeadSettings, TextHead
 from taiji.lists.answers import HEAD_FEATURES, MODEL_FEATURES, MODEL_LISTS, PRIOR_FEATURES
 from taiji.lists.priors import LISTS
@@ -241,6 +242,15 @@ def test_lists_of_titles_stand_beside_the_answers(ctx):
     assert "suspicious" not in tables
 
 
+def add_alignment(ctx, number: int) -> None:
+    """Examples of alignment, none of them with a novel target."""
+    path = ctx.inputs["construct"] / "examples.parquet"
+    earlier = {"cutoff": window_start("rl") + timedelta(days=1), "novel_target_item_id": None}
+    rows = read_parquet(path, schema.EXAMPLES).to_pylist()
+    rows += [example(50 + n, "rl") | earlier | {"user_id": f"u{n:03d}"} for n in range(number)]
+    write_parquet(pa.Table.from_pylist(rows, schema.EXAMPLES), path, schema.EXAMPLES)
+
+
 @pytest.mark.slow
 def test_models_are_asked_for_titles_and_others_join_them(
     ctx, tiny_model, smollm2_tokenizer, tmp_path
@@ -248,11 +258,7 @@ def test_models_are_asked_for_titles_and_others_join_them(
     for folder in (ctx.inputs["sft"] / "model", tmp_path / "mine"):
         tiny_model.save_pretrained(folder)
         smollm2_tokenizer.save_pretrained(folder)
-    path = ctx.inputs["construct"] / "examples.parquet"
-    earlier = {"cutoff": window_start("rl") + timedelta(days=1), "novel_target_item_id": None}
-    rows = read_parquet(path, schema.EXAMPLES).to_pylist()
-    rows += [example(50 + n, "rl") | earlier | {"user_id": f"u{n:03d}"} for n in range(3)]
-    write_parquet(pa.Table.from_pylist(rows, schema.EXAMPLES), path, schema.EXAMPLES)
+    add_alignment(ctx, 3)
     texts = ctx.inputs["infer"] / "texts.parquet"
     kept = [r for r in read_parquet(texts, schema.TEXTS).to_pylist() if r["model"] == "sft"]
     write_parquet(pa.Table.from_pylist(kept, schema.TEXTS), texts, schema.TEXTS)
@@ -290,10 +296,9 @@ def test_heads_and_a_guided_beam_add_their_lists(ctx, tiny_model, smollm2_tokeni
     tiny_model.save_pretrained(ctx.inputs["sft"] / "model")
     smollm2_tokenizer.save_pretrained(ctx.inputs["sft"] / "model")
     bought = {"ts": window_start("history"), "price": 1.0, "text": "Thing", "item_id": "i00"}
+    add_alignment(ctx, 30)
     path = ctx.inputs["construct"] / "examples.parquet"
-    earlier = {"cutoff": window_start("rl") + timedelta(days=1), "novel_target_item_id": None}
     rows = read_parquet(path, schema.EXAMPLES).to_pylist()
-    rows += [example(50 + n, "rl") | earlier | {"user_id": f"u{n:03d}"} for n in range(30)]
     rows = [row | {"history": [bought] if row["example_id"] != "t0" else []} for row in rows]
     write_parquet(pa.Table.from_pylist(rows, schema.EXAMPLES), path, schema.EXAMPLES)
     texts = ctx.inputs["infer"] / "texts.parquet"
@@ -325,6 +330,29 @@ def test_heads_and_a_guided_beam_add_their_lists(ctx, tiny_model, smollm2_tokeni
     tables = {table.key: table for table in build_tables(metrics)}
     names = [row[0] for row in tables["lists-any"].rows]
     assert "sft: by a beam that the scorer of paths guides" in names
+
+
+def test_of_a_list_of_answers_titles_are_near_to_the_first_line_as_the_judge_reads_it(
+    ctx, tiny_model, smollm2_tokenizer
+):
+    tiny_model.save_pretrained(ctx.inputs["sft"] / "model")
+    smollm2_tokenizer.save_pretrained(ctx.inputs["sft"] / "model")
+    add_alignment(ctx, 3)
+    lists = [list_answer([TEXTS[f"i{n % 6}0"], TEXTS[f"i{(n + 3) % 6}2"]]) for n in range(7)]
+    texts = [text(n, "sft", answer) for n, answer in enumerate([*lists, ""])]
+    written = pa.Table.from_pylist(texts, schema.TEXTS)
+    write_parquet(written, ctx.inputs["infer"] / "texts.parquet", schema.TEXTS)
+    section = EvaluateSection(hit_rate_at=(1,), bootstrap=100, candidates=3, calibration=2)
+    student = StudentSection(max_completion_tokens=4, answers=2)
+    recipe = ctx.recipe.model_copy(update={"evaluate": section, "student": student})
+    evaluate(replace(ctx, recipe=recipe))
+    judged = read_parquet(ctx.out / "judgements.parquet", JUDGEMENTS).to_pylist()
+    listed = read_parquet(ctx.out / "listings.parquet", LISTINGS).to_pylist()
+    of_judge = [r for r in judged if (r["writer"], r["track"]) == ("sft", "any")]
+    of_list = [r for r in listed if (r["list"], r["track"]) == ("sft/nearest", "any")]
+    ranks = [row["title_rank"] for row in of_list]
+    assert ranks == [row["title_rank"] for row in of_judge]
+    assert ranks[:7] == [1] * 7
 
 
 def test_suspicious_titles_that_are_answered_too_often_are_flagged(ctx, caplog):

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from taiji.arrays import Array
 from taiji.config import Recipe
-from taiji.data.item_text import category_path
+from taiji.data.item_text import CategoryPath, category_path, plain_name
 from taiji.language.completions import first_answer
 from taiji.language.generate import Reply
 from taiji.language.models import load_tokenizer
@@ -118,16 +118,15 @@ def _true_items(example: Mapping[str, Any], answers: int) -> list[str]:
 def _further(
     example: Mapping[str, Any], targets: Mapping[str, Mapping[str, Any]], answers: int
 ) -> list[Mapping[str, Any]]:
-    """True items beside the target for an answer of several: each of another category."""
-    target = example["target_item_id"]
-    taken = {category_path(targets[target])} - {()}  # without a category none is the same
-    further: list[Mapping[str, Any]] = []
-    for item_id in _true_items(example, answers)[1:]:
-        path = category_path(targets[item_id])
-        if item_id != target and path not in taken and len(further) < answers - 1:
-            taken.update({path} - {()})
-            further.append(targets[item_id])
-    return further
+    """True items beside the target for an answer of several: each of another category.
+
+    What has no category differs from the others by its title.
+    """
+    items = [targets[item_id] for item_id in _true_items(example, answers)]
+    first_of: dict[CategoryPath | str, Mapping[str, Any]] = {}
+    for item in items:
+        first_of.setdefault(category_path(item) or plain_name(item["title"]), item)
+    return list(first_of.values())[1:answers]
 
 
 def _candidates(
