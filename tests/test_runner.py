@@ -81,7 +81,8 @@ ALL = [stage.name for stage in upstream("report")]  # all that nobody has to ask
 def test_every_stage_reads_only_earlier_ones():
     for i, stage in enumerate(STAGES):
         assert {*stage.reads, *stage.may_read} <= {earlier.name for earlier in STAGES[:i]}
-        assert all(attrgetter(section)(Recipe(name="t")) for section in stage.sections)
+        for section in stage.sections:
+            assert attrgetter(section)(Recipe(name="t")) is not None
 
 
 def test_all_stages_run_once_and_are_then_up_to_date(tmp_path):
@@ -209,6 +210,35 @@ def test_what_a_setting_names_counts_by_its_content(tmp_path, make, setting, sta
     assert {
         name for name in ALL if runner.plan(find_stage(name), wanted, directory).key != keys[name]
     } == stages
+
+
+def test_a_log_named_by_an_absolute_path_counts_by_its_content(tmp_path):
+    elsewhere = a_log(tmp_path / "elsewhere")
+    (tmp_path / "named").mkdir()
+    tables = TABLES | {"path": str(tmp_path / "named")}
+    tables["interactions"] = TABLES["interactions"] | {"files": str(elsewhere)}
+    wanted, run_folder = recipe(data={"source": tables}), tmp_path / "run"
+    run(run_folder, wanted)
+    assert dict(status_of(run_folder, wanted))["construct"] is State.CURRENT
+    elsewhere.write_text("u,i,t\n")
+    assert dict(status_of(run_folder, wanted))["construct"] is State.STALE
+
+
+@pytest.mark.parametrize(
+    ("changed", "stage"),
+    [
+        ({"simulate": {"normaliser": "rank"}}, "align"),
+        ({"simulate": {"popularity_discount": 0.5}}, "align"),
+        ({"compute": {"training": {"mixed_precision": "bf16"}}}, "align"),
+        ({"compute": {"training": {"mixed_precision": "bf16"}}}, "sft"),
+        ({"evaluate": {"bootstrap": 177}}, "head"),
+    ],
+)
+def test_what_changes_a_result_stands_in_the_key_of_its_stage(tmp_path, changed, stage):
+    run(tmp_path, recipe())
+    directory = RunDirectory(tmp_path)
+    keys = {runner.plan(find_stage(stage), r, directory).key for r in (recipe(), recipe(**changed))}
+    assert len(keys) == 2
 
 
 def test_code_of_the_users_own_counts_by_what_it_does(tmp_path, monkeypatch):

@@ -101,3 +101,11 @@ def test_the_share_is_logged_where_there_is_any_spread():
     assert logged["rewards/a/variance_share"] == pytest.approx(1 / 1.01)
     flat = spread(["a", "b"], np.zeros((1, 2, 2)), np.ones((1, 2, 2), bool))
     assert "rewards/a/variance_share" not in flat
+
+
+def test_one_list_for_everybody_is_priced_as_a_list():
+    both = replace(diagnosis(), num_answers=2, constants=("tea", "milk"))
+    milk_first = (0.9 + 0.5) / 2
+    assert both.figures(ROLLOUTS)["hacking/constant_reward"] == pytest.approx(milk_first)
+    mean = replace(both, of_lists="mean").figures(ROLLOUTS)["hacking/constant_reward"]
+    assert mean == pytest.approx((0.9 + 0.2 + 0.5 + 0.4) / 4)

@@ -66,7 +66,8 @@ def test_without_settings_weights_start_uniform_and_mix_rewards(tmp_path):
         ({"multi_objective_aggregation": "normalize_then_sum"}, "align.weights.act_on"),
         ({"learning_rate": 1.0}, "align.learning_rate"),
         ({"gradient_accumulation_steps": 5}, "must divide"),
-        ({"steps_per_generation": 2, "generation_batch_size": 8}, "refused by TRL"),
+        ({"steps_per_generation": 8, "generation_batch_size": 8}, "refused by TRL"),
+        ({"steps_per_generation": 2}, "several generations"),
     ],
 )
 def test_a_field_that_would_do_nothing_or_harm_is_refused(tmp_path, trainer, message):

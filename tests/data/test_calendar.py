@@ -175,3 +175,13 @@ def test_a_sample_takes_its_share_by_the_key_alone(share):
     assert kept == [
         i for i in range(20000) if int(hashlib.md5(f"s|{i}".encode()).hexdigest()[:8], 16) < bound
     ]
+
+
+def test_weeks_may_be_counted_from_a_window_that_begins_within_one():
+    days = timedelta(days=10)
+    starts = [datetime(2024, 1, 1, tzinfo=UTC) + number * days for number in range(6)]
+    names = ("history", "reward", "rl", "ranker", "test")
+    windows = tuple(Window(n, a, b) for n, a, b in zip(names, starts, starts[1:], strict=False))
+    calendar = Calendar("UTC", windows)
+    assert calendar.week_starts("test") == [starts[4], starts[4] + timedelta(days=7)]
+    assert starts[4] not in calendar.week_starts()

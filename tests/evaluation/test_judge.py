@@ -7,7 +7,7 @@ from rows import example_row
 
 from taiji import schema
 from taiji.alignment.rewards.grounding import Grounder
-from taiji.evaluation.judge import Judge, Writer
+from taiji.evaluation.judge import Judge, Writer, best_of
 from taiji.schema import OUTSIDE
 
 SHELF = {
@@ -133,3 +133,16 @@ def test_each_track_keeps_the_examples_that_have_its_truth_in_their_order():
 
 def test_a_track_without_any_truth_has_no_rows():
     assert judged(Writer("sft", ["Cola"]), asked(("tea", None)))["novel"] == []
+
+
+def test_a_list_is_grounded_by_its_first_line_that_names_an_item():
+    lines = []
+    for answers in ([""], ["Green tea; Grocery; Drinks; Tea"]):
+        encoder = LetterEncoder()
+        grounder = Grounder(ITEMS, encoder, catalogue=CATALOGUE)
+        judge = Judge(ITEMS, CATALOGUE, encoder, grounder, FixedCtcvr())
+        lines.append(judge.judge(Writer("sft", answers), asked(("tea", None))))
+    assert lines[0]["grounded_item_id"].to_pylist() == [None]
+    best = best_of(lines, "best of 2")
+    assert best["grounded_item_id"].to_pylist() == ["tea"]
+    assert best["rung"].to_pylist() == lines[1]["rung"].to_pylist()

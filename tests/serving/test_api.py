@@ -12,12 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from parts_at_hand import USERS, shop_run, vouch
 
+from taiji.errors import ConfigError
 from taiji.serving.admission import Admission
 from taiji.serving.api.app import SCOPES, Service, build_app
 from taiji.serving.api.keys import FILE, KeyRing, add_key
 from taiji.serving.blobs import UserBlob, erased_blob, unpack_served
+from taiji.serving.events import Event
 from taiji.serving.parts import open_parts
-from taiji.serving.publication import publish
+from taiji.serving.publication import publish, require_version, roll_back
 from taiji.serving.store import AsOf, Record
 
 JSON = {"Content-Type": "application/json"}
@@ -251,8 +253,28 @@ def test_publish_and_rollback_by_http(server):
     assert server.ask("POST", "/v1/rollback").status_code == 409
     second = publish(server.run, server.parts.state, anew=True)
     assert (second.version, second.num_users) == (2, len(USERS))
+    assert require_version(server.run, server.parts.store) == 2
     assert server.ask("POST", "/v1/rollback").json()["version"] == 1
     assert server.features(USERS[0]).json()["version"] == 1
+
+
+def test_a_run_that_is_not_in_force_refreshes_nobody(server):
+    store = server.parts.store
+    newer = store.add_version(json.dumps({"id": "another", "run": "newer"}))
+    store.switch(newer)
+    with pytest.raises(ConfigError, match="not in force"):
+        require_version(server.run, store)
+
+
+def test_after_a_rollback_whoever_has_events_waits_for_a_refresh(server):
+    state = server.parts.state
+    publish(server.run, state, anew=True)
+    state.log.append([Event("e1", "interactions", USERS[0], 1, "purchase", "mug", "o1", 1.0, None)])
+    for one in state.log.claim(9, debounce=0, max_delay=0, lease=60):
+        state.log.done({one.user_id: one.position})
+    assert state.log.num_waiting() == 0
+    assert roll_back(state) == 1
+    assert state.log.num_waiting() == 1
 
 
 def look_again(run, weeks, codes):

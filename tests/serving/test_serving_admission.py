@@ -119,3 +119,28 @@ def test_other_behaviour_is_taken_in_by_its_own_table(tmp_path):
     assert (event.table, event.kind, event.subject) == ("events", "search", "blue mug")
     assert [one.code for one in refused] == ["E103"]
     admission.close()
+
+
+@pytest.mark.parametrize("word", ["0", "-", "NaN"])
+def test_a_word_for_no_order_is_none_as_in_the_log(admission, word):
+    (event,), _ = admission.judge([Sent("interactions", row(order=word))])
+    assert event.order_id.startswith("@")
+
+
+def test_a_column_with_a_dot_in_its_name_is_found_as_in_the_log(tmp_path):
+    section = DataSection.model_validate({"source": shop(write_shop(tmp_path))})
+    write_tables(section, tmp_path / "tables")
+    (raw,) = section.source.interactions
+    dotted = raw.model_copy(
+        update={"user_id": raw.user_id.model_copy(update={"column": "customer.id"})}
+    )
+    source = section.source.model_copy(update={"interactions": (dotted,)})
+    admission = Admission(
+        section.model_copy(update={"source": source}),
+        tmp_path / "tables" / "items.parquet",
+        tmp_path / "scratch",
+    )
+    for told in ({"customer.id": "ann"}, {"customer": {"id": "ann"}}):
+        (event,), refused = admission.judge([Sent("interactions", row() | told)])
+        assert (event.user_id, refused) == ("ann", [])
+    admission.close()

@@ -10,6 +10,7 @@ import numpy as np
 
 from taiji.alignment.rewards.grounding import RUNGS, Grounded
 from taiji.alignment.rewards.hacking import answer_shares, mean_over
+from taiji.alignment.rewards.lists import ListReward, list_reward
 from taiji.alignment.rewards.preference import PreferenceReward
 from taiji.alignment.rewards.reward import Reward, Rollout
 from taiji.language.completions import Form, check_form
@@ -28,6 +29,7 @@ class Diagnosis:
         popularity: Percentile of each item by how often it was sold.
         targets: The true item of each example.
         num_answers: How many items a rollout is asked for.
+        of_lists: What a list of several earns.
         watchers: Who pays nothing and has an opinion of each rollout, by the reward it watches.
     """
 
@@ -36,6 +38,7 @@ class Diagnosis:
     popularity: Mapping[str, float]
     targets: Mapping[str, str]
     num_answers: int = 1
+    of_lists: ListReward = "best"
     watchers: Mapping[str, Reward] = field(default_factory=dict)
 
     def figures(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
@@ -83,4 +86,11 @@ class Diagnosis:
         pairs = [(prompt, item) for prompt in prompts for item in items]
         grounded = [Grounded((item,), (1.0,), "exact", 1.0) for _, item in pairs]
         rewards_M = self.preference.reward([prompt for prompt, _ in pairs], grounded)
-        return constant_reward(rewards_M.reshape(len(prompts), len(items)))
+        rewards_PI = rewards_M.reshape(len(prompts), len(items))
+        if self.num_answers == 1:
+            return constant_reward(rewards_PI)
+        best_K = (-rewards_PI.mean(axis=0)).argsort(kind="stable")[: self.num_answers]
+        listed = [
+            list_reward(row, self.num_answers, self.of_lists) for row in rewards_PI[:, best_K]
+        ]
+        return float(np.mean(listed))

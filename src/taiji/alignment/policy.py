@@ -37,7 +37,7 @@ from taiji.alignment.rewards.reward import Rollout
 from taiji.alignment.rollouts import PolicyRewards
 from taiji.config import ONE_PROCESS, AlignSection, TrainingCompute
 from taiji.errors import ConfigError, DataError
-from taiji.language.models import freeze_all_but_last
+from taiji.language.models import freeze_all_but_last, in_float32
 from taiji.reasoning.prompts import PromptFitter, losses
 from taiji.training.checkpoints import KeepNewestWhole, newest_complete
 from taiji.training.processes import all_say, wants_bfloat16
@@ -128,14 +128,13 @@ def train_policy(
             "data.num_rl or lower align.prompts_per_step"
         )
     num_trained = freeze_all_but_last(model, section.trainable_layers)
-    for parameter in model.parameters():
-        if parameter.requires_grad and parameter.dtype != torch.float32:
-            parameter.data = parameter.data.float()  # bfloat16 would round small updates away
+    arguments = policy_config(run)
+    in_float32(model, mixed=bool(arguments.bf16 or arguments.fp16))
     with _known_warnings():
         trainer = PopoTrainer(
             model,
             rewards.functions(),
-            policy_config(run),
+            arguments,
             rule=WeightRule(section.weights, rewards.names, np.array(_initial_weights(section))),
             train_dataset=prompts,
             processing_class=tokenizer,
@@ -167,6 +166,12 @@ def policy_config(run: PolicyRun) -> PopoConfig:
         raise ConfigError(
             f"align.trainer.gradient_accumulation_steps: {micro_batches}: must divide the "
             f"{num_rollouts} rollouts of a step that each of {run.training.total} processes has"
+        )
+    if section.trainer.get("steps_per_generation", micro_batches) < micro_batches:
+        raise ConfigError(
+            f"align.trainer.steps_per_generation: below the {micro_batches} micro-batches of a "
+            "step: its rollouts would be of several generations, each weighed by itself; leave it "
+            "out, or choose a multiple"
         )
     on_gpu = torch.cuda.is_available()
     ours: dict[str, Any] = {

@@ -93,13 +93,13 @@ class Calendar:
         """First moment of a window."""
         return self.window(name).starts
 
-    def week_starts(self) -> list[datetime]:
-        """First moment of each week from the first window to the last.
+    def week_starts(self, window: str = WINDOWS[0]) -> list[datetime]:
+        """First moment of each week from the start of a window to the end of the last.
 
         Midnight of the local clock, so that a change of summer time moves no border.
         """
         zone, ends = ZoneInfo(self.timezone), self.windows[-1].ends
-        first = self.windows[0].starts.astimezone(zone).replace(tzinfo=None)
+        first = self.start(window).astimezone(zone).replace(tzinfo=None)
         weeks = (first + timedelta(days=WEEK_DAYS * number) for number in itertools.count())
         moments = (week.replace(tzinfo=zone).astimezone(UTC) for week in weeks)
         return list(itertools.takewhile(lambda moment: moment < ends, moments))

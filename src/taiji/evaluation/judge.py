@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from taiji.alignment.rewards.grounding import Grounded
@@ -49,6 +50,10 @@ def best_of(judged: Sequence[pa.Table], name: str) -> pa.Table:
         values_KN = np.array([one[field].to_numpy() for one in judged], dtype=np.float64)
         best_N = values_KN.min(axis=0) if field == "title_rank" else values_KN.max(axis=0)
         columns[field] = pa.array(best_N, from_pandas=True)  # NaN: the truth has no such level
+    for one in reversed(judged):  # the likeliest line that names an item of the catalogue
+        grounds = pc.is_valid(one["grounded_item_id"])
+        for field in ("grounded_item_id", "rung"):
+            columns[field] = pc.if_else(grounds, one[field], columns[field])
     columns["writer"] = pa.array([name] * first.num_rows)
     return pa.table(columns).cast(JUDGEMENTS)
 

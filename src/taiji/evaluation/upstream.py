@@ -63,8 +63,13 @@ def align_figures(
         "statuses": dict(Counter(rollouts["status"].to_pylist())),
         "rungs": dict(Counter(rollouts["rung"].to_pylist())),
         "first": {**_rewards(rollouts, seen[:part]), **_weights(steps[0])},
-        "last": {**_rewards(rollouts, seen[-part:]), **_weights(steps[-1])},
+        "last": {**_rewards(rollouts, seen[-part:]), **_last_weights(steps)},
     }
+
+
+def _last_weights(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """A step that takes rollouts again has none."""
+    return next((found for step in reversed(steps) if (found := _weights(step))), {})
 
 
 def _rewards(rollouts: pa.Table, steps: Sequence[int]) -> dict[str, float]:

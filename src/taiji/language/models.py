@@ -151,6 +151,18 @@ def save_whole(model: PreTrainedModel, folder: Path) -> None:
             model.save_pretrained(folder, is_main_process=first)
 
 
+def in_float32(model: nn.Module, *, mixed: bool) -> None:
+    """Hold what is trained in float32, since bfloat16 would round small updates away.
+
+    Args:
+        model: With what is trained marked.
+        mixed: Whether autocast brings the rest to one type; without it all weights must be of one.
+    """
+    for parameter in model.parameters():
+        if (parameter.requires_grad or not mixed) and parameter.dtype != torch.float32:
+            parameter.data = parameter.data.float()
+
+
 def freeze_all_but_last(model: PreTrainedModel, num_layers: int | None) -> int:
     """Let only the last `num_layers` blocks and the final norm learn; all weights if None.
 

@@ -34,7 +34,7 @@ from trl import SFTConfig, SFTTrainer
 
 from taiji.config import ONE_PROCESS, LoraSection, SftSection, TrainingCompute
 from taiji.errors import ConfigError, DivergenceError
-from taiji.language.models import freeze_all_but_last, quiet_loading
+from taiji.language.models import freeze_all_but_last, in_float32, quiet_loading
 from taiji.language.output_head import has_plain_head
 from taiji.language.sharded import ShardedCheckpoints
 from taiji.training.checkpoints import KeepNewestWhole, newest_complete
@@ -138,14 +138,13 @@ def train_student(
         freeze_all_but_last(model, section.trainable_layers)
     else:
         trained = _with_adapter(model, section.lora, run.seed)
-    for parameter in trained.parameters():
-        if parameter.requires_grad and parameter.dtype != torch.float32:
-            parameter.data = parameter.data.float()  # bfloat16 would round small updates away
+    arguments = _arguments(run)
+    in_float32(trained, mixed=bool(arguments.bf16 or arguments.fp16))
     num_trained = sum(p.numel() for p in trained.parameters() if p.requires_grad)
     trainer = CompletionTrainer(
         per_sequence=section.loss == "sequence_sum",
         model=trained,
-        args=_arguments(run),
+        args=arguments,
         train_dataset=_dataset(rows, run.folder / f"rows-{rank()}.arrow"),
         processing_class=tokenizer,
         callbacks=[KeepNewestWhole(), _StepReporter(on_step)],

@@ -140,12 +140,14 @@ def _add_publish(features: typer.Typer, out: Console) -> None:
         _require_extra()
         from taiji.serving.parts import open_parts
         from taiji.serving.publication import publish as fill
+        from taiji.serving.publication import roll_back
         from taiji.serving.run import open_run
 
         parts = open_parts(open_run(run, settings))
         try:
             if rollback:
-                out.print(f"version {parts.store.rollback()} is in force again", highlight=False)
+                version = roll_back(parts.state)
+                out.print(f"version {version} is in force again", highlight=False)
                 return
             done = fill(parts.run, parts.state)
         finally:

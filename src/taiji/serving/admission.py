@@ -25,6 +25,7 @@ from taiji.data.sources.known import described
 from taiji.data.tables.expressions import Columns, literal
 from taiji.data.tables.mapping import CATALOGUE, View, map_events, map_interactions
 from taiji.data.tables.misfits import table_columns
+from taiji.data.tables.orders import NO_ORDER_WORDS
 from taiji.data.tables.parquet_files import Kind
 from taiji.data.tables.rules import Mapped, judged_sql
 from taiji.data.tables.text_files import FILE, ROW
@@ -36,7 +37,8 @@ _RAW = "raw_events_{}"
 
 # The key of an order as `taiji.data.tables.orders` makes it.
 _ORDER_KEY = (
-    "CASE WHEN order_id IS NULL THEN concat('@', cast(ts as string)) "
+    f"CASE WHEN order_id IS NULL OR lower(order_id) IN ({NO_ORDER_WORDS}) "
+    "THEN concat('@', cast(ts as string)) "
     "WHEN order_id LIKE '@%' THEN concat('@@', order_id) ELSE order_id END"
 )
 
@@ -240,9 +242,9 @@ def _event(row: Mapping[str, Any], table: Table, sent_id: str) -> Event:
 
 
 def _text(row: Mapping[str, Any], name: str) -> str | None:
-    """A value as the text that it would be in a file; `a.b` is b inside of a."""
+    """A value as the text that it would be in a file; `a.b` is a name, or b inside of a."""
     value: Any = row
-    for key in name.split("."):
+    for key in [name] if name in row else name.split("."):
         if not isinstance(value, Mapping) or key not in value:
             return None
         value = value[key]

@@ -140,6 +140,13 @@ def publish(run: ServedRun, state: State, *, anew: bool = False) -> Publication:
     return Publication(version, num_users, num_waiting, _drop_known(run, state))
 
 
+def roll_back(state: State) -> int:
+    """Put the version before into force and return it; it knows no event that came since."""
+    version = state.store.rollback()
+    state.log.await_everyone()
+    return version
+
+
 def _drop_known(run: ServedRun, state: State) -> int:
     """A run that is no longer there can serve nobody, and nothing is kept for it."""
     described = map(json.loads, state.store.versions().described.values())
@@ -157,12 +164,13 @@ def require_version(run: ServedRun, store: OnlineStore) -> int:
     """The version that this run's workers write to.
 
     Raises:
-        ConfigError: The run is not published, or two newer ones have been since.
+        ConfigError: The run is not published, or another is in force.
     """
     version = version_of(run, store)
-    if version is None:
+    if version is None or version != store.versions().current:
         raise ConfigError(
-            f"{run.root}: not published, or no longer kept: `taiji features publish {run.root}`"
+            f"{run.root}: not published, or not in force: serve the run that is, or "
+            f"`taiji features publish {run.root}`"
         )
     return version
 

@@ -92,7 +92,7 @@ def _prepare(ctx: StageContext, logs: Constructed, test: pa.Table) -> _Ground:
     requests = draw_requests(
         test,
         inventory,
-        logs.calendar.week_starts(),
+        logs.calendar.week_starts("test"),  # budgets are of whole weeks
         num_requests=section.requests,
         num_candidates=section.candidates,
         seed=ctx.recipe.seed,

@@ -74,6 +74,7 @@ def align(ctx: StageContext) -> Summary:
     diagnosis = replace(
         _diagnosis(logs, examples, preferences),
         num_answers=student.answers,
+        of_lists=section.rewards.answers,
         watchers=watchers(paid),
     )
     record = _Record(ctx, run.folder, rewards.names, diagnosis)
@@ -199,9 +200,14 @@ class _Record:
         rows = read_jsonl(self._metrics)
         summary: Summary = {"steps": len(rows), "rollouts": rollouts.num_rows}
         for name in self._reward_names:
-            summary[f"w_{name}"] = round(rows[-1][f"w_{name}"], 4)
-            summary[f"first_{name}"] = round(rows[0][f"rewards/{name}/mean"], 4)
-            summary[f"last_{name}"] = round(rows[-1][f"rewards/{name}/mean"], 4)
+            for label, key, place in (
+                (f"w_{name}", f"w_{name}", -1),
+                (f"first_{name}", f"rewards/{name}/mean", 0),
+                (f"last_{name}", f"rewards/{name}/mean", -1),
+            ):
+                # A step has no new rollouts, or a reward nothing to say of them.
+                if told := [row[key] for row in rows if key in row]:
+                    summary[label] = round(told[place], 4)
         statuses, rungs = rollouts["status"].to_pylist(), rollouts["rung"].to_pylist()
         summary["without_answer"] = len(statuses) - statuses.count("ok")
         summary["ungrounded"] = rungs.count("none")

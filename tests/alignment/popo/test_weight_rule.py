@@ -297,3 +297,14 @@ def test_initial_weights_stay_at_hand_for_what_must_be_comparable():
 def test_weights_that_cannot_work_are_refused(names, initial, settings, message):
     with pytest.raises(ConfigError, match=message):
         rule(names, initial, **settings)
+
+
+def test_where_all_weight_lies_with_an_absent_reward_nothing_moves():
+    some = rule(eta=1.0)
+    strong = np.diag([900.0, 1.0, 1.0])
+    some.step_on_gradients(strong)
+    some.step_on_gradients(strong)
+    before_K = some.weights_K
+    assert before_K.tolist() == [1, 0, 0]
+    some.step_on_gradients(strong, present_K=np.array([False, True, True]))
+    assert some.weights_K.tolist() == before_K.tolist()

@@ -51,3 +51,12 @@ def test_a_state_that_does_not_fit_is_refused(change, error):
     with pytest.raises(DataError):
         fresh.load_state_dict({})
     assert fresh.state_dict() == rule().state_dict()
+
+
+def test_the_gaps_of_a_trade_off_are_told_after_a_resume_too():
+    straight, resumed = (rule(("a", "b"), rule="tchebycheff") for _ in range(2))
+    for high in (0.5, 1.0):
+        straight.step_on_rewards(np.array([[[0.0, 1.0], [high, 0.0]]]))
+    assert straight.gaps()
+    resumed.load_state_dict(json.loads(json.dumps(straight.state_dict(), allow_nan=False)))
+    assert resumed.gaps() == straight.gaps()

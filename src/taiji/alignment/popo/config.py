@@ -112,7 +112,8 @@ class PopoConfig(GRPOConfig, _RuleFields):  # type: ignore[misc, valid-type]  # 
     def _check(self) -> None:
         settings = self.rule_settings()
         weights = self.reward_weights
-        if self.rule != "fixed" and weights is not None and not min(weights) > 0:
+        multiplies = self.rule not in ("fixed", "tchebycheff")
+        if multiplies and weights is not None and not min(weights) > 0:
             raise ConfigError(
                 f"reward_weights: {weights}: a weight of 0 can never recover under Eq. 5: "
                 "start above 0, or leave the reward out"

@@ -166,6 +166,7 @@ class WeightRule:
             "mean": None if self._mean_K is None else to_json(self._mean_K),
             "num_seen": self._num_seen_K.tolist(),
             "seen": self._attained.state(),
+            "gaps": self._gaps,
             "num_still": self._standstill.num_still,
             "warned": self._standstill.warned,
         }
@@ -186,7 +187,8 @@ class WeightRule:
             still = int(state["num_still"]), bool(state["warned"])
             attained = Attainment(self.settings, self.names)
             attained.load(state["seen"])
-        except (KeyError, TypeError, ValueError) as error:
+            gaps = {str(name): float(gap) for name, gap in state["gaps"].items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError("state of the weights: damaged: resume from an earlier one") from error
         if found != own:
             raise ConfigError(
@@ -200,7 +202,7 @@ class WeightRule:
         if not (fits and np.isclose(np.exp(log_weights_K).sum(), 1)):
             raise DataError("state of the weights: damaged: resume from an earlier one")
         self._log_weights_K, self._mean_K = log_weights_K, mean_K
-        self._num_seen_K, self._attained = num_seen_K, attained
+        self._num_seen_K, self._attained, self._gaps = num_seen_K, attained, gaps
         self._standstill.num_still, self._standstill.warned = still
 
     # -- One step ------------------------------------------------------------------------------
@@ -281,6 +283,9 @@ class WeightRule:
             present_K: Which they are.
         """
         before_K, share = self.weights_K, self._share(present_K)
+        if share == 0:  # all weight lies with a reward that is absent: there is none to deal out
+            self._stay()
+            return
         log_weights_K = self._log_weights_K.copy()
         log_weights_K[present_K] = np.log(share) + equations.floored(
             log_weights_k, self.settings.floor / share

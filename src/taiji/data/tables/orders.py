@@ -18,7 +18,7 @@ from taiji.data.tables.rules import NO_ID
 NO_ORDER = (*NO_ID, "-", "--", "?", "0", "-1", "na", "unknown")
 """Words that programs write where there was no order, in lower case."""
 
-_WORDS = ", ".join(map(literal, NO_ORDER))
+NO_ORDER_WORDS = ", ".join(map(literal, NO_ORDER))
 
 # `{kept}` are good lines with `source`, the number of their raw table.
 ORDER_IDS = """
@@ -111,7 +111,7 @@ def find_orders(engine: Engine, kept: str, timezone: str) -> None:
         kept: SELECT of the good lines of all tables.
         timezone: By whose midnight a day ends.
     """
-    engine.create("order_ids", ORDER_IDS.format(kept=kept, timezone=timezone, words=_WORDS))
+    engine.create("order_ids", ORDER_IDS.format(kept=kept, timezone=timezone, words=NO_ORDER_WORDS))
 
 
 def doubtful_orders(engine: Engine) -> Iterator[Problem]:

@@ -25,7 +25,7 @@ from taiji.serving.api.metrics import Metrics
 from taiji.serving.api.operator_page import minute_figures, page
 from taiji.serving.forget import forget
 from taiji.serving.parts import Parts
-from taiji.serving.publication import publish
+from taiji.serving.publication import publish, roll_back
 from taiji.serving.unavailable import UnavailableError
 from taiji.store.files import read_json
 
@@ -236,7 +236,7 @@ def _add_versions(app: FastAPI, parts: Parts) -> None:
     @app.post("/v1/rollback", response_model=m.VersionAnswer)
     async def rollback() -> m.VersionAnswer:
         """Switch readers back to the version before."""
-        return m.VersionAnswer(version=await alone(parts.store.rollback))
+        return m.VersionAnswer(version=await alone(lambda: roll_back(parts.state)))
 
     @app.post("/v1/forget", response_model=m.EraseAnswer)
     async def forget_user(message: m.EraseMessage) -> m.EraseAnswer:

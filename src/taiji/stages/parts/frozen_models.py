@@ -111,7 +111,7 @@ def read_world(logs: Constructed) -> World:
             "ceiling: no item has a category, and names of categories are what is measured: map "
             "data.source.items.categories"
         )
-    purchases = Purchases.from_tables(logs.interactions, logs.users, items, categories)
+    purchases = Purchases.from_tables(logs.taken, logs.users, items, categories)
     exposures = logs.labelled_exposures
     earlier = pc.less(exposures["ts"], pa.scalar(calendar.start("ranker")))
     shown = pc.unique(exposures.filter(earlier)["item_id"])

@@ -8,6 +8,7 @@ that the engine knows by its name (`lake.shop.orders`) likewise.
 import importlib.machinery
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from taiji.config.mapping import RawTable
@@ -15,6 +16,7 @@ from taiji.config.section import Named, Section
 from taiji.config.sources import CompleteJourneySource, LogSource
 from taiji.data.problems import UnusableError
 from taiji.data.sources.known import Described, described
+from taiji.data.tables.files import find_files
 from taiji.errors import TaijiError
 from taiji.language.model_folders import local_model, package_folder
 from taiji.store.digests import KnownDigests
@@ -85,9 +87,10 @@ def _log_files(source: LogSource) -> Iterator[tuple[str, Path]]:
     folder = Path(tables.path).expanduser()
     for table in _raw_tables(tables):
         if table.files is not None:
-            for path in sorted(folder.glob(table.files)):
-                if path.is_file():
-                    yield path.relative_to(folder).as_posix(), path
+            with suppress(UnusableError):  # reading it says so
+                for path in find_files(folder, table.files):
+                    inside = path.is_relative_to(folder)
+                    yield path.relative_to(folder).as_posix() if inside else str(path), path
 
 
 def _raw_tables(section: Section) -> Iterator[RawTable]:
