@@ -63,3 +63,9 @@ def test_align_figures_compare_first_and_last_steps():
 
 def test_no_step_no_figures():
     assert align_figures("popo", [], small_run.rollouts()) is None
+
+
+def test_a_last_step_that_takes_rollouts_again_leaves_the_weights_of_the_one_before():
+    steps = [*small_run.align_steps(), {"step": 99, "loss": 0.1}]
+    figures = align_figures("popo", steps, small_run.rollouts())
+    assert figures["last"]["w_semantic"] == pytest.approx(0.7)

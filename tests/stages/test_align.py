@@ -255,6 +255,13 @@ def test_a_table_of_strangers_is_refused(run, tmp_path):
         run("other", rewards=RewardsSection(scores=str(scores)))
 
 
+def test_a_last_step_that_takes_rollouts_again_ends_the_stage(run):
+    summary, out = run(steps=2, trainer={"num_iterations": 2})
+    rows = read_jsonl(out / "metrics.jsonl")
+    assert ["w_semantic" in row for row in rows] == [True, False]
+    assert summary["w_semantic"] == round(rows[0]["w_semantic"], 4)
+
+
 def test_killed_after_the_last_step_no_step_is_taken_twice(run, monkeypatch):
     def crash(*_):
         raise KilledError

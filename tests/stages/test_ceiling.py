@@ -1,12 +1,16 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 from market_run import context, recipe, write_construct
 
 from taiji import schema
 from taiji.config import CeilingSection
+from taiji.data.tables.reach import Contents
 from taiji.errors import DataError
 from taiji.stages.ceiling import ceiling
-from taiji.store.files import read_json, read_parquet, write_parquet
+from taiji.stages.parts.constructed import Constructed
+from taiji.stages.parts.frozen_models import read_world
+from taiji.store.files import read_json, read_parquet, write_json, write_parquet
 
 SECTION = CeilingSection(
     refresh=("window", "visit"), names=(1, 2), accuracy=(0.0, 0.5, 1.0), seeds=2, resamples=50
@@ -101,3 +105,21 @@ def test_too_few_clicks_to_fit_on_are_refused(tmp_path):
     write_parquet(few, construct / "exposures.parquet", schema.EXPOSURES)
     with pytest.raises(DataError, match=r"clicks in the .* kept from training.*exposure_share"):
         ceiling(context(tmp_path, "ceiling", recipe(ceiling=SECTION)))
+
+
+def test_what_was_only_looked_at_was_not_bought(tmp_path):
+    write_construct(tmp_path / "construct")
+    bought = read_world(Constructed(tmp_path / "construct")).purchases.node_E
+    path = tmp_path / "construct" / "interactions.parquet"
+    log = read_parquet(path, schema.INTERACTIONS)
+    views = log.set_column(
+        log.schema.get_field_index("kind"), "kind", pa.array(["view"] * len(log))
+    )
+    both = pa.concat_tables([log, views.cast(log.schema)]).sort_by(
+        [("user_id", "ascending"), ("ts", "ascending")]
+    )
+    write_parquet(both, path, schema.INTERACTIONS)
+    contents = Contents(target_kinds=("purchase",))
+    write_json(contents.to_json(), tmp_path / "construct" / "contents.json")
+    found = read_world(Constructed(tmp_path / "construct")).purchases.node_E
+    assert sorted(found.tolist()) == sorted(bought.tolist())
