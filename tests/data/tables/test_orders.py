@@ -119,3 +119,11 @@ def test_ids_that_look_like_made_ones_stay_apart_from_them(tmp_path):
         ("ann", "mug", "2024-01-03T08:00:00", "2024-01-03 08:00:00"),
     )
     assert len(found) == len(set(ids)) == 3
+
+
+def test_lines_of_one_item_that_sum_to_more_than_a_count_can_hold_stop_at_its_most(tmp_path):
+    most = 2**31 - 1
+    line = f"ann,mug,2024-01-03T08:00:00Z,9,{most},5\n"
+    write_shop(tmp_path, orders=HEADER + line + line)
+    _, tables = prepared(shop(tmp_path), tmp_path / "out")
+    assert [row["quantity"] for row in tables["interactions"]] == [most]
