@@ -142,7 +142,7 @@ STAGES = (
         0,
         ("construct", "infer", "ceiling"),
         ("ceiling", "encoder", "features"),
-        contents=("encoder",),
+        contents=("encoder", "features"),
     ),
     Stage(
         "rank",

@@ -55,4 +55,5 @@ def test_processes_are_no_part_of_a_result():
     from taiji.pipeline import STAGES
 
     read = {section for stage in STAGES for section in stage.sections}
-    assert not any(section.startswith("compute") for section in read)
+    of_compute = {section for section in read if section.startswith("compute")}
+    assert of_compute == {"compute.training.mixed_precision"}  # which rounds

@@ -185,3 +185,11 @@ def test_weeks_may_be_counted_from_a_window_that_begins_within_one():
     calendar = Calendar("UTC", windows)
     assert calendar.week_starts("test") == [starts[4], starts[4] + timedelta(days=7)]
     assert starts[4] not in calendar.week_starts()
+
+
+def test_the_last_rows_of_a_log_are_within_its_windows_where_clocks_differ_by_half_an_hour():
+    section = SplitsSection(timezone="Asia/Kolkata", windows=ShareWindows())
+    last = datetime(2024, 3, 30, 18, tzinfo=UTC)  # until 00:29 of the next day there
+    hours = [last - timedelta(hours=number) for number in reversed(range(30 * 24))]
+    calendar = plan_calendar(section, LogHours(tuple(hours), (1,) * len(hours)))
+    assert last + timedelta(minutes=59) < calendar.windows[-1].ends

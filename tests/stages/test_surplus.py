@@ -4,6 +4,7 @@ from market_run import context, recipe, write_construct, write_texts
 from test_ceiling import SECTION
 
 from taiji import schema
+from taiji.config import FeaturesSection
 from taiji.errors import DataError
 from taiji.stages.ceiling import ceiling
 from taiji.stages.surplus import surplus
@@ -84,3 +85,16 @@ def test_a_moment_without_a_given_text_is_not_served(run, tmp_path):
         surplus(context(folder, "surplus", recipe(ceiling=SECTION)))
         found[name] = read_json(folder / "surplus" / "metrics.json")["texts"]["policy"]
     assert found["empty"] == found["missing"]
+
+
+def test_texts_of_erased_users_are_not_judged(run, tmp_path):
+    for stage in ("construct", "ceiling", "infer"):
+        (tmp_path / stage).symlink_to(run / stage)
+    gone = tmp_path / "gone.txt"
+    gone.write_text("u001\nu002\n")
+    features = FeaturesSection(sub_vectors=4, bits=3, erased_users=str(gone))
+    settings = recipe(ceiling=SECTION, features=features)
+    surplus(context(tmp_path, "surplus", settings))
+    found = read_json(tmp_path / "surplus" / "metrics.json")["texts"]["policy"]
+    everybody = read_json(run / "surplus" / "metrics.json")["texts"]["policy"]
+    assert 0 < found["served"] < everybody["served"]

@@ -1,6 +1,6 @@
 """Where language models work: in the process of the command, or in Ray actors on many machines.
 
-And in how many processes one is trained. Nothing here is part of what a result depends on.
+And in how many processes one is trained. Of all this a result depends on the precision alone.
 """
 
 from typing import Annotated, Literal

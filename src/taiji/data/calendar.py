@@ -40,6 +40,7 @@ MOST_OUTSIDE = 0.2
 """Share of a log beyond all windows that a person should hear of."""
 
 _FEWEST_DAYS = 20  # of a log that is divided at midnights
+_LAST_OF_HOUR = timedelta(minutes=59)
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,9 @@ def _borders(shares: ShareWindows, log: LogHours, zone: ZoneInfo) -> list[dateti
     if len(by_day) >= _FEWEST_DAYS:
         units = [datetime.combine(day, time(), zone).astimezone(UTC) for day in by_day]
         counts = list(by_day.values())
-        end = datetime.combine(max(by_day) + timedelta(days=1), time(), zone).astimezone(UTC)
+        # Where clocks differ by half an hour the last hour may end in the next day.
+        last_day = (log.starts[-1] + _LAST_OF_HOUR).astimezone(zone).date()
+        end = datetime.combine(last_day + timedelta(days=1), time(), zone).astimezone(UTC)
     else:
         units, counts = list(log.starts), list(log.counts)
         end = log.starts[-1] + timedelta(hours=1) if log.starts else datetime.now(UTC)

@@ -23,7 +23,6 @@ import pyarrow.compute as pc
 from taiji.arrays import Ints, Vectors
 from taiji.config import POLICY, PROMPT
 from taiji.data.calendar import RANK_SPLITS
-from taiji.data.ids import read_ids
 from taiji.errors import DataError
 from taiji.language.encode import SentenceEncoder, TextEncoder, encode_texts
 from taiji.language.stored_vectors import StoredVectors, store_vectors
@@ -53,6 +52,7 @@ from taiji.schema import TEXTS, USER_FEATURES
 from taiji.stages.parts.category_likelihoods import LIKELIHOODS, likelihoods_of
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
+from taiji.stages.parts.erased import without_erased
 from taiji.stages.parts.language_features import features_folder
 from taiji.stages.parts.match_features import write_item_vectors, write_names
 from taiji.store.files import read_parquet, replacing, write_parquet
@@ -145,14 +145,8 @@ def _ranking_users(ctx: StageContext) -> tuple[pa.Table, int]:
     has_history = pc.greater(examples["history_length"], 0)
     wanted = examples.drop_columns("history_length").append_column("history", has_history)
     wanted = wanted.sort_by("example_id")
-    if ctx.recipe.features.erased_users is None:
-        return wanted, 0
-    path = Path(ctx.recipe.features.erased_users).expanduser()
-    known = constructed.users["user_id"].combine_chunks()
-    ids = read_ids(path, known, "features.erased_users")
-    erased = pc.is_in(wanted["user_id"], value_set=ids)
-    users = wanted.filter(erased)["user_id"]
-    return wanted.filter(pc.invert(erased)), len(users.unique())
+    kept = without_erased(wanted, ctx.recipe.features, constructed.users)
+    return kept, len(wanted["user_id"].unique()) - len(kept["user_id"].unique())
 
 
 def _written(ctx: StageContext, wanted: pa.Table, model: str) -> Written:

@@ -28,6 +28,7 @@ from taiji.schema import TEXTS
 from taiji.stages.parts.category_likelihoods import likelihoods_of, read_likelihoods
 from taiji.stages.parts.constructed import Constructed
 from taiji.stages.parts.context import StageContext, Summary
+from taiji.stages.parts.erased import without_erased
 from taiji.stages.parts.frozen_models import FROZEN, read_seeds, read_world
 from taiji.stages.parts.match_features import item_vectors, read_names
 from taiji.stages.parts.ranking_windows import RankingWindows, read_ranking_windows
@@ -80,6 +81,7 @@ class _Users:
 def _texts(ctx: StageContext, logs: Constructed) -> pa.Table:
     """Texts of the ranking users with user and moment."""
     wanted = logs.examples(*RANK_SPLITS, columns=["example_id", "user_id", "split", "cutoff"])
+    wanted = without_erased(wanted, ctx.recipe.features, logs.users)
     texts = read_parquet(ctx.inputs["infer"] / "texts.parquet", TEXTS)
     written = pc.not_equal(pc.utf8_trim_whitespace(texts["completion"]), "")
     texts = texts.filter(written)  # given texts leave a row where a moment has none

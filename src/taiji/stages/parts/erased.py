@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from taiji.config import FeaturesSection
 from taiji.data.engine.parquet_stream import write_batches
+from taiji.data.ids import read_ids
 from taiji.store.pseudonym import load_pseudonyms
 from taiji.store.sqlite_files import Connections
 
@@ -25,6 +27,24 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS erased (name BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
 _WITH_USERS = ("interactions", "events", "exposures", "users")
+
+
+def without_erased(rows: pa.Table, section: FeaturesSection, users: pa.Table) -> pa.Table:
+    """Rows of users other than those of `features.erased_users`.
+
+    Args:
+        rows: With user_id.
+        section: The recipe's.
+        users: All that there are.
+
+    Raises:
+        DataError: The list cannot be read.
+    """
+    if section.erased_users is None:
+        return rows
+    path = Path(section.erased_users).expanduser()
+    ids = read_ids(path, users["user_id"].combine_chunks(), "features.erased_users")
+    return rows.filter(pc.invert(pc.is_in(rows["user_id"], value_set=ids)))
 
 
 @dataclass(frozen=True)
