@@ -60,7 +60,8 @@ class NameReader:
                 closed: then what stands behind it counts.
             text: All of it.
         """
-        lines = (answer or text.partition(_ANSWER_OPEN)[2]).splitlines()
+        _, opened, rest = text.rpartition(_ANSWER_OPEN)
+        lines = (answer or (rest if opened else "")).splitlines()
         answered = [self._of_line(line) for line in lines if line.strip()]
         named = list(dict.fromkeys(node for node in answered if node != NOTHING))
         return named or self._word_for_word(text)

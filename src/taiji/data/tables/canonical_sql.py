@@ -71,7 +71,7 @@ SELECT
     order_ts AS ts,
     order_key AS order_id,
     kind,
-    cast(least(quantity, 2147483647) AS int) AS quantity,
+    cast(CASE WHEN quantity > 2147483647 THEN 2147483647 ELSE quantity END as int) AS quantity,
     CASE WHEN num_rows = 1 THEN price ELSE paid / nullif(priced, 0) END AS price,
     line,
     note
